@@ -1,0 +1,126 @@
+"""Reading and writing message bodies: strict JSON in, compact JSON out.
+
+Python's own parser is used because it can hand over the *text* of a number: a price must never pass through a float.
+"""
+
+import json
+from decimal import Decimal
+from typing import Any, Final, NoReturn, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+
+MAX_NUMBER_LENGTH: Final = 64
+"""Characters of one JSON number. A 64-bit integer has 19, a Java double at most 24."""
+
+MAX_NAMED_PROBLEMS: Final = 10
+
+
+class Record(BaseModel):
+    """The base of every message: frozen, camelCase on the wire, unknown members refused, input never echoed."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        populate_by_name=True,
+    )
+
+
+class InvalidBodyError(ValueError):
+    """A body that is not what it should be; the text is one sentence that names the fields and echoes no value."""
+
+
+AnyRecord = TypeVar("AnyRecord", bound=BaseModel)
+
+
+def read(model: type[AnyRecord], body: bytes) -> AnyRecord:
+    """Parse `body` as `model`.
+
+    Raises:
+        InvalidBodyError: not UTF-8, not JSON, a repeated member, a number that is none (NaN), or not the model's shape.
+    """
+    document = loads(body)
+    if not isinstance(document, dict):
+        raise InvalidBodyError("The body must be a JSON object.")
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise InvalidBodyError(describe(error)) from None
+
+
+def write(record: BaseModel) -> bytes:
+    """The record as compact UTF-8 JSON with the wire's names."""
+    return record.model_dump_json(by_alias=True).encode()
+
+
+def loads(body: bytes) -> Any:
+    """Strict JSON: UTF-8 only, every member once, no NaN or Infinity, fractions as `Decimal`.
+
+    Raises:
+        InvalidBodyError: the body is not that.
+    """
+    try:
+        return json.loads(
+            body.decode("utf-8", "strict"),
+            object_pairs_hook=_unique_members,
+            parse_constant=_no_constant,
+            parse_float=_decimal,
+            parse_int=_integer,
+        )
+    except InvalidBodyError:
+        raise
+    except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise InvalidBodyError("The body is not valid JSON.") from None
+
+
+def describe(error: ValidationError) -> str:
+    """One sentence for a failed validation: field names and what is expected, never what was sent."""
+    problems = [
+        _problem(details) for details in error.errors(include_url=False, include_context=True, include_input=False)
+    ]
+    more = len(problems) - MAX_NAMED_PROBLEMS
+    named = "; ".join(problems[:MAX_NAMED_PROBLEMS])
+    return f"{named}; and {more} more." if more > 0 else f"{named}."
+
+
+def _problem(details: Any) -> str:
+    field = ".".join(str(part) for part in details["loc"]) or "body"
+    field = "".join(character if character.isprintable() else "?" for character in field[:64])
+    match details["type"]:
+        case "missing":
+            return f"{field} is required"
+        case "extra_forbidden":
+            return f"{field} is not a known field"
+        case "value_error":
+            return f"{field} {details['ctx']['error']}"
+        case "string_type":
+            return f"{field} must be a string"
+        case _:
+            return f"{field} is not valid"
+
+
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise InvalidBodyError("The body names a field more than once.")
+    return members
+
+
+def _no_constant(_: str) -> NoReturn:
+    raise InvalidBodyError("The body holds a number that is not a number.")
+
+
+def _decimal(text: str) -> Decimal:
+    return Decimal(_bounded(text))
+
+
+def _integer(text: str) -> int:
+    return int(_bounded(text))
+
+
+def _bounded(text: str) -> str:
+    if len(text) > MAX_NUMBER_LENGTH:
+        raise InvalidBodyError("The body holds a number that is too long.")
+    return text

@@ -1,0 +1,71 @@
+"""AMQP properties and headers around a body.
+
+A command has `message_id`, `correlation_id`, `content_type`, `type` (its routing key) and `timestamp` (whole seconds).
+With `reply_to` it is answered by a reply or a fault; `timestamp` + `expiration` is then the caller's deadline.
+"""
+
+import re
+from typing import Final
+
+CONTENT_TYPE: Final = "application/json"
+MAX_MESSAGE_BYTES: Final = 64 * 1024
+MAX_ID_LENGTH: Final = 255
+MAX_HEADERS: Final = 64
+
+REQUEST_ID: Final = "x-request-id"
+TRACE_PARENT: Final = "traceparent"
+IDEMPOTENCY_KEY: Final = "idempotency-key"
+CALLER: Final = "x-caller"
+"""On whose behalf a command is sent. Idempotency keys are scoped to it."""
+
+STATUS_SOURCE: Final = "x-payment-status-source"
+"""On replies: `gateway` or `local` (see `replies.StatusSource`)."""
+
+REASON: Final = "x-reason"
+"""On dead letters: see `faults.DeadLetterReason`."""
+REASON_TEXT: Final = "x-reason-text"
+FAULT_CODE: Final = "x-fault-code"
+ATTEMPTS: Final = "x-attempts"
+FIRST_FAILED_AT: Final = "x-first-failed-at"
+LAST_FAILED_AT: Final = "x-last-failed-at"
+
+FAULT_TYPE: Final = "fault"
+"""`type` property of a fault; a reply's is the command's type with `.reply` behind it."""
+
+DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to"
+REPLY_QUEUE_PREFIX: Final = "payments.reply."
+
+_TOKEN = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
+_TRACE_PARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+_IDEMPOTENCY_KEY = re.compile(rf"[\x20-\x7e]{{1,{MAX_ID_LENGTH}}}", re.ASCII)
+_REPLY_TO = re.compile(
+    rf"({re.escape(DIRECT_REPLY_TO)}|{re.escape(REPLY_QUEUE_PREFIX)})[\x21-\x7b\x7d-\x7e]*", re.ASCII
+)
+
+
+def reply_type(command_type: str) -> str:
+    """The `type` property of the reply to a command."""
+    return f"{command_type}.reply"
+
+
+def is_request_id(value: object) -> bool:
+    """Printable ASCII without blanks, at most 128 characters: safe in a log line and in a header."""
+    return isinstance(value, str) and _TOKEN.fullmatch(value) is not None
+
+
+def is_trace_parent(value: object) -> bool:
+    """W3C Trace Context, version 00's form."""
+    return isinstance(value, str) and _TRACE_PARENT.fullmatch(value) is not None
+
+
+def is_idempotency_key(value: object) -> bool:
+    """1 to 255 printable ASCII characters (the length is Stripe's own limit)."""
+    return isinstance(value, str) and _IDEMPOTENCY_KEY.fullmatch(value) is not None
+
+
+def is_reply_to(value: object) -> bool:
+    """Only a direct reply-to address or a queue named `payments.reply...` may be answered.
+
+    Anything else would let a sender use the service's rights to write into other queues.
+    """
+    return isinstance(value, str) and len(value) <= MAX_ID_LENGTH and _REPLY_TO.fullmatch(value) is not None

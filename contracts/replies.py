@@ -1,0 +1,45 @@
+"""The answers to the three commands. Their JSON is the same over REST and over RabbitMQ."""
+
+from enum import StrEnum
+from typing import Literal
+
+from contracts.body import Record
+from contracts.fields import AmountOut, PositiveInt64, Sentence, SessionId
+
+
+class PaymentStatus(StrEnum):
+    """A payment's status; the last two are final."""
+
+    PENDING = "PENDING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+
+
+class StatusSource(StrEnum):
+    """Where a verify's answer comes from: `local` means that Stripe could not be asked."""
+
+    GATEWAY = "gateway"
+    LOCAL = "local"
+
+
+class CheckoutSession(Record):
+    """Answer to `checkout.create`. `expires_at` is in unix seconds."""
+
+    session_id: SessionId
+    payment_url: str
+    booking_id: PositiveInt64
+    amount: AmountOut
+    status: Literal["pending"] = "pending"
+    message: Sentence
+    expires_at: int
+
+
+class PaymentState(Record):
+    """Answer to `checkout.verify` and `payment.status`."""
+
+    payment_id: PositiveInt64
+    booking_id: PositiveInt64
+    payment_status: PaymentStatus
+    transaction_id: SessionId
+    amount: AmountOut
+    message: Sentence
