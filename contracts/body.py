@@ -71,7 +71,7 @@ def loads(body: bytes) -> Any:
         )
     except InvalidBodyError:
         raise
-    except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+    except (ValueError, ArithmeticError, RecursionError):  # bad UTF-8 or JSON; an exponent no Decimal has; nesting
         raise InvalidBodyError("The body is not valid JSON.") from None
 
 
