@@ -1,0 +1,74 @@
+"""uvicorn's HTTP protocol with what it lacks: a limit and a deadline for a request's head, and our error body."""
+
+import asyncio
+from typing import Any, Final
+from uuid import uuid4
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from bridge.errors import BridgeError, HeadersTooLargeError, InvalidRequestError
+from bridge.problems import problem
+
+MAX_UNPARSED_BYTES: Final = 64 * 1024
+"""Of an incomplete head. The exact limit is `edge.MAX_HEAD_BYTES`; this one keeps endless heads out of memory."""
+HEAD_SECONDS: Final = 10.0
+
+
+class BridgeProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    _head_bytes = 0
+    _head_is_open = True
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A connection on which no request begins is closed, too."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Usually the whole head is in `data`; only what is slow or big gets a timer and is counted."""
+        super().data_received(data)
+        if self._head_is_open and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_UNPARSED_BYTES:
+                self._refuse(HeadersTooLargeError())
+            elif self._head_timer is None:
+                self._await_head()
+
+    def on_message_begin(self) -> None:
+        """The parser found the beginning of a request."""
+        super().on_message_begin()
+        self._head_is_open = True
+        self._head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """The head is complete."""
+        self._head_is_open = False
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's text
+        """Called by uvicorn for what is not HTTP."""
+        self._refuse(InvalidRequestError("The request is not valid HTTP."))
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _refuse(self, error: BridgeError) -> None:
+        response = problem(error, request_id=f"generated-{uuid4()}")
+        headers: Any = [*response.raw_headers, (b"connection", b"close")]
+        lines = [b"%s: %s" % (name, value) for name, value in dict(headers).items()]
+        head = b"\r\n".join([b"HTTP/1.1 %d " % response.status_code, *lines, b"", b""])
+        self.transport.write(head + bytes(response.body))
+        self.transport.close()

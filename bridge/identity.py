@@ -1,0 +1,47 @@
+"""Who calls: the platform's `X-User-*` headers, and the request headers that may be given once only."""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from bridge.errors import ForbiddenError, InvalidRequestError, UnauthorizedError
+from contracts.fields import MAX_INT64
+
+SERVICE_ROLE: Final = "SERVICE_ACCOUNT"
+
+_USER_ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+
+RawHeaders = Iterable[tuple[bytes, bytes]]
+"""As ASGI gives them: lower-case names."""
+
+
+def single(headers: RawHeaders, name: str) -> str | None:
+    """The header's value, without blanks around it; None if absent.
+
+    Raises:
+        InvalidRequestError: it is given more than once, so that two readers could see two different values.
+    """
+    wanted = name.lower().encode()
+    values = [value for key, value in headers if key == wanted]
+    if len(values) > 1:
+        raise InvalidRequestError(f"The header {name} is given more than once.")
+    return values[0].decode("latin-1").strip() if values else None
+
+
+def caller(headers: RawHeaders) -> str:
+    """The id of the user on whose behalf the call is made (the Booking Service passes the end user's).
+
+    Raises:
+        InvalidRequestError: an identity header is given twice.
+        UnauthorizedError: no identity, half of one, or an id that is none.
+        ForbiddenError: the role `SERVICE_ACCOUNT` is missing.
+    """
+    user_id = single(headers, "X-User-Id")
+    roles = single(headers, "X-User-Roles")
+    if not user_id or not roles:
+        raise UnauthorizedError
+    if not _USER_ID.fullmatch(user_id) or int(user_id) > MAX_INT64:
+        raise UnauthorizedError
+    if SERVICE_ROLE not in (role.strip() for role in roles.split(",")):
+        raise ForbiddenError
+    return user_id

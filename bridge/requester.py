@@ -1,0 +1,278 @@
+"""The requester: many request-reply calls at once over one connection to RabbitMQ.
+
+Replies come by *direct reply-to*: RabbitMQ hands them straight to the channel that published the command, without a
+queue. So consumer and publisher must be the same channel, and a reply to a lost channel is lost with it. That is why
+nothing here is restored behind the scenes: when connection or channel ends, every waiting call fails at once, and the
+connection task builds both anew, consumer first.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Final, Self, cast
+from uuid import uuid4
+
+import aiormq
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
+from aiormq.exceptions import AMQPError, DeliveryError, PublishError
+
+from bridge.errors import (
+    BadReplyError,
+    BridgeError,
+    BrokerUnavailableError,
+    BusyError,
+    DeadlineExceededError,
+    FaultError,
+    NoServiceError,
+)
+from contracts import body, envelope, topology
+from contracts.commands import CommandType
+from contracts.faults import Fault
+
+_log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS: Final = 5
+CONNECT_SECONDS: Final = 5.0
+WATCH_SECONDS: Final = 0.5
+"""How often the connection is looked at."""
+BLOCKED_SECONDS: Final = 1.0
+"""How long the broker may refuse to read from us (memory or disk alarm) before calls fail instead of waiting."""
+FIRST_PAUSE_SECONDS: Final = 0.1
+LONGEST_PAUSE_SECONDS: Final = 2.0
+
+
+class _Connection(aiormq.Connection):
+    """aiormq gives a silent peer three heartbeats and three seconds; two find it dead within 15 s."""
+
+    HEARTBEAT_GRACE_MULTIPLIER = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """A reply's body as it came, and its headers."""
+
+    body: bytes
+    headers: Mapping[str, object]
+
+
+@dataclass(kw_only=True, slots=True)
+class _Call:
+    """A waiting call. `deadline` ends it at its time, or at once when it has failed for another reason."""
+
+    reply: asyncio.Future[DeliveredMessage]
+    deadline: asyncio.Timeout
+    failure: BridgeError | None = None
+
+    def fail(self, failure: BridgeError) -> None:
+        if not self.deadline.expired():
+            self.failure = failure
+            self.deadline.reschedule(0)
+
+
+@dataclass(kw_only=True, slots=True)
+class Counters:
+    """What happened since the start. `stray`: replies that nobody waits for (late, twice, or not ours), dropped."""
+
+    answered: int = 0
+    busy: int = 0
+    unavailable: int = 0
+    unroutable: int = 0
+    expired: int = 0
+    stray: int = 0
+
+
+@dataclass(kw_only=True)
+class Requester:
+    """Sends commands and waits for their replies; an async context manager that connects by itself and stays so.
+
+    `timeout_seconds` bounds a call altogether: publishing, the broker's confirmation and the reply.
+    """
+
+    amqp_url: str
+    timeout_seconds: float
+    max_in_flight: int
+    counters: Counters = field(default_factory=Counters)
+    _calls: dict[str, _Call] = field(default_factory=dict, init=False)
+    _channel: Channel | None = field(default=None, init=False)
+    _task: asyncio.Task[None] | None = field(default=None, init=False)
+
+    async def __aenter__(self) -> Self:
+        """Start connecting; returns at once, whether or not there is a broker."""
+        self._task = asyncio.create_task(self._stay_connected(), name="requester-connection")
+        return self
+
+    async def __aexit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        """Close the connection; whoever still waits gets `BrokerUnavailableError`."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    @property
+    def ready(self) -> bool:
+        """Connected, replies can be received, and the broker takes messages."""
+        return self._channel is not None
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that wait for their reply."""
+        return len(self._calls)
+
+    async def call(self, command: CommandType, content: bytes, headers: Mapping[str, str]) -> Reply:
+        """Send a command and wait for its reply.
+
+        Raises:
+            BusyError: `max_in_flight` calls are waiting.
+            BrokerUnavailableError: no connection, or it was lost; the command may have been executed.
+            NoServiceError: no queue takes the command; it was not executed.
+            DeadlineExceededError: no reply in time; the command may have been executed.
+            FaultError: the service answered with a fault.
+            BadReplyError: the service's answer cannot be understood.
+        """
+        if len(self._calls) >= self.max_in_flight:
+            self.counters.busy += 1
+            raise BusyError
+        if (channel := self._channel) is None:
+            self.counters.unavailable += 1
+            raise BrokerUnavailableError
+        message = await self._exchange(channel, command, content, headers)
+        self.counters.answered += 1
+        return _read(command, message)
+
+    async def _exchange(
+        self, channel: Channel, command: CommandType, content: bytes, headers: Mapping[str, str]
+    ) -> DeliveredMessage:
+        correlation_id = str(uuid4())
+        call: _Call | None = None
+        try:
+            async with asyncio.timeout(self.timeout_seconds) as deadline:
+                call = _Call(reply=asyncio.get_running_loop().create_future(), deadline=deadline)
+                self._calls[correlation_id] = call
+                try:
+                    await channel.basic_publish(
+                        content,
+                        exchange=topology.COMMANDS.name,
+                        routing_key=command.value,
+                        properties=self._properties(command, correlation_id, headers),
+                        mandatory=True,
+                        wait=False,  # no drain per message: what is unsent is bounded by max_in_flight
+                    )
+                    return await call.reply
+                finally:
+                    del self._calls[correlation_id]
+        except TimeoutError:
+            if call is not None and call.failure is not None:
+                self.counters.unavailable += 1
+                raise call.failure from None
+            self.counters.expired += 1
+            raise DeadlineExceededError from None
+        except (PublishError, DeliveryError):  # returned: no queue is bound; refused: the queue is full
+            self.counters.unroutable += 1
+            raise NoServiceError from None
+        except (AMQPError, OSError, RuntimeError):
+            self.counters.unavailable += 1
+            raise BrokerUnavailableError from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Nobody cancelled us: aiormq ends what waits on a lost connection with this exception, too.
+            self.counters.unavailable += 1
+            raise BrokerUnavailableError from None
+
+    def _properties(
+        self, command: CommandType, correlation_id: str, headers: Mapping[str, str]
+    ) -> aiormq.spec.Basic.Properties:
+        """Not persistent: a command with a deadline is worth nothing after the restart that it would survive."""
+        now = time.time()
+        sent_at = int(now)  # AMQP's timestamp has whole seconds; the fraction goes into the expiration
+        return aiormq.spec.Basic.Properties(
+            content_type=envelope.CONTENT_TYPE,
+            headers=dict(headers),
+            delivery_mode=1,
+            correlation_id=correlation_id,
+            reply_to=envelope.DIRECT_REPLY_TO,
+            expiration=str(int((now - sent_at + self.timeout_seconds) * 1000)),
+            message_id=str(uuid4()),
+            timestamp=datetime.fromtimestamp(sent_at, UTC),
+            message_type=command.value,
+        )
+
+    async def _on_reply(self, message: DeliveredMessage) -> None:
+        call = self._calls.get(message.header.properties.correlation_id or "")
+        if call is None or call.reply.done():
+            self.counters.stray += 1
+            return
+        call.reply.set_result(message)
+
+    def _fail_all(self) -> None:
+        self._channel = None
+        for call in self._calls.values():
+            call.fail(BrokerUnavailableError())
+
+    async def _stay_connected(self) -> None:
+        """The connection task: connect, watch, and start over with a growing, jittered pause."""
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                async with contextlib.AsyncExitStack() as stack:
+                    connection, channel = await self._connect(stack)
+                    _log.info("Connected to RabbitMQ.")
+                    pause = FIRST_PAUSE_SECONDS
+                    await self._watch(connection, channel)
+            except Exception as error:  # noqa: BLE001 - whatever it was, without this task nothing ever works again
+                _log.warning("No connection to RabbitMQ: %s", type(error).__name__)
+            finally:
+                self._fail_all()
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+    async def _connect(self, stack: contextlib.AsyncExitStack) -> tuple[_Connection, Channel]:
+        separator = "&" if "?" in self.amqp_url else "?"
+        connection = _Connection(f"{self.amqp_url}{separator}heartbeat={HEARTBEAT_SECONDS}&name=payment-bridge")
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await connection.connect()
+            stack.push_async_callback(connection.close)
+            stack.callback(self._fail_all)  # before the closing: aiormq would cancel whoever still publishes
+            channel = cast("Channel", await connection.channel())
+            # Publishing before this consumer exists would be a channel error (PRECONDITION_FAILED).
+            await channel.basic_consume(envelope.DIRECT_REPLY_TO, self._on_reply, no_ack=True)
+        return connection, channel
+
+    async def _watch(self, connection: _Connection, channel: Channel) -> None:
+        """Return when connection or channel has ended; meanwhile follow whether the broker takes messages.
+
+        Under a memory or disk alarm the broker stops reading from us: no error, only silence.
+        """
+        closing = channel.closing
+        while not closing.done():
+            try:
+                async with asyncio.timeout(BLOCKED_SECONDS):
+                    await connection.ready()
+                self._channel = channel
+            except TimeoutError:
+                if self._channel is not None:
+                    _log.warning("RabbitMQ takes no messages at the moment (alarm).")
+                self._fail_all()
+            await asyncio.wait([closing], timeout=WATCH_SECONDS)
+
+
+def _read(command: CommandType, message: DeliveredMessage) -> Reply:
+    properties = message.header.properties
+    if properties.message_type == envelope.FAULT_TYPE:
+        try:
+            fault = body.read(Fault, message.body)
+        except body.InvalidBodyError:
+            raise BadReplyError from None
+        raise FaultError(fault)
+    if properties.message_type != envelope.reply_type(command):
+        raise BadReplyError
+    return Reply(body=message.body, headers=properties.headers or {})
