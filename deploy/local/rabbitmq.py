@@ -1,0 +1,250 @@
+"""A private RabbitMQ node: in one folder, on free ports of 127.0.0.1, with an epmd, a cookie and users of its own.
+
+It never meets another broker of this machine. An installed `rabbitmq-server` or Docker runs it (`rabbitmq_install`).
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from deploy.local import processes, rabbitmq_install
+from deploy.local.processes import LocalError
+from deploy.local.rabbitmq_install import Docker, Installed
+
+USER: Final = "bookticket"
+START_SECONDS: Final = 120.0
+# Two schedulers that sleep when idle: the node shares a small machine with everything else that is being tried.
+ERLANG: Final = (
+    "+sbwt none +sbwtdcpu none +sbwtdio none +S 2:2 +SDcpu 1:1 +SDio 2 +A 4 -kernel inet_dist_use_interface {127,0,0,1}"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A running node. `folder` holds all of it; its user may do everything on every virtual host."""
+
+    folder: Path
+    pid: int
+    port: int
+    password: str
+
+    def url(self, vhost: str = "/") -> str:
+        """The AMQP address of a virtual host."""
+        return f"amqp://{USER}:{self.password}@127.0.0.1:{self.port}/{quote(vhost, safe='')}"
+
+
+async def start(
+    folder: Path,
+    *,
+    vhosts: Sequence[str] = ("/",),
+    port: int | None = None,
+    dies_with_us: bool = False,
+    how: Installed | Docker | None = None,
+) -> Node:
+    """Starts the node of a folder, making it first if there is none, and waits until it accepts AMQP.
+
+    Args:
+        folder: An absolute path, kept between starts; holds queues, the password, the log and the pids.
+        vhosts: Virtual hosts that exist when it is up.
+        port: A free one if None.
+        dies_with_us: End it when this process is killed.
+        how: What runs it; found, or installed, if None.
+
+    Raises:
+        LocalError: There is no way to run a broker here, or it did not start; says why.
+    """
+    how = how or await rabbitmq_install.find_or_install()
+    amqp, dist, epmd = processes.free_ports(3)
+    node_port = port or amqp
+    password = _write_files(folder, vhosts, node_port)
+    try:
+        if isinstance(how, Installed):
+            pid = await _start_installed(how, folder, node_port, dist, epmd, dies_with_us=dies_with_us)
+        else:
+            pid = await _start_in_docker(how, folder, node_port, dies_with_us=dies_with_us)
+        node = Node(folder=folder, pid=pid, port=node_port, password=password)
+        await _wait_until_ready(node)
+    except BaseException:
+        await stop(folder)
+        raise
+    return node
+
+
+async def stop(folder: Path) -> None:
+    """Ends the node of a folder, if one runs, and its epmd."""
+    # The node first: it starts an epmd of its own, which would outlive it, when it misses the one it knows.
+    await processes.stop_recorded(folder / "rabbitmq.pid", mark=str(folder))
+    await processes.stop_recorded(folder / "epmd.pid", mark=str(folder))
+
+
+async def kill(folder: Path) -> None:
+    """What a power cut does to the node. `stop` still has to be called for its epmd, or `start` to go on."""
+    pid = processes.read_pid(folder / "rabbitmq.pid")
+    if pid is not None:
+        await processes.kill(pid)
+
+
+def record(node: Node) -> str:
+    """The node as JSON, for a process that shares it."""
+    return json.dumps(asdict(node) | {"folder": str(node.folder)})
+
+
+def recorded(text: str) -> Node:
+    """The node that `record` wrote."""
+    members = json.loads(text)
+    return Node(**members | {"folder": Path(members["folder"])})
+
+
+def _write_files(folder: Path, vhosts: Sequence[str], port: int) -> str:
+    """The node's configuration, definitions, plugins and cookie; returns the user's password."""
+    home = folder / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    (folder / "data").mkdir(exist_ok=True)
+    cookie = home / ".erlang.cookie"
+    if not cookie.exists():
+        cookie.touch(mode=0o600)
+        cookie.write_text(secrets.token_hex(16))
+        cookie.chmod(0o400)
+    password_file = folder / "password"
+    if not password_file.exists():
+        password_file.touch(mode=0o600)
+        password_file.write_text(f"{secrets.token_hex(16)}\n")
+    password = password_file.read_text().strip()
+    definitions = {
+        "users": [{"name": USER, "password": password, "tags": "administrator"}],
+        "vhosts": [{"name": vhost} for vhost in vhosts],
+        "permissions": [
+            {"user": USER, "vhost": vhost, "configure": ".*", "write": ".*", "read": ".*"} for vhost in vhosts
+        ],
+    }
+    definitions_file = folder / "definitions.json"
+    definitions_file.touch(mode=0o600)
+    definitions_file.write_text(json.dumps(definitions, indent=2))
+    (folder / "enabled_plugins").write_text("[].\n")
+    (folder / "rabbitmq.conf").write_text(
+        f"listeners.tcp.local = 127.0.0.1:{port}\n"
+        f"load_definitions = {definitions_file}\n"
+        "log.file = false\n"
+        "log.console = true\n"
+        # A laptop's nearly full disk must not block every publisher without a word.
+        "disk_free_limit.absolute = 50MB\n"
+        # Half a gigabyte otherwise, in memory too.
+        "raft.wal_max_size_bytes = 33554432\n"
+    )
+    return password
+
+
+async def _start_installed(
+    how: Installed, folder: Path, port: int, dist: int, epmd_port: int, *, dies_with_us: bool
+) -> int:
+    base = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LANG": "C.UTF-8",
+        "HOME": str(folder / "home"),
+        "ERL_EPMD_PORT": str(epmd_port),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "ERL_CRASH_DUMP": str(folder / "erl_crash.dump"),
+        # The mark by which we know our epmd again: its command line names no folder.
+        "BOOKTICKET_FOLDER": str(folder),
+    }
+    log = folder / "rabbitmq.log"
+    await processes.stop_recorded(folder / "epmd.pid", mark=str(folder))
+    # Ours, in the foreground: the one that Erlang would start itself leaves its session and outlives it.
+    epmd = processes.spawn(
+        [how.epmd],
+        env=base,
+        log=log,
+        pid_file=folder / "epmd.pid",
+        dies_with_us=signal.SIGTERM if dies_with_us else None,
+    )
+    await _wait_for_port(epmd_port, epmd, log)
+    return processes.spawn(
+        [how.server],
+        env=base
+        | {
+            "RABBITMQ_NODENAME": "bookticket@localhost",
+            "RABBITMQ_NODE_PORT": str(port),
+            "RABBITMQ_DIST_PORT": str(dist),
+            "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+            "RABBITMQ_LOG_BASE": str(folder),
+            "RABBITMQ_PID_FILE": str(folder / "node.pid"),
+            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
+            "RABBITMQ_CONF_ENV_FILE": os.devnull,
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG,
+            # Its start script then becomes the node instead of standing between us and it.
+            "RUNNING_UNDER_SYSTEMD": "true",
+        },
+        log=log,
+        pid_file=folder / "rabbitmq.pid",
+        dies_with_us=signal.SIGTERM if dies_with_us else None,
+    )
+
+
+async def _start_in_docker(how: Docker, folder: Path, port: int, *, dies_with_us: bool) -> int:
+    """The container's client is our process: it hands signals on, and `--rm` leaves nothing behind."""
+    name = f"bookticket-rabbitmq-{port}"
+    inside = "/var/lib/bookticket"
+    configuration = (folder / "rabbitmq.conf").read_text().replace(f"127.0.0.1:{port}", "5672")
+    (folder / "rabbitmq.conf").write_text(configuration.replace(str(folder), inside))
+    return processes.spawn(
+        [
+            *(how.client, "run", "--rm", "--name", name, "--hostname", "localhost"),
+            *("--user", f"{os.getuid()}:{os.getgid()}", "--publish", f"127.0.0.1:{port}:5672"),
+            *("--volume", f"{folder}:{inside}", "--env", f"HOME={inside}/home"),
+            *("--env", f"RABBITMQ_MNESIA_BASE={inside}/data", "--env", "RABBITMQ_NODENAME=bookticket@localhost"),
+            *("--env", f"RABBITMQ_CONFIG_FILE={inside}/rabbitmq.conf"),
+            *("--env", f"RABBITMQ_ENABLED_PLUGINS_FILE={inside}/enabled_plugins"),
+            *("--env", f"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS={ERLANG.partition(' -kernel')[0]}"),
+            how.image,
+        ],
+        env=dict(os.environ),
+        log=folder / "rabbitmq.log",
+        pid_file=folder / "rabbitmq.pid",
+        dies_with_us=signal.SIGTERM if dies_with_us else None,
+    )
+
+
+async def _wait_until_ready(node: Node) -> None:
+    """Waits for a real answer: the protocol header is refused or answered only by a broker that has booted."""
+    log = node.folder / "rabbitmq.log"
+    deadline = time.monotonic() + START_SECONDS
+    while processes.running(node.pid):
+        if await asyncio.to_thread(_speaks_amqp, node.port):
+            return
+        if time.monotonic() > deadline:
+            message = f"RabbitMQ did not become ready within {START_SECONDS:.0f} s; see {log}."
+            raise LocalError(message)
+        await asyncio.sleep(2 * processes.POLL_SECONDS)
+    message = f"RabbitMQ ended at its start. The last lines of {log}:\n{processes.last_lines(log)}"
+    raise LocalError(message)
+
+
+def _speaks_amqp(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.sendall(b"AMQP\x00\x00\x09\x01")
+            return bool(connection.recv(1))
+    except OSError:
+        return False
+
+
+async def _wait_for_port(port: int, pid: int, log: Path) -> None:
+    while processes.running(pid):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            await asyncio.sleep(processes.POLL_SECONDS / 5)
+        else:
+            return
+    message = f"Erlang's epmd ended at its start. The last lines of {log}:\n{processes.last_lines(log)}"
+    raise LocalError(message)

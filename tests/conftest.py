@@ -1,0 +1,204 @@
+"""Real servers for the tests: one PostgreSQL and one RabbitMQ per test run, started by the first test that needs them.
+
+All pytest-xdist workers share them, each in a database and a virtual host of its own. With AMQP_URL or DATABASE_URL
+set, the servers named there are used instead. Nothing is left behind: the controller ends what the workers started.
+"""
+
+import asyncio
+import fcntl
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import pytest
+
+from deploy.local import postgres, rabbitmq
+
+Result = TypeVar("Result")
+SERVERS = pytest.StashKey[Path]()
+
+
+def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Runs a coroutine to its end and leaves pytest-asyncio's idea of the current loop alone. Ctrl-C cancels it."""
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        return runner.run(coroutine)
+
+
+# --- one folder per test run, known to the controller and to every worker -------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    workerinput = getattr(config, "workerinput", None)
+    folder = workerinput["servers"] if workerinput else tempfile.mkdtemp(prefix="bookticket-tests-")
+    config.stash[SERVERS] = Path(folder)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["servers"] = str(node.config.stash[SERVERS])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        return
+    folder = config.stash[SERVERS]
+    # Also what a worker started and was killed before it could say so: the pid files are written first.
+    for pid_file in folder.glob("**/rabbitmq.pid"):
+        run(rabbitmq.stop(pid_file.parent))
+    for pid_file in folder.glob("**/epmd.pid"):
+        run(rabbitmq.stop(pid_file.parent))
+    for pid_file in folder.glob("**/postgres.pid"):
+        run(postgres.stop(pid_file.parent))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One worker at a time."""
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def shared(folder: Path, name: str, start: Callable[[], str]) -> str:
+    """What `start` returned to the first worker that asked, for all of them."""
+    record = folder / f"{name}.json"
+    with alone(folder):
+        if not record.exists():
+            record.write_text(start())
+        return record.read_text()
+
+
+@pytest.fixture(scope="session")
+def servers_folder(pytestconfig: pytest.Config) -> Path:
+    """Where the servers of this test run live."""
+    return pytestconfig.stash[SERVERS]
+
+
+@pytest.fixture(scope="session")
+def worker() -> str:
+    """The name of this pytest-xdist worker, `gw0` without workers."""
+    return os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+
+
+# --- servers shared by the workers ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def amqp_url(servers_folder: Path, worker: str) -> str:
+    """A real RabbitMQ: a virtual host of this worker's own, or the one that AMQP_URL names, as it is."""
+    if named := os.environ.get("AMQP_URL"):
+        return named
+    vhosts = [f"gw{number}" for number in range(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))]
+
+    def start() -> str:
+        return rabbitmq.record(run(rabbitmq.start(servers_folder / "rabbitmq", vhosts=vhosts)))
+
+    return rabbitmq.recorded(shared(servers_folder, "rabbitmq", start)).url(worker)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(servers_folder: Path) -> str:
+    """A real PostgreSQL: its address with a user who may create databases."""
+    if named := os.environ.get("DATABASE_URL"):
+        return named
+
+    def start() -> str:
+        return postgres.record(run(postgres.start(servers_folder / "postgres", durable=False)))
+
+    return postgres.recorded(shared(servers_folder, "postgres", start)).url()
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres_url: str) -> Iterator[Callable[[], str]]:
+    """Makes an empty database at each call (`postgresql://user:password@host:port/name`); drops all at the end."""
+    names: list[str] = []
+
+    def create() -> str:
+        name = f"bookticket_test_{uuid.uuid4().hex[:12]}"
+        run(postgres.execute(postgres_url, f'CREATE DATABASE "{name}"'))
+        names.append(name)
+        return urlsplit(postgres_url)._replace(scheme="postgresql", path=f"/{name}").geturl()
+
+    yield create
+    for name in names:
+        run(postgres.execute(postgres_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture(scope="session")
+def database_url(new_database: Callable[[], str]) -> str:
+    """An empty database of this worker's own, for the whole test run."""
+    return new_database()
+
+
+# --- private servers, for tests of faults ---------------------------------------------------------------------------
+
+
+class PrivateRabbitMQ:
+    """A node that no other worker uses, so a test may do to it whatever happens to brokers. It keeps its port and data.
+
+    The methods block: `await asyncio.to_thread(rabbitmq.kill)` where the loop has to go on. A quorum queue must be
+    some 25 s old before `kill`, or RabbitMQ 3.10 loses its leader, whatever we do.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._node = run(rabbitmq.start(folder))
+        self.url = self._node.url()
+
+    @property
+    def pid(self) -> int:
+        return self._node.pid
+
+    def stop(self) -> None:
+        run(rabbitmq.stop(self._folder))
+
+    def kill(self) -> None:
+        run(rabbitmq.kill(self._folder))
+
+    def start(self) -> None:
+        self._node = run(rabbitmq.start(self._folder, port=self._node.port))
+
+
+class PrivatePostgres:
+    """A server that no other worker uses, to be stopped, killed and started by tests. It keeps its port and data."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._server = run(postgres.start(folder, database="payments"))
+        self.url = self._server.url("payments")
+
+    @property
+    def pid(self) -> int:
+        return self._server.pid
+
+    def stop(self) -> None:
+        run(postgres.stop(self._folder))
+
+    def kill(self) -> None:
+        run(postgres.kill(self._folder))
+
+    def start(self) -> None:
+        self._server = run(postgres.start(self._folder, port=self._server.port))
+
+
+@pytest.fixture(scope="session", name="rabbitmq")
+def private_rabbitmq(servers_folder: Path, worker: str) -> Iterator[PrivateRabbitMQ]:
+    """A broker for tests of faults. The test that stops it starts it again."""
+    node = PrivateRabbitMQ(servers_folder / f"rabbitmq-{worker}")
+    yield node
+    node.stop()
+
+
+@pytest.fixture(scope="session", name="postgres")
+def private_postgres(servers_folder: Path, worker: str) -> Iterator[PrivatePostgres]:
+    """A database server for tests of faults. The test that stops it starts it again."""
+    server = PrivatePostgres(servers_folder / f"postgres-{worker}")
+    yield server
+    server.stop()
