@@ -1,0 +1,35 @@
+"""Identifiers in Stripe's form and length. Nothing may depend on them: Stripe does not promise its formats."""
+
+from base64 import b64encode
+from os import urandom
+
+
+def token(length: int) -> str:
+    """Random letters and digits; base64 does it in one pass, where picking characters would cost 20 times as much."""
+    return b64encode(urandom(length), altchars=b"aZ").decode()[:length]
+
+
+def session_id() -> str:
+    """66 characters, which is Stripe's limit for the path."""
+    return f"cs_test_a1{token(56)}"
+
+
+def object_id(prefix: str) -> str:
+    """``pi_3…``, ``evt_1…``, ``pm_1…``, ``ch_3…`` and the like: prefix, one digit, 23 characters."""
+    digit = "3" if prefix in {"pi", "ch"} else "1"
+    return f"{prefix}_{digit}{token(23)}"
+
+
+def short_id(prefix: str) -> str:
+    """``req_…`` and ``prod_…``: prefix and 14 characters."""
+    return f"{prefix}_{token(14)}"
+
+
+def client_secret(identifier: str) -> str:
+    """A PaymentIntent's client secret."""
+    return f"{identifier}_secret_{token(25)}"
+
+
+def fragment() -> str:
+    """The long ``#…`` part of a hosted page's address, which belongs to the address (about 300 characters)."""
+    return f"fidkdWxOYHwnPyd1blpxYHZxWjA0{token(240)}%2F{token(24)}%3D%3D"

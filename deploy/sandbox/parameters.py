@@ -1,0 +1,305 @@
+"""Stripe's form encoding, and the kinds of parameters.
+
+A form becomes a tree (``line_items[0][quantity]=1`` is ``{"line_items": {"0": {"quantity": "1"}}}``), a schema made of
+kinds reads the tree, and whatever does not fit is refused in Stripe's words, with ``param`` naming the place.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from typing import Any, Protocol
+from urllib.parse import parse_qsl, urlsplit
+
+from deploy.sandbox import errors
+
+Tree = dict[str, Any]
+"""Values are strings, trees, or lists of either."""
+
+MAX_FIELDS = 3000
+LONG = 5000
+"""Stripe's limit for strings that have no other."""
+
+
+def pairs(form: str) -> list[tuple[str, str]]:
+    """The form's names and values, decoded; 400 if it is no form."""
+    try:
+        return parse_qsl(form, keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
+    except UnicodeDecodeError as error:
+        raise errors.invalid("Invalid UTF-8 in the request.") from error
+    except ValueError as error:
+        raise errors.invalid("The request has too many parameters.") from error
+
+
+def tree(fields: list[tuple[str, str]]) -> Tree:
+    """The nested form of the fields. Lists may be written ``x[0]`` or ``x[]``."""
+    result: Tree = {}
+    for name, value in fields:
+        _insert(result, _path(name), value, name)
+    return result
+
+
+@lru_cache(maxsize=4096)
+def _path(name: str) -> tuple[str, ...]:
+    matched = re.fullmatch(r"([^\[\]]+)((?:\[[^\[\]]*\])*)", name)
+    if matched is None:
+        return (name,)
+    return (matched[1], *re.findall(r"\[([^\[\]]*)\]", matched[2]))
+
+
+def _insert(node: Any, path: tuple[str, ...], value: str, name: str) -> None:
+    for place, key in enumerate(path):
+        following = path[place + 1] if place + 1 < len(path) else None
+        if key == "" and place > 0:
+            node = _append(node, following, value, name)
+            continue
+        if not isinstance(node, dict):
+            raise errors.invalid("Invalid hash", name)
+        if following is None:
+            node[key] = value
+        else:
+            node = node.setdefault(key, [] if following == "" else {})
+
+
+def _append(node: Any, following: str | None, value: str, name: str) -> Any:
+    """``x[]=1`` adds; ``x[][a]=1`` fills the last element until it already has an ``a``."""
+    if not isinstance(node, list):
+        raise errors.invalid("Invalid array", name)
+    if following is None:
+        node.append(value)
+    elif not node or not isinstance(node[-1], dict) or following in node[-1]:
+        node.append({})
+    return node[-1]
+
+
+class Kind(Protocol):
+    """What one parameter may be."""
+
+    def read(self, raw: Any, param: str) -> Any:
+        """The value, or ``ApiError`` with ``param``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """A string; ``clearable`` where an empty one is allowed and unsets."""
+
+    most: int = LONG
+    choices: tuple[str, ...] = ()
+    clearable: bool = False
+
+    def read(self, raw: Any, param: str) -> str:
+        """The string as it was sent."""
+        if not isinstance(raw, str):
+            raise errors.invalid("Invalid string: must be a string, not a hash or an array", param)
+        if raw == "" and not self.clearable:
+            raise errors.empty(param)
+        if len(raw) > self.most:
+            shown = f"{raw[:5]}...{raw[-5:]}"
+            raise errors.invalid(f"Invalid string: {shown}; must be at most {self.most} characters", param)
+        if self.choices and raw not in self.choices:
+            listed = ", ".join(self.choices[:-1]) + f", or {self.choices[-1]}" if self.choices[1:] else self.choices[0]
+            raise errors.invalid(f"Invalid {param}: must be one of {listed}", param)
+        return raw
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    """An integer within bounds, both inclusive."""
+
+    least: int = 0
+    most: int = 2**53
+
+    def read(self, raw: Any, param: str) -> int:
+        """The integer."""
+        value = Text().read(raw, param)
+        if re.fullmatch(r"[+-]?[0-9]{1,20}", value) is None:
+            raise errors.invalid(f"Invalid integer: {value[:40]}", param, "parameter_invalid_integer")
+        number = int(value)
+        if number < self.least:
+            message = f"This value must be greater than or equal to {self.least}."
+            raise errors.invalid(message, param, "parameter_invalid_integer")
+        if number > self.most:
+            message = f"This value must be less than or equal to {self.most}."
+            raise errors.invalid(message, param, "parameter_invalid_integer")
+        return number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fraction:
+    """A decimal number of at least zero with at most 12 places."""
+
+    def read(self, raw: Any, param: str) -> Decimal:
+        """The exact decimal."""
+        value = Text(most=40).read(raw, param)
+        try:
+            number = Decimal(value)
+        except InvalidOperation:
+            raise errors.invalid(f"Invalid decimal: {value}", param) from None
+        if re.fullmatch(r"[0-9]+(\.[0-9]{1,12})?", value) is None:
+            message = f"Invalid decimal: {value}; must be at least 0 and have at most 12 decimal places"
+            raise errors.invalid(message, param)
+        return number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """``true`` or ``false``; ``on=False`` where the sandbox can only do without."""
+
+    on: bool = True
+
+    def read(self, raw: Any, param: str) -> bool:
+        """The boolean."""
+        value = Text().read(raw, param)
+        if value not in {"true", "false"}:
+            raise errors.invalid(f"Invalid boolean: {value[:40]}", param)
+        if value == "true" and not self.on:
+            raise errors.unsupported(param)
+        return value == "true"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Url:
+    """An absolute address of the web, at most 2048 characters."""
+
+    def read(self, raw: Any, param: str) -> str:
+        """The address as it was sent."""
+        value = Text(most=2**20).read(raw, param)
+        if len(value) > 2048:  # noqa: PLR2004 - the figure is in the message
+            raise errors.invalid("Invalid URL: URL must be 2048 characters or less.", param, "url_invalid")
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", value) is None or re.match(r"[^/:]+:[0-9]+(/|$)", value):
+            message = "Invalid URL: An explicit scheme (such as https) must be provided."
+            raise errors.invalid(message, param, "url_invalid")
+        if not _is_web_address(value):
+            raise errors.invalid("Not a valid URL", param, "url_invalid")
+        return value
+
+
+def _is_web_address(value: str) -> bool:
+    if re.search(r"[\s\x00-\x1f\x7f\\<>\"]", value):
+        return False
+    try:
+        parts = urlsplit(value)
+        return parts.scheme.lower() in {"http", "https"} and bool(parts.hostname) and (parts.port is None or True)
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Email:
+    """An address with one @ and a domain."""
+
+    def read(self, raw: Any, param: str) -> str:
+        """The address as it was sent."""
+        value = Text(most=512).read(raw, param)
+        if re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s.]+", value) is None:
+            raise errors.invalid(f"Invalid email address: {value}", param, "email_invalid")
+        return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """At most 50 pairs of strings, keys of 40 and values of 500 characters (https://docs.stripe.com/metadata).
+
+    An empty value, or an empty string instead of the pairs, unsets; the caller sees it as ``""``.
+    """
+
+    def read(self, raw: Any, param: str) -> dict[str, str]:
+        """The pairs; empty values are still there, so that an update can unset them."""
+        if raw == "":
+            return {}
+        if not isinstance(raw, dict):
+            raise errors.invalid("Invalid hash: metadata must be a set of key-value pairs", param)
+        for key, value in raw.items():
+            place = f"{param}[{key}]"
+            if not isinstance(value, str):
+                raise errors.invalid("Metadata values must be strings, and keys may not hold square brackets", place)
+            if len(key) > 40:  # noqa: PLR2004 - the figure is in the message
+                message = f"Metadata keys can be at most 40 characters long: {key[:40]}..."
+                raise errors.invalid(message, param)
+            if len(value) > 500:  # noqa: PLR2004 - the figure is in the message
+                message = f"Metadata values must be 500 characters or less; the one of '{key}' has {len(value)}"
+                raise errors.invalid(message, place)
+        if len(raw) > METADATA_PAIRS:
+            raise too_much_metadata(param)
+        return dict(raw)
+
+
+METADATA_PAIRS = 50
+
+
+def too_much_metadata(param: str) -> errors.ApiError:
+    """The refusal of a 51st pair."""
+    return errors.invalid(f"Metadata can have at most {METADATA_PAIRS} keys", param)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Items:
+    """A list, written ``x[0]`` or ``x[]``."""
+
+    of: Kind
+    most: int
+    least: int = 1
+
+    def read(self, raw: Any, param: str) -> list[Any]:
+        """The elements in the order of their indexes."""
+        if raw == "":
+            raise errors.empty(param)
+        if isinstance(raw, dict) and all(key.isdecimal() for key in raw):
+            elements = [raw[key] for key in sorted(raw, key=int)]
+        elif isinstance(raw, list):
+            elements = raw
+        else:
+            raise errors.invalid("Invalid array", param)
+        if len(elements) > self.most:
+            raise errors.invalid(f"Array too long: at most {self.most} elements are allowed", param)
+        return [self.of.read(element, f"{param}[{place}]") for place, element in enumerate(elements)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hash:
+    """Named parameters. Unknown names are refused first, then values, then what is missing."""
+
+    fields: Mapping[str, Kind]
+    required: tuple[str, ...] = ()
+    scalar: Kind | None = field(default=None)
+    """What a plain value means, where Stripe allows one (``created=123`` beside ``created[gte]=123``)."""
+
+    def read(self, raw: Any, param: str = "") -> Any:
+        """The values that were sent, by name."""
+        if self.scalar is not None and isinstance(raw, str):
+            return self.scalar.read(raw, param)
+        if not isinstance(raw, dict):
+            raise errors.empty(param) if raw == "" else errors.invalid("Invalid hash", param)
+        strangers = [_place(param, name) for name in raw if name not in self.fields]
+        if strangers:
+            raise errors.unknown(strangers)
+        values = {name: self.fields[name].read(value, _place(param, name)) for name, value in raw.items()}
+        for name in self.required:
+            if name not in values:
+                raise errors.missing(_place(param, name))
+        return values
+
+
+def _place(param: str, name: str) -> str:
+    return f"{param}[{name}]" if param else name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unsupported:
+    """Stripe takes this parameter; the sandbox cannot play what it asks for and says so, rather than ignore it."""
+
+    def read(self, raw: Any, param: str) -> Any:  # noqa: ARG002 - a kind's signature
+        """Never a value."""
+        raise errors.unsupported(param)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The id of an object that this account cannot have, because the sandbox makes none of its type."""
+
+    resource: str
+
+    def read(self, raw: Any, param: str) -> Any:
+        """Never a value: Stripe's answer for an id that does not exist."""
+        raise errors.no_such(self.resource, Text().read(raw, param), param, status=400)
