@@ -107,3 +107,8 @@ SessionId = Annotated[
 """Stripe's checkout session id, the payment's `transactionId`."""
 
 Sentence = Annotated[str, Field(description="One plain sentence that an end user may read.")]
+
+
+def is_session_id(value: object) -> bool:
+    """Whether the value has the form of a checkout session id."""
+    return isinstance(value, str) and _SESSION_ID.fullmatch(value) is not None

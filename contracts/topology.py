@@ -8,6 +8,9 @@ from contracts.commands import CommandType
 DELIVERY_LIMIT: Final = 20
 """Deliveries of one command before RabbitMQ itself parks it: a backstop against a message that kills its consumer."""
 
+RETRY_DELAYS_SECONDS: Final = (1, 5, 30, 120, 600)
+"""A fire-and-forget command that fails for a passing reason comes back after these, and is then parked."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
@@ -19,10 +22,10 @@ class Exchange:
 
 @dataclass(frozen=True, kw_only=True)
 class Queue:
-    """A durable quorum queue, bound to `exchange` by `routing_key`."""
+    """A durable quorum queue, bound to `exchange` by `routing_key`; to none if it is written to by name."""
 
     name: str
-    exchange: Exchange
+    exchange: Exchange | None
     routing_key: str
     arguments: dict[str, str | int] = field(default_factory=dict)
 
@@ -30,6 +33,10 @@ class Queue:
 COMMANDS: Final = Exchange(name="payments.commands", type="direct")
 EVENTS: Final = Exchange(name="payments.events", type="topic")
 DEAD_LETTERS: Final = Exchange(name="payments.dead-letter", type="direct")
+
+
+# Without these two RabbitMQ may lose a message on its way to another queue.
+_AT_LEAST_ONCE: Final = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
 
 
 def _command_queue(command: CommandType) -> Queue:
@@ -43,9 +50,24 @@ def _command_queue(command: CommandType) -> Queue:
             "x-delivery-limit": DELIVERY_LIMIT,
             "x-dead-letter-exchange": DEAD_LETTERS.name,
             "x-dead-letter-routing-key": name,
-            # Without these two RabbitMQ may lose a message on its way to the dead-letter queue.
-            "x-dead-letter-strategy": "at-least-once",
-            "x-overflow": "reject-publish",
+            **_AT_LEAST_ONCE,
+        },
+    )
+
+
+def _delay_queue(queue: Queue, seconds: int) -> Queue:
+    """Nobody consumes it: what lies there for its time goes back to the command queue."""
+    name = f"{queue.name}.retry.{seconds}s"
+    return Queue(
+        name=name,
+        exchange=None,
+        routing_key=name,
+        arguments={
+            "x-queue-type": "quorum",
+            "x-message-ttl": seconds * 1000,
+            "x-dead-letter-exchange": COMMANDS.name,
+            "x-dead-letter-routing-key": queue.routing_key,
+            **_AT_LEAST_ONCE,
         },
     )
 
@@ -61,6 +83,14 @@ def _dead_letter_queue(queue: Queue) -> Queue:
 
 COMMAND_QUEUES: Final = {command: _command_queue(command) for command in CommandType}
 DEAD_LETTER_QUEUES: Final = {command: _dead_letter_queue(queue) for command, queue in COMMAND_QUEUES.items()}
+DELAY_QUEUES: Final = {
+    command: tuple(_delay_queue(queue, seconds) for seconds in RETRY_DELAYS_SECONDS)
+    for command, queue in COMMAND_QUEUES.items()
+}
 
 EXCHANGES: Final = (COMMANDS, EVENTS, DEAD_LETTERS)
-QUEUES: Final = (*COMMAND_QUEUES.values(), *DEAD_LETTER_QUEUES.values())
+QUEUES: Final = (
+    *COMMAND_QUEUES.values(),
+    *DEAD_LETTER_QUEUES.values(),
+    *(queue for queues in DELAY_QUEUES.values() for queue in queues),
+)

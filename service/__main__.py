@@ -1,0 +1,103 @@
+"""`payment-service run | migrate | show`."""
+
+import argparse
+import asyncio
+import contextlib
+import logging.config
+import signal
+import sys
+from collections.abc import Coroutine, Generator
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from contracts.logs import log_config
+from service import bootstrap, show
+from service.adapters.store import migrate
+from service.domain.errors import StoreUnavailableError
+from service.settings import DatabaseSettings, Settings, SettingsError, load
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: they end the process by the signal once more, before anything is closed."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
+def main() -> None:
+    """The `payment-service` command."""
+    arguments = _parser().parse_args()
+    try:
+        status = uvloop.run(_command(arguments))
+    except (SettingsError, bootstrap.StartError) as error:
+        sys.exit(f"payment-service cannot start:\n{error}")
+    except StoreUnavailableError:
+        sys.exit("payment-service: the database (DATABASE_URL) cannot be reached.")
+    sys.exit(status)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="payment-service", description="BookTicket's payment service.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run", help="consume commands and publish events until SIGTERM")
+    commands.add_parser("migrate", help="bring the database to the tables that this version needs")
+    shown = commands.add_parser("show", help="print payments with their journal, for a person")
+    shown.add_argument("id", help="a payment id, a transaction id (cs_...) or booking:<id>")
+    return parser
+
+
+def _command(arguments: argparse.Namespace) -> Coroutine[Any, Any, int]:
+    match arguments.command:
+        case "run":
+            return _run(load(Settings))
+        case "migrate":
+            return _migrate(load(DatabaseSettings))
+        case _:
+            return show.show(arguments.id, load(DatabaseSettings))
+
+
+async def _run(settings: Settings) -> int:
+    logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
+    log = logging.getLogger("service")
+    async with bootstrap.built(settings) as service:
+        config = uvicorn.Config(
+            service.asgi,
+            host=settings.service_host,
+            port=settings.service_port,
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            timeout_graceful_shutdown=2,
+        )
+        server = _Server(config)
+        watching = asyncio.create_task(_stop_when_failed(service, server), name="failure-watch")
+        log.info("starting", extra={"host": settings.service_host, "port": settings.service_port})
+        try:
+            await server.serve()
+        except SystemExit:  # uvicorn's way to say that the port is taken
+            return 1
+        finally:
+            watching.cancel()
+        log.info("stopped taking commands")
+        return 0 if server.started and not service.failed.is_set() else 1
+
+
+async def _stop_when_failed(service: bootstrap.Service, server: uvicorn.Server) -> None:
+    await service.failed.wait()
+    server.should_exit = True
+
+
+async def _migrate(settings: DatabaseSettings) -> int:
+    revision = await migrate(settings.database_url.get_secret_value())
+    print(f"The database is at revision {revision}.")  # noqa: T201 - a command's answer
+    return 0
+
+
+if __name__ == "__main__":
+    main()

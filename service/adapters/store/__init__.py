@@ -1,0 +1,9 @@
+"""The payment record in PostgreSQL. Nothing outside this package knows SQL."""
+
+from service.adapters.store.database import Database
+from service.adapters.store.migrate import current_revision, migrate, newest_revision
+from service.adapters.store.outbox import PostgresOutbox
+from service.adapters.store.store import PostgresStore
+from service.adapters.store.wakeups import Wakeups
+
+__all__ = ["Database", "PostgresOutbox", "PostgresStore", "Wakeups", "current_revision", "migrate", "newest_revision"]

@@ -1,0 +1,62 @@
+"""NOTIFY as an alarm clock: it only wakes. A notification may be lost, so nothing may depend on one."""
+
+import asyncio
+import logging
+from typing import Final
+
+import asyncpg
+
+from service.adapters.store.database import COMMAND_SECONDS, CONNECT_SECONDS
+from service.adapters.store.outbox import CHANNEL
+
+_log = logging.getLogger(__name__)
+
+_RECONNECT_SECONDS: Final = 2.0
+_PROBE_SECONDS: Final = 10.0
+
+
+class Wakeups:
+    """Listens on a connection of its own; `wait` returns at a notification or after a time."""
+
+    def __init__(self, url: str) -> None:
+        """`url`: as `Database` takes it."""
+        self._url = "postgresql://" + url.partition("://")[2]
+        self._rung = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        """Return at the next notification, at once if one came since the last call, or after `seconds`."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._rung.wait()
+        except TimeoutError:
+            pass
+        self._rung.clear()
+
+    def ring(self) -> None:
+        """Wake whoever waits."""
+        self._rung.set()
+
+    async def run(self) -> None:
+        """Listen for ever, reconnecting; to be run as a task and cancelled at the end."""
+        listening = True
+        while True:
+            try:
+                await self._listen()
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                if listening:  # one line per change
+                    _log.warning("not listening for notifications, the timer goes on: %s", type(error).__name__)
+                listening = False
+                await asyncio.sleep(_RECONNECT_SECONDS)
+            else:
+                listening = True
+
+    async def _listen(self) -> None:
+        connection = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS, command_timeout=COMMAND_SECONDS)
+        try:
+            await connection.add_listener(CHANNEL, lambda *_: self.ring())
+            self.ring()  # whatever came while nobody listened
+            while True:
+                await asyncio.sleep(_PROBE_SECONDS)
+                await connection.execute("SELECT 1")  # a dead connection says nothing by itself
+        finally:
+            connection.terminate()

@@ -1,0 +1,158 @@
+"""The gateway port on the official Stripe SDK, over its aiohttp client: its default one is many times slower."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Mapping
+from datetime import timedelta
+from typing import Any, Final, cast
+
+import aiohttp
+import stripe
+
+from contracts.fields import is_session_id
+from service.adapters.stripe import outcomes
+from service.application.ports import CheckoutTerms
+from service.domain.outcomes import Opened, Outcome, Refused, Unknown, UnknownCause
+from service.domain.payment import Payment
+
+_log = logging.getLogger(__name__)
+
+_RETRIES: Final = 2
+"""Of the SDK itself, under the same key: connection errors, 409 key in use, 5xx. Never past our own deadline."""
+_CONNECT_SECONDS: Final = 3.0
+_CLOCK_SKEW: Final = timedelta(minutes=5)
+_PAGE: Final = 100
+_MAX_PAGES: Final = 50
+
+
+class StripeGateway:
+    """Checkout sessions at Stripe. Bound to one event loop; call `close` at the end."""
+
+    def __init__(self, *, api_key: str, api_base: str | None, concurrency: int) -> None:
+        """`concurrency`: calls under way at once; further ones wait their turn within their timeout."""
+        stripe.enable_telemetry = False  # it would write into the home directory and send figures with each call
+        self.livemode: Final = "_live_" in api_key
+        self._slots = asyncio.Semaphore(concurrency)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=concurrency, keepalive_timeout=60),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
+        )
+        # The SDK passes its own timeout per request unless it is None; the deadline around each call is ours.
+        http_client = stripe.AIOHTTPClient(timeout=None, session=self._session)
+        self._stripe = stripe.StripeClient(
+            api_key,
+            http_client=http_client,
+            max_network_retries=_RETRIES,
+            base_addresses={"api": api_base.rstrip("/")} if api_base else {},
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    def checkout_request(self, terms: CheckoutTerms) -> Mapping[str, Any]:
+        """Parameters of `POST /v1/checkout/sessions`, complete: a repeat must not differ in one letter."""
+        metadata = {
+            "bookingId": str(terms.booking_id),
+            "userId": str(terms.user_id),
+            outcomes.REFERENCE: terms.reference,
+        }
+        product = {"name": f"Booking {terms.booking_id}"}
+        price = {"currency": terms.currency, "unit_amount": terms.amount_minor, "product_data": product}
+        return {
+            "mode": "payment",
+            # Immediate methods only: the outcome is known the moment the payer is done.
+            "allowed_payment_method_types": ["card"],
+            "line_items": [{"price_data": price, "quantity": 1}],
+            "success_url": terms.success_url,
+            "cancel_url": terms.cancel_url,
+            "expires_at": int(terms.expires_at.timestamp()),
+            "client_reference_id": str(terms.booking_id),
+            "metadata": metadata,
+            # Stripe does not copy a session's metadata to its payment intent.
+            "payment_intent_data": {"metadata": metadata},
+            # What the payer sees and what we compare must be one currency.
+            "adaptive_pricing": {"enabled": False},
+        }
+
+    async def open(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
+        """Create the session under the payment's key."""
+        sessions = self._stripe.v1.checkout.sessions
+        params = cast("Any", dict(payment.gateway_request))
+        call = sessions.create_async(params, {"idempotency_key": f"payment-{payment.reference}"})
+        answer = await self._call("create", payment, call, timeout_seconds)
+        if not isinstance(answer, Mapping):
+            return answer
+        return (
+            outcomes.of_created(answer) if is_session_id(answer.get("id")) else _unreadable("a session without an id")
+        )
+
+    async def find(self, payment: Payment, *, timeout_seconds: float) -> Opened | Unknown | None:
+        """Look through the sessions made around the payment's creation and afterwards."""
+        created = {"gte": int((payment.created_at - _CLOCK_SKEW).timestamp())}
+        params: Any = {"created": created, "limit": _PAGE}
+        for _ in range(_MAX_PAGES):
+            call = self._stripe.v1.checkout.sessions.list_async(params)
+            answer = await self._call("list", payment, call, timeout_seconds)
+            if not isinstance(answer, Mapping):
+                return (
+                    answer if isinstance(answer, Unknown) else Unknown(cause=UnknownCause.FAILED, detail=answer.detail)
+                )
+            page = answer.get("data") or []
+            for session in page:
+                if (session.get("metadata") or {}).get(outcomes.REFERENCE) == payment.reference:
+                    return outcomes.of_found(session)
+            if not answer.get("has_more") or not page:
+                return None
+            params = {**params, "starting_after": page[-1]["id"]}
+        return Unknown(cause=UnknownCause.FAILED, detail="too many sessions to look through")
+
+    async def look_up(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
+        """Retrieve the session."""
+        session_id = _session_id(payment)
+        call = self._stripe.v1.checkout.sessions.retrieve_async(session_id)
+        answer = await self._call("retrieve", payment, call, timeout_seconds)
+        if isinstance(
+            answer, Refused
+        ):  # a session that Stripe made cannot become unknown to it; the key may be another
+            return Unknown(cause=UnknownCause.DENIED, detail=answer.detail)
+        if not isinstance(answer, Mapping):
+            return answer
+        return (
+            outcomes.of_session(answer) if answer.get("id") == session_id else _unreadable("another session's answer")
+        )
+
+    async def expire(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
+        """Expire the session. Stripe refuses unless it is open, with no code to tell why: then it is looked up."""
+        call = self._stripe.v1.checkout.sessions.expire_async(_session_id(payment))
+        answer = await self._call("expire", payment, call, timeout_seconds)
+        if isinstance(answer, Refused):
+            return await self.look_up(payment, timeout_seconds=timeout_seconds)
+        return outcomes.of_session(answer) if isinstance(answer, Mapping) else answer
+
+    async def _call(
+        self, name: str, payment: Payment, call: Awaitable[stripe.StripeObject], timeout_seconds: float
+    ) -> Mapping[str, Any] | Refused | Unknown:
+        """Stripe's answer as plain data, or what its absence means."""
+        try:
+            async with asyncio.timeout(timeout_seconds), self._slots:
+                answer = (await call).to_dict()
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong in the SDK is an outcome, and never a failure
+            outcome = outcomes.of_error(error)
+            fields = {"payment_id": payment.id, "gateway_call": name, "gateway_detail": outcome.detail}
+            _log.warning("Stripe %s of payment %d: %s", name, payment.id, outcome.kind, extra=fields)
+            return outcome
+        finally:
+            if asyncio.iscoroutine(call):
+                call.close()  # never awaited if the slots were taken until the deadline
+        return answer if isinstance(answer, Mapping) else _unreadable("not an object")
+
+
+def _session_id(payment: Payment) -> str:
+    if not payment.session_id:  # the SDK would ask for the list of all sessions
+        raise ValueError(f"payment {payment.id} has no session")
+    return payment.session_id
+
+
+def _unreadable(detail: str) -> Unknown:
+    return Unknown(cause=UnknownCause.UNREADABLE, detail=detail)

@@ -1,0 +1,144 @@
+"""Stripe's answers in our words: pure functions from checkout sessions and SDK errors to outcomes.
+
+Sources: Stripe's "Checkout Session" object (status, payment_status), "Fulfillment" (fulfil on payment_status, never on
+status alone), "Errors" and "Low-level error handling" (a 5xx is indeterminate).
+"""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import aiohttp
+import stripe
+
+from service.domain.money import Money
+from service.domain.outcomes import Expired, Open, Opened, Outcome, Paid, Processing, Refused, Unknown, UnknownCause
+
+REFERENCE: Final = "paymentReference"
+"""Metadata key under which a session carries our payment's reference."""
+
+IDEMPOTENCY_KEY_IN_USE: Final = "idempotency_key_in_use"
+_MAX_DETAIL: Final = 200
+
+# Every class of the SDK's error tree. A test walks the tree and fails on a class that is not here.
+ERROR_CAUSES: Final[dict[str, UnknownCause | None]] = {
+    # None: a definite refusal of this very request (if the status says so too).
+    "InvalidRequestError": None,
+    "CardError": None,
+    "AuthenticationError": UnknownCause.DENIED,
+    "PermissionError": UnknownCause.DENIED,
+    "RateLimitError": UnknownCause.BUSY,
+    "StripeError": UnknownCause.FAILED,
+    "StripeErrorWithParamCode": UnknownCause.FAILED,
+    "APIError": UnknownCause.FAILED,
+    "APIConnectionError": UnknownCause.FAILED,
+    # The same key with other parameters: a mistake of ours. The session of the first call may well exist.
+    "IdempotencyError": UnknownCause.FAILED,
+    # Of webhooks and of Stripe's v2 API: nothing that we call raises these.
+    **dict.fromkeys(
+        "SignatureVerificationError AlreadyCanceledError BlockedByStripeError CannotProceedError"
+        " CapabilityNotEnabledError ControlledByAlternateResourceError FeatureNotEnabledError"
+        " FinancialAccountNotOpenError FxQuoteNeedsRefreshError InsufficientFundsError InvalidPaymentMethodError"
+        " InvalidPayoutMethodError InvalidVaultedCredentialError NotCancelableError QuotaExceededError"
+        " RecipientNotNotifiableError TemporarySessionExpiredError VerificationAttemptFailedError"
+        " VerificationExpiredError VerificationNotInitiatedError".split(),
+        UnknownCause.FAILED,
+    ),
+}
+_REFUSALS: Final = frozenset({400, 402})
+
+
+def of_created(session: Mapping[str, Any]) -> Opened | Unknown:
+    """The outcome of a create, or of finding the session of an earlier one."""
+    try:
+        return Opened(
+            session_id=_text(session["id"]),
+            payment_url=_text(session["url"]),
+            expires_at=datetime.fromtimestamp(_integer(session["expires_at"]), UTC),
+        )
+    except (KeyError, ValueError, OverflowError, OSError) as error:
+        return Unknown(cause=UnknownCause.UNREADABLE, detail=f"created session: {type(error).__name__}")
+
+
+def of_found(session: Mapping[str, Any]) -> Opened | Unknown:
+    """Like `of_created`; a session that has ended meanwhile has no url any more."""
+    return of_created(session if session.get("url") else {**session, "url": "about:blank"})
+
+
+def of_session(session: Mapping[str, Any]) -> Outcome:
+    """How a retrieved session stands. Whatever we do not know word for word is unknown."""
+    match session.get("status"), session.get("payment_status"):
+        case "open", "unpaid":
+            return Open()
+        case "expired", "unpaid":
+            return Expired()
+        case "complete", "unpaid":
+            return Processing()  # a delayed payment method: the money may still come, or not
+        case "complete", "paid" | "no_payment_required":
+            return _paid(session)
+        case status, payment_status:
+            detail = f"status {status!r}, payment_status {payment_status!r}"
+            return Unknown(cause=UnknownCause.UNREADABLE, detail=detail[:_MAX_DETAIL])
+
+
+def _paid(session: Mapping[str, Any]) -> Paid | Unknown:
+    """Money arrived. "no_payment_required" is told as what it is: nothing was collected."""
+    metadata = session.get("metadata")
+    reference = metadata.get(REFERENCE) if isinstance(metadata, Mapping) else None
+    try:
+        collected = _integer(session["amount_total"]) if session["payment_status"] == "paid" else 0
+        money = Money(collected, _text(session["currency"]).lower())
+    except (KeyError, ValueError):
+        return Unknown(cause=UnknownCause.UNREADABLE, detail="a paid session without an amount or a currency")
+    return Paid(money=money, reference=reference, livemode=session.get("livemode") is True)
+
+
+def of_error(error: BaseException) -> Refused | Unknown:
+    """The outcome of a call that raised.
+
+    Refused only for a definite refusal of this very request; everything else is unknown.
+    """
+    if isinstance(error, TimeoutError | asyncio.TimeoutError):
+        return Unknown(cause=UnknownCause.TIMEOUT, detail="no answer in time")
+    if not isinstance(error, stripe.StripeError):  # the SDK lets aiohttp's body-read failures through
+        return Unknown(cause=UnknownCause.FAILED, detail=type(error).__name__)
+    if isinstance(error.__cause__, TimeoutError | aiohttp.ServerTimeoutError):
+        return Unknown(cause=UnknownCause.TIMEOUT, detail="no answer in time")
+    detail = _detail(error)
+    if code(error) == IDEMPOTENCY_KEY_IN_USE:
+        return Unknown(cause=UnknownCause.BUSY, detail=detail)
+    cause = ERROR_CAUSES.get(type(error).__name__, UnknownCause.FAILED)
+    if cause is None and error.http_status in _REFUSALS:
+        return Refused(detail=detail)
+    return Unknown(cause=cause or UnknownCause.FAILED, detail=detail)
+
+
+def code(error: stripe.StripeError) -> str | None:
+    """Stripe's machine-readable code. The exception's own `.code` is empty for several classes."""
+    body = getattr(error, "error", None)
+    return getattr(body, "code", None) or error.code
+
+
+def _detail(error: stripe.StripeError) -> str:
+    """For our log and journal: class, status, code, parameter and request id, but none of Stripe's prose."""
+    parts = {
+        "status": error.http_status,
+        "code": code(error),
+        "param": getattr(error, "param", None),
+        "request": error.request_id,
+    }
+    named = ", ".join(f"{name} {value}" for name, value in parts.items() if value)
+    return f"{type(error).__name__}: {named}"[:_MAX_DETAIL]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError
+    return value
+
+
+def _integer(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError
+    return value

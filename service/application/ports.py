@@ -1,0 +1,185 @@
+"""What the handlers need from the outside, as protocols. The adapters and the tests' fakes implement them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+from service.domain.outcomes import Opened, Outcome, Unknown
+from service.domain.payment import Draft, Payment
+from service.domain.status import Change
+
+
+class Clock(Protocol):
+    """Tells the time."""
+
+    def now(self) -> datetime:
+        """The current time, aware, in UTC."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandContext:
+    """What came with a command besides its body.
+
+    `caller` names on whose behalf it was sent; idempotency keys are scoped to it. `deadline` is when the sender stops
+    waiting, None if nobody waits.
+    """
+
+    message_id: str
+    request_id: str
+    caller: str = ""
+    idempotency_key: str | None = None
+    trace_parent: str | None = None
+    deadline: datetime | None = None
+
+
+class KeyScope(StrEnum):
+    """What kind of key makes a create repeatable."""
+
+    MESSAGE = "message"
+    IDEMPOTENCY = "idempotency"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestKey:
+    """A key that a create came with. Seen again with the same `fingerprint` (of the content) it is the same payment."""
+
+    scope: KeyScope
+    caller: str
+    key: str
+    fingerprint: str
+
+
+class Relation(StrEnum):
+    """How the payment that `Store.begin` answers relates to the draft."""
+
+    CREATED = "created"
+    """It is the draft, inserted just now."""
+    REPEATED = "repeated"
+    """One of the keys belongs to it."""
+    SAME = "same"
+    """It is the booking's live payment and has the draft's content."""
+    OTHER = "other"
+    """It is the booking's live payment and has other content, or is paid. The draft was not inserted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """The answer of `Store.begin`."""
+
+    payment: Payment
+    relation: Relation
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalEntry:
+    """One line of a payment's history."""
+
+    at: datetime
+    version: int
+    kind: str
+    status: str
+    detail: Mapping[str, Any]
+    request_id: str
+
+
+class Store(Protocol):
+    """The record of every payment. Each method is one transaction; none is open between two calls.
+
+    Every method may raise StoreUnavailableError.
+    """
+
+    async def begin(self, draft: Draft, *, keys: Sequence[RequestKey], request_id: str) -> Begun:
+        """Insert the draft as PENDING with its first journal line, unless a key or the booking has a payment already.
+
+        Raises:
+            IdempotencyKeyReusedError, MessageIdReusedError: the key came before with other content.
+        """
+
+    async def record(self, change: Change, *, context: CommandContext) -> Payment:
+        """Write a change: the payment (compare-and-set on its version), a journal line and the outbox row.
+
+        Raises:
+            ConcurrentChangeError: another worker wrote first.
+        """
+
+    async def payment(self, payment_id: int) -> Payment | None:
+        """The payment with this id."""
+
+    async def payment_of_session(self, session_id: str) -> Payment | None:
+        """The payment with this transaction id."""
+
+    async def claim_ask(self, payment_id: int, *, at: datetime, fresh_seconds: float) -> bool:
+        """Whether the caller may ask the gateway now: nobody has, on any replica, within the last `fresh_seconds`."""
+
+    async def note_ask_failed(self, payment_id: int, *, at: datetime) -> None:
+        """Remember that the gateway could not be asked."""
+
+    async def journal(self, payment_id: int) -> Sequence[JournalEntry]:
+        """The payment's history, oldest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutboxRow:
+    """An event to publish. The bytes are stored, so every resend is the same to the last bit."""
+
+    id: int
+    event_id: str
+    payment_id: int
+    sequence: int
+    routing_key: str
+    headers: dict[str, str]
+    body: bytes
+    created_at: datetime
+    attempts: int
+
+
+class Outbox(Protocol):
+    """Events waiting to be published. Several relays may share it. Every method may raise StoreUnavailableError."""
+
+    async def claim(self, *, limit: int, at: datetime, lease_seconds: float) -> Sequence[OutboxRow]:
+        """The oldest unsent event of up to `limit` payments; no other relay gets them until the lease ends."""
+
+    async def mark_sent(self, ids: Sequence[int], *, at: datetime) -> None:
+        """The broker has confirmed these."""
+
+    async def put_off(self, row_id: int, *, until: datetime) -> None:
+        """Publishing failed: leave the row alone until then, so that others flow."""
+
+
+class Gateway(Protocol):
+    """The port behind which Stripe sits. Nothing here raises for what the gateway does: that is an outcome."""
+
+    @property
+    def livemode(self) -> bool:
+        """Whether real money moves."""
+
+    def checkout_request(self, terms: "CheckoutTerms") -> Mapping[str, Any]:
+        """What will be sent to make the checkout session. Pure: stored before the call and repeated word for word."""
+
+    async def open(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
+        """Make the payment's checkout session, under a key derived from its reference: Opened, Refused or Unknown."""
+
+    async def find(self, payment: Payment, *, timeout_seconds: float) -> Opened | Unknown | None:
+        """The session that an earlier `open` of this payment made, looked up by reference; None if there is none."""
+
+    async def look_up(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
+        """How the payment's session stands: Open, Processing, Paid, Expired or Unknown."""
+
+    async def expire(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
+        """End the payment's session. Answers how it stands afterwards: Expired, but perhaps Paid or Processing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckoutTerms:
+    """What a checkout is made of, before it is a payment: see `domain.payment.Draft` for the members."""
+
+    reference: str
+    booking_id: int
+    user_id: int
+    amount_minor: int
+    currency: str
+    success_url: str
+    cancel_url: str
+    expires_at: datetime

@@ -1,0 +1,173 @@
+"""The steps that move a payment along: open it, ask about it, release its booking.
+
+Each is safe to repeat and to run in two replicas at once: the gateway is always called under the payment's own key, and
+what it answers is written only if nobody wrote in between.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final, TypeVar
+
+from service.application.policy import Policy
+from service.application.ports import Clock, CommandContext, Gateway, Store
+from service.application.single_flight import SingleFlight
+from service.domain.errors import (
+    ConcurrentChangeError,
+    CreateInProgressError,
+    GatewayBusyError,
+    GatewayFailedError,
+    OutcomeUnknownError,
+    PaymentServiceError,
+)
+from service.domain.outcomes import Outcome, Unknown, UnknownCause
+from service.domain.payment import Payment
+from service.domain.status import Change, ChangeKind, decide
+
+_log = logging.getLogger(__name__)
+
+RESUMED_AFTER: Final = timedelta(seconds=60)
+"""A payment without a session that is older than this was left behind: its session may exist, be paid or have ended."""
+
+_MAX_REREADS: Final = 5
+
+_ERRORS: Final[dict[UnknownCause, type[PaymentServiceError]]] = {
+    UnknownCause.TIMEOUT: OutcomeUnknownError,
+    UnknownCause.FAILED: GatewayFailedError,
+    UnknownCause.DENIED: GatewayFailedError,
+    UnknownCause.UNREADABLE: GatewayFailedError,
+    UnknownCause.BUSY: GatewayBusyError,
+}
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A payment after an attempt to ask the gateway; `answered` is False if it could not be asked."""
+
+    payment: Payment
+    answered: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """The steps with what they need. One per process."""
+
+    store: Store
+    gateway: Gateway
+    policy: Policy
+    clock: Clock
+    _openings: SingleFlight[Payment] = field(default_factory=SingleFlight)
+    _asks: SingleFlight[Asked] = field(default_factory=SingleFlight)
+
+    async def open(self, payment: Payment, *, context: CommandContext) -> Payment:
+        """Have the gateway make the session. Concurrent calls for a payment share one.
+
+        Raises:
+            OutcomeUnknownError, GatewayFailedError, GatewayBusyError: not known; the payment is as it was.
+        """
+        return await self._in_time(
+            self._openings.run(payment.id, lambda: self._open(payment, context)), payment, context
+        )
+
+    async def ask(self, payment: Payment, *, context: CommandContext) -> Asked:
+        """Ask the gateway how the session stands, unless somebody did within the freshness window.
+
+        Concurrent calls for a payment share one. Raises OutcomeUnknownError when the caller's deadline passes first.
+        """
+        return await self._in_time(self._asks.run(payment.id, lambda: self._ask(payment, context)), payment, context)
+
+    async def release(self, payment: Payment, *, context: CommandContext) -> Payment:
+        """End a live payment so that its booking can be paid anew: at the gateway first, and only then here.
+
+        Raises:
+            CreateInProgressError: the gateway says that it can no longer be ended (the money is on its way).
+            OutcomeUnknownError, GatewayFailedError, GatewayBusyError: not known; the payment is as it was.
+        """
+        if payment.session_id is None:
+            payment = await self.open(payment, context=context)
+        if payment.status.is_final:
+            return payment
+        outcome = await self.gateway.expire(payment, timeout_seconds=self.policy.gateway_timeout_seconds)
+        payment = await self.apply(payment, outcome, context=context)
+        _raise_if_unknown(outcome, payment)
+        if not payment.status.is_final:
+            raise CreateInProgressError(payment=payment)
+        return payment
+
+    async def apply(self, payment: Payment, outcome: Outcome, *, context: CommandContext) -> Payment:
+        """Write what the outcome means, deciding again on a fresh copy whenever another worker was faster.
+
+        Raises:
+            IllegalTransitionError: the status table calls the outcome impossible.
+        """
+        for _ in range(_MAX_REREADS):
+            change = decide(payment, outcome, at=self.clock.now())
+            if change is None:
+                return payment
+            try:
+                payment = await self.store.record(change, context=context)
+            except ConcurrentChangeError:
+                payment = await self.store.payment(payment.id) or payment
+            else:
+                _tell(change, context)
+                return payment
+        raise ConcurrentChangeError(payment=payment)
+
+    async def drain(self) -> None:
+        """Wait for the gateway calls whose callers have left; their outcomes are to be stored."""
+        await self._openings.drain()
+        await self._asks.drain()
+
+    async def _open(self, payment: Payment, context: CommandContext) -> Payment:
+        timeout = self.policy.gateway_timeout_seconds
+        resumed = self.clock.now() - payment.created_at > RESUMED_AFTER
+        # The key may be forgotten by now, and the frozen expiry refused although the session exists: look for it first.
+        outcome: Outcome | None = await self.gateway.find(payment, timeout_seconds=timeout) if resumed else None
+        if outcome is None:
+            outcome = await self.gateway.open(payment, timeout_seconds=timeout)
+        payment = await self.apply(payment, outcome, context=context)
+        _raise_if_unknown(outcome, payment)
+        if resumed and not payment.status.is_final:
+            # A repeated answer shows the session as it was when it was made, not as it is.
+            outcome = await self.gateway.look_up(payment, timeout_seconds=timeout)
+            payment = await self.apply(payment, outcome, context=context)
+            _raise_if_unknown(outcome, payment)
+        return payment
+
+    async def _ask(self, payment: Payment, context: CommandContext) -> Asked:
+        now = self.clock.now()
+        if not await self.store.claim_ask(payment.id, at=now, fresh_seconds=self.policy.freshness_seconds):
+            current = await self.store.payment(payment.id) or payment
+            in_vain = current.ask_failed_at is not None and current.ask_failed_at == current.asked_at
+            return Asked(payment=current, answered=current.status.is_final or not in_vain)
+        outcome = await self.gateway.look_up(payment, timeout_seconds=self.policy.gateway_timeout_seconds)
+        if isinstance(outcome, Unknown):
+            await self.store.note_ask_failed(payment.id, at=now)
+            return Asked(payment=payment, answered=False)
+        return Asked(payment=await self.apply(payment, outcome, context=context), answered=True)
+
+    async def _in_time(self, call: Coroutine[Any, Any, Result], payment: Payment, context: CommandContext) -> Result:
+        """The result, unless the caller's deadline comes first; the shared call goes on and its outcome is stored."""
+        seconds = None if context.deadline is None else (context.deadline - self.clock.now()).total_seconds()
+        try:
+            async with asyncio.timeout(seconds):
+                return await call
+        except TimeoutError:
+            raise OutcomeUnknownError(payment=payment) from None
+
+
+def _raise_if_unknown(outcome: Outcome, payment: Payment) -> None:
+    if isinstance(outcome, Unknown):
+        raise _ERRORS[outcome.cause](payment=payment)
+
+
+def _tell(change: Change, context: CommandContext) -> None:
+    payment = change.payment
+    level = logging.ERROR if change.kind is ChangeKind.ATTENTION else logging.INFO
+    what = "needs a person's attention" if change.kind is ChangeKind.ATTENTION else f"is {change.kind}"
+    fields = {"booking_id": payment.booking_id, "request_id": context.request_id, "version": payment.version}
+    _log.log(level, "payment %d %s", payment.id, what, extra={"payment_id": payment.id, **fields, **change.detail})

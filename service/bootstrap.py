@@ -1,0 +1,183 @@
+"""The composition root: the only place that builds clients from settings; in which order they start and stop."""
+
+import asyncio
+import functools
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from aio_pika.exceptions import AMQPError
+from faststream.asgi import AsgiFastStream
+from faststream.rabbit import RabbitBroker
+
+from service.adapters.store import (
+    Database,
+    PostgresOutbox,
+    PostgresStore,
+    Wakeups,
+    current_revision,
+    newest_revision,
+)
+from service.adapters.stripe import StripeGateway
+from service.application.policy import Policy
+from service.application.ports import Clock
+from service.application.steps import Steps
+from service.domain.errors import StoreUnavailableError
+from service.entrypoints import broker as brokers
+from service.entrypoints import consumers, health
+from service.entrypoints.delivery import Delivery
+from service.entrypoints.relay import Relay
+from service.settings import STRIPE_API_BASE, Settings
+
+_log = logging.getLogger(__name__)
+
+GATEWAY_TIMEOUT_SECONDS: Final = 8.0
+"""Below the bridge's deadline (10 s), so that a caller hears what happened instead of nothing."""
+START_SECONDS: Final = 30.0
+"""How long the database and the broker may take to appear."""
+
+
+class StartError(Exception):
+    """The service cannot start; the text is one sentence for an operator."""
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """Now, in UTC."""
+        return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """The running parts. `asgi` consumes while it is served; `failed` is set if a background task ends by itself."""
+
+    asgi: AsgiFastStream
+    steps: Steps
+    relay: Relay
+    failed: asyncio.Event
+
+
+def policy(settings: Settings) -> Policy:
+    """The rules that the settings choose."""
+    return Policy(
+        currency=settings.payment_currency,
+        success_url=settings.payment_success_url,
+        cancel_url=settings.payment_cancel_url,
+        origins=settings.origins,
+        window_seconds=settings.payment_window_seconds,
+        freshness_seconds=settings.verify_freshness_seconds,
+        gateway_timeout_seconds=GATEWAY_TIMEOUT_SECONDS,
+    )
+
+
+@asynccontextmanager
+async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGenerator[Service]:
+    """The service, ready to be served. What is started last stops first: consumers before the relay before the store.
+
+    Raises:
+        StartError: the database or the broker does not answer, or the database needs a migration.
+    """
+    clock = clock or SystemClock()
+    failed = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        database = Database(settings.database_url.get_secret_value())
+        stack.push_async_callback(database.close)
+        await _reach("the database (DATABASE_URL)", database.ping, (StoreUnavailableError,))
+        await _check_revision(database)
+
+        publishing = brokers.rabbit_broker(settings.amqp_url.get_secret_value())
+        stack.push_async_callback(publishing.stop)
+        await _reach("RabbitMQ (AMQP_URL)", publishing.connect, (AMQPError, OSError, TimeoutError))
+        await brokers.declare(publishing)
+        publisher = brokers.Publisher(publishing)
+
+        wakeups = Wakeups(settings.database_url.get_secret_value())
+        relay = Relay(outbox=PostgresOutbox(database), publisher=publisher, clock=clock, alarm=wakeups)
+        listening = _watched(wakeups.run(), name="outbox-wakeups", failed=failed)
+        stack.push_async_callback(_cancel, listening)
+        relaying = _watched(relay.run(), name="outbox-relay", failed=failed)
+        stack.push_async_callback(_stop_relay, relay, relaying)
+
+        gateway = StripeGateway(
+            api_key=settings.stripe_api_key.get_secret_value(),
+            api_base=None if settings.stripe_api_base == STRIPE_API_BASE else settings.stripe_api_base,
+            concurrency=settings.stripe_concurrency,
+        )
+        stack.push_async_callback(gateway.close)
+        steps = Steps(store=PostgresStore(database), gateway=gateway, policy=policy(settings), clock=clock)
+        stack.push_async_callback(steps.drain)
+
+        delivery = functools.partial(Delivery, publisher=publisher, clock=clock)
+        consuming = brokers.rabbit_broker(settings.amqp_url.get_secret_value(), middlewares=(delivery,))
+        consumers.register(consuming, steps=steps, gateway_prefetch=settings.stripe_concurrency)
+        yield Service(asgi=_asgi(consuming, database), steps=steps, relay=relay, failed=failed)
+
+
+def _asgi(consuming: RabbitBroker, database: Database) -> AsgiFastStream:
+    async def database_answers() -> bool:
+        try:
+            await database.ping()
+        except StoreUnavailableError:
+            return False
+        return True
+
+    checks = {"database": database_answers, "broker": lambda: brokers.consuming(consuming)}
+    return AsgiFastStream(consuming, asgi_routes=health.routes(checks), logger=None)
+
+
+async def _reach(name: str, attempt: Callable[[], Awaitable[Any]], errors: tuple[type[Exception], ...]) -> None:
+    """Try until it works: a deployment starts its parts in any order."""
+    deadline = asyncio.get_running_loop().time() + START_SECONDS
+    waiting = False
+    while True:
+        try:
+            await attempt()
+        except errors as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise StartError(f"{name} cannot be reached ({type(error).__name__}).") from None
+            if not waiting:
+                _log.warning("waiting for %s", name)
+            waiting = True
+            await asyncio.sleep(0.5)
+        else:
+            return
+
+
+async def _check_revision(database: Database) -> None:
+    current, newest = await current_revision(database), newest_revision()
+    if current != newest:
+        found = current or "none"
+        raise StartError(f"The database is at revision {found}, but {newest} is needed: run payment-service migrate.")
+
+
+def _watched(work: Coroutine[Any, Any, None], *, name: str, failed: asyncio.Event) -> asyncio.Task[None]:
+    """A named task; if it ends by an error nobody foresaw, the process must not go on without it."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            _log.critical("the background task %s failed", name, exc_info=error)
+            failed.set()
+
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(ended)
+    return task
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def _stop_relay(relay: Relay, task: asyncio.Task[None]) -> None:
+    """What is committed leaves before we do; what cannot is sent by another replica or at the next start."""
+    relay.stop()
+    await asyncio.wait([task])
+    try:
+        await relay.flush()
+    except StoreUnavailableError:
+        _log.warning("the last events are left to another relay")

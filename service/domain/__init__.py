@@ -1,0 +1,1 @@
+"""What is true of payments whatever the technology. Standard library only; no clock, no I/O."""

@@ -1,0 +1,1 @@
+"""How messages come in and go out: consumers, what surrounds each delivery, the relay, and the health pages."""

@@ -1,0 +1,157 @@
+"""RabbitMQ through FastStream: the two connections, the topology, and everything that the service publishes."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from aio_pika import IncomingMessage
+from faststream import BaseMiddleware
+from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, RabbitExchange, RabbitQueue
+from pamqp.commands import Basic
+from yarl import URL
+
+from contracts import envelope, events, topology
+from service.application.ports import OutboxRow
+
+GRACE_SECONDS: Final = 15.0
+"""How long handlers may finish after SIGTERM: above the gateway's timeout, below an orchestrator's usual 30 s."""
+PUBLISH_SECONDS: Final = 5.0
+_CONNECT_SECONDS: Final = 5.0
+_HEARTBEAT_SECONDS: Final = 5
+
+DEFAULT_EXCHANGE: Final = RabbitExchange("")
+
+
+class UnpublishedError(Exception):
+    """The broker did not confirm that it keeps the message."""
+
+
+def connect_url(url: str) -> str:
+    """The URL with a short heartbeat (RabbitMQ's own notices a dead peer after minutes), unless it names one."""
+    parsed = URL(url)
+    return str(parsed if "heartbeat" in parsed.query else parsed.update_query(heartbeat=_HEARTBEAT_SECONDS))
+
+
+def rabbit_broker(url: str, *, middlewares: tuple[type[BaseMiddleware] | Any, ...] = ()) -> RabbitBroker:
+    """A connection. Consuming and publishing have one each: a broker alarm stops reading from whoever publishes."""
+    return RabbitBroker(
+        connect_url(url),
+        timeout=_CONNECT_SECONDS,
+        reconnect_interval=1.0,
+        graceful_timeout=GRACE_SECONDS,
+        default_channel=Channel(publisher_confirms=True),
+        middlewares=middlewares,
+        logger=None,
+    )
+
+
+def exchange(data: topology.Exchange) -> RabbitExchange:
+    """FastStream's word for an exchange of ours."""
+    return RabbitExchange(data.name, type=ExchangeType(data.type), durable=True)
+
+
+def queue(data: topology.Queue) -> RabbitQueue:
+    """FastStream's word for a queue of ours."""
+    arguments: Any = {name: value for name, value in data.arguments.items() if name != "x-queue-type"}
+    return RabbitQueue(
+        data.name, queue_type=QueueType.QUORUM, durable=True, routing_key=data.routing_key, arguments=arguments
+    )
+
+
+async def declare(broker: RabbitBroker) -> None:
+    """Declare every exchange, queue and binding of the topology. Repeating it changes nothing."""
+    for data in topology.EXCHANGES:
+        await broker.declare_exchange(exchange(data))
+    for queue_data in topology.QUEUES:
+        declared = await broker.declare_queue(queue(queue_data))
+        if queue_data.exchange is not None:
+            await declared.bind(queue_data.exchange.name, routing_key=queue_data.routing_key)
+
+
+async def consuming(broker: RabbitBroker) -> bool:
+    """Whether every subscriber of this process has its consumer on an open channel."""
+    return await broker.ping(timeout=1.0) and all(_is_consuming(subscriber) for subscriber in broker.subscribers)
+
+
+def _is_consuming(subscriber: Any) -> bool:
+    queue = subscriber._queue_obj  # noqa: SLF001 - FastStream has no public word for it
+    return queue is not None and not queue.channel.is_closed and bool(queue.consumers)
+
+
+class Publisher:
+    """Everything that the service says. Each call returns when the broker has confirmed, or raises in time."""
+
+    def __init__(self, broker: RabbitBroker) -> None:
+        self._broker = broker
+        self._events = exchange(topology.EVENTS)
+        self._dead_letters = exchange(topology.DEAD_LETTERS)
+
+    async def event(self, row: OutboxRow) -> None:
+        """Publish an event. Its id is the message's, so a second copy is recognised."""
+        await self._publish(
+            row.body,
+            exchange=self._events,
+            routing_key=row.routing_key,
+            persist=True,
+            mandatory=False,  # nobody has to subscribe
+            message_id=row.event_id,
+            correlation_id=row.headers.get(envelope.REQUEST_ID),
+            content_type=events.CONTENT_TYPE,
+            message_type=events.EventKey(row.routing_key).event_type,
+            timestamp=row.created_at,
+            headers=dict(row.headers),
+        )
+
+    async def answer(
+        self, command: IncomingMessage, body: bytes, *, message_type: str, headers: dict[str, str]
+    ) -> None:
+        """Reply to a command. Its sender may have left by now, and then the reply is dropped."""
+        await self._publish(
+            body,
+            exchange=DEFAULT_EXCHANGE,
+            routing_key=command.reply_to or "",
+            mandatory=False,
+            correlation_id=command.correlation_id,
+            content_type=envelope.CONTENT_TYPE,
+            message_type=message_type,
+            timestamp=datetime.now(UTC),
+            headers=headers,
+        )
+
+    async def dead_letter(self, command: IncomingMessage, *, queue_name: str, headers: Mapping[str, Any]) -> None:
+        """Park a command as it came, with the reason in its headers."""
+        await self._copy(command, exchange=self._dead_letters, routing_key=queue_name, headers=headers)
+
+    async def again(self, command: IncomingMessage, *, delay_queue: str, headers: Mapping[str, Any]) -> None:
+        """Put a command into a delay queue, from which it comes back by itself."""
+        await self._copy(command, exchange=DEFAULT_EXCHANGE, routing_key=delay_queue, headers=headers)
+
+    async def _copy(
+        self, command: IncomingMessage, *, exchange: RabbitExchange, routing_key: str, headers: Mapping[str, Any]
+    ) -> None:
+        await self._publish(
+            command.body,
+            exchange=exchange,
+            routing_key=routing_key,
+            persist=True,
+            mandatory=True,
+            message_id=command.message_id,
+            correlation_id=command.correlation_id,
+            content_type=command.content_type,
+            content_encoding=command.content_encoding,
+            message_type=command.type,
+            timestamp=command.timestamp,
+            reply_to=command.reply_to,
+            headers={**command.headers, **headers},
+        )
+
+    async def _publish(self, body: bytes, **options: Any) -> None:
+        try:
+            # FastStream's own timeout is not effective while the broker blocks publishers.
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                confirmation = await self._broker.publish(body, **options)
+        except Exception as error:
+            raise UnpublishedError(type(error).__name__) from error
+        if not isinstance(confirmation, Basic.Ack):
+            raise UnpublishedError("returned as unroutable")

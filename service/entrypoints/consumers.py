@@ -1,0 +1,57 @@
+"""The three consumers. Each reads its own queue on its own channel with its own prefetch, and calls its handler."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Final, TypeVar
+
+from faststream import AckPolicy, Context
+from faststream.message import StreamMessage
+from faststream.rabbit import Channel, RabbitBroker
+
+from contracts import body, envelope, topology
+from contracts.body import Record
+from contracts.commands import CommandType, CreateCheckout, GetPaymentStatus, VerifyCheckout
+from service.application import handlers
+from service.application.ports import CommandContext
+from service.application.steps import Steps
+from service.entrypoints.broker import exchange, queue
+from service.entrypoints.delivery import Answer
+
+STATUS_PREFETCH: Final = 40
+
+AnyCommand = TypeVar("AnyCommand", bound=Record)
+ContextOfCommand = Annotated[CommandContext, Context("command_context")]
+
+
+def register(broker: RabbitBroker, *, steps: Steps, gateway_prefetch: int) -> None:
+    """Subscribe the handlers. `gateway_prefetch`: commands under way at once on each queue that calls the gateway."""
+
+    @broker.subscriber(**_subscription(CommandType.CREATE_CHECKOUT, CreateCheckout, gateway_prefetch))
+    async def create_checkout(command: CreateCheckout, context: ContextOfCommand) -> Answer:
+        return Answer(record=await handlers.create_checkout(command, context=context, steps=steps))
+
+    @broker.subscriber(**_subscription(CommandType.VERIFY_CHECKOUT, VerifyCheckout, gateway_prefetch))
+    async def verify_checkout(command: VerifyCheckout, context: ContextOfCommand) -> Answer:
+        state, source = await handlers.verify_checkout(command, context=context, steps=steps)
+        return Answer(record=state, headers={envelope.STATUS_SOURCE: source.value})
+
+    @broker.subscriber(**_subscription(CommandType.PAYMENT_STATUS, GetPaymentStatus, STATUS_PREFETCH))
+    async def get_payment_status(command: GetPaymentStatus) -> Answer:
+        return Answer(record=await handlers.get_payment_status(command, store=steps.store))
+
+
+def _subscription(command: CommandType, model: type[Record], prefetch: int) -> dict[str, Any]:
+    return {
+        "queue": queue(topology.COMMAND_QUEUES[command]),
+        "exchange": exchange(topology.COMMANDS),
+        "channel": Channel(prefetch_count=prefetch),
+        "ack_policy": AckPolicy.MANUAL,  # `Delivery` acknowledges
+        "no_reply": True,  # and answers: FastStream's own reply would trust any `reply_to`
+        "decoder": _decoder(model),
+    }
+
+
+def _decoder(model: type[AnyCommand]) -> Callable[[StreamMessage[Any]], Awaitable[AnyCommand]]:
+    async def decode(message: StreamMessage[Any]) -> AnyCommand:
+        return body.read(model, message.body)
+
+    return decode

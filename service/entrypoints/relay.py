@@ -1,0 +1,93 @@
+"""The relay: publishes what the outbox holds, in order per payment, and marks it after the broker's confirm."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final, Protocol
+
+from service.application.ports import Clock, Outbox, OutboxRow
+from service.domain.errors import StoreUnavailableError
+from service.entrypoints.broker import PUBLISH_SECONDS, Publisher, UnpublishedError
+
+_log = logging.getLogger(__name__)
+
+BATCH: Final = 100
+LEASE_SECONDS: Final = 2 * PUBLISH_SECONDS
+"""Longer than publishing can take: nobody else publishes a row meanwhile, and soon somebody does if we die."""
+POLL_SECONDS: Final = 1.0
+"""Notifications only wake. This is what guarantees."""
+_MAX_PUT_OFF_SECONDS: Final = 300
+
+
+class Alarm(Protocol):
+    """Waits for a notification or for a time."""
+
+    async def wait(self, seconds: float) -> None:
+        """Return at a notification or after `seconds`."""
+
+    def ring(self) -> None:
+        """Wake whoever waits."""
+
+
+class Relay:
+    """One per process; any number of processes."""
+
+    def __init__(self, *, outbox: Outbox, publisher: Publisher, clock: Clock, alarm: Alarm) -> None:
+        self._outbox = outbox
+        self._publisher = publisher
+        self._clock = clock
+        self._alarm = alarm
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Publish until `stop`."""
+        reachable = True
+        while not self._stopping:
+            try:
+                worked = await self.publish_next()
+            except StoreUnavailableError:
+                if reachable:  # one line per change
+                    _log.warning("the outbox cannot be read; trying again")
+                reachable, worked = False, False
+            else:
+                reachable = True
+            if not worked:
+                await self._alarm.wait(POLL_SECONDS)
+
+    def stop(self) -> None:
+        """End `run` after the round that is under way."""
+        self._stopping = True
+        self._alarm.ring()
+
+    async def flush(self) -> None:
+        """Publish all that is committed and can be published now."""
+        while await self.publish_next():
+            pass
+
+    async def publish_next(self) -> bool:
+        """One round: claim, publish, mark. True if anything was sent, so that there may be more.
+
+        No transaction is open while the broker is awaited; the lease keeps other relays away meanwhile.
+        """
+        rows = await self._outbox.claim(limit=BATCH, at=self._clock.now(), lease_seconds=LEASE_SECONDS)
+        results = await asyncio.gather(*(self._publish(row) for row in rows))
+        sent = [row.id for row, confirmed in zip(rows, results, strict=True) if confirmed]
+        if sent:
+            await self._outbox.mark_sent(sent, at=self._clock.now())
+        await self._put_off([row for row, confirmed in zip(rows, results, strict=True) if not confirmed])
+        return bool(sent)
+
+    async def _publish(self, row: OutboxRow) -> bool:
+        try:
+            await self._publisher.event(row)
+        except UnpublishedError as error:
+            fields = {"payment_id": row.payment_id, "event_id": row.event_id, "attempts": row.attempts}
+            _log.warning("event %s was not confirmed (%s)", row.event_id, error, extra=fields)
+            return False
+        return True
+
+    async def _put_off(self, rows: Sequence[OutboxRow]) -> None:
+        for row in rows:
+            seconds = min(2 ** min(row.attempts - 1, 10), _MAX_PUT_OFF_SECONDS)
+            await self._outbox.put_off(row.id, until=self._clock.now() + timedelta(seconds=seconds))

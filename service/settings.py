@@ -1,0 +1,137 @@
+"""The service's settings: environment variables, all checked at start, every problem listed at once, no value shown."""
+
+import re
+from typing import Annotated, Any, Final, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from contracts.logs import LogFormat, LogLevel, default_format
+from service.domain import urls
+from service.domain.money import CURRENCIES
+
+STRIPE_API_BASE: Final = "https://api.stripe.com"
+_KEY = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9_]{8,250}", re.ASCII)
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class SettingsError(Exception):
+    """The environment does not make sense; the text lists every problem, a line each."""
+
+
+def _scheme(*schemes: str) -> Any:
+    def check(value: SecretStr) -> SecretStr:
+        parts = urlsplit(value.get_secret_value())
+        if parts.scheme not in schemes or not (parts.netloc or parts.query):
+            raise ValueError
+        return value
+
+    return AfterValidator(check)
+
+
+def _checked(accepts: Any) -> Any:
+    def check(value: Any) -> Any:
+        if not accepts(value):
+            raise ValueError
+        return value
+
+    return AfterValidator(check)
+
+
+def _origins(text: str) -> frozenset[str]:
+    origins = {urls.origin(part.strip()) for part in text.split(",")}
+    if None in origins:
+        raise ValueError
+    return frozenset(origin for origin in origins if origin is not None)
+
+
+def _is_key(value: SecretStr) -> bool:
+    return _KEY.fullmatch(value.get_secret_value()) is not None
+
+
+def _is_api_base(value: str) -> bool:
+    parts = urlsplit(value)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+
+
+_AmqpUrl = Annotated[SecretStr, _scheme("amqp", "amqps")]
+_DatabaseUrl = Annotated[SecretStr, _scheme("postgresql+asyncpg", "postgresql", "postgres")]
+_ReturnUrl = Annotated[str, _checked(urls.origin)]
+_PAGES: Final = "http://127.0.0.1:8084/payments"
+
+
+class Settings(BaseSettings):
+    """One member per variable; a description says what is expected of it."""
+
+    model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore")
+
+    amqp_url: _AmqpUrl = Field(SecretStr("amqp://guest:guest@127.0.0.1:5672/"), description="amqp:// or amqps:// URL")
+    database_url: _DatabaseUrl = Field(description="postgresql://user:password@host:port/name")
+    stripe_api_key: Annotated[SecretStr, _checked(_is_key)] = Field(
+        description="a secret or restricted key of Stripe: sk_test_, rk_test_, sk_live_ or rk_live_ and what follows"
+    )
+    stripe_api_base: Annotated[str, _checked(_is_api_base)] = Field(
+        STRIPE_API_BASE,
+        description="an https:// URL, or http:// on this machine; another than Stripe's for test keys only",
+    )
+    stripe_concurrency: int = Field(64, ge=1, le=2000, description="an integer from 1 to 2000")
+    payment_currency: Annotated[str, _checked(CURRENCIES.__contains__)] = Field(
+        "inr", description="a lower-case ISO 4217 code that Stripe charges"
+    )
+    payment_success_url: _ReturnUrl = Field(
+        f"{_PAGES}/success?session_id={{CHECKOUT_SESSION_ID}}", description="an absolute http(s) URL"
+    )
+    payment_cancel_url: _ReturnUrl = Field(f"{_PAGES}/cancelled", description="an absolute http(s) URL")
+    payment_url_origins: Annotated[str, AfterValidator(lambda text: _origins(text) and text), NoDecode] | None = Field(
+        None, description="origins (https://host:port) that callers may name in their URLs, separated by commas"
+    )
+    payment_window_seconds: int = Field(900, ge=60, le=82_800, description="an integer from 60 to 82800")
+    verify_freshness_seconds: float = Field(1, ge=0, le=60, description="a number from 0 to 60")
+    service_host: str = Field("127.0.0.1", min_length=1, description="an address to listen on")
+    service_port: int = Field(8086, ge=0, le=65535, description="a port number")
+    log_level: LogLevel = Field("info", description="debug, info, warning or error")
+    log_format: LogFormat = Field(default_factory=default_format, description="json or console")
+
+    @model_validator(mode="after")
+    def _live_keys_go_to_stripe_only(self) -> Self:
+        if "_live_" in self.stripe_api_key.get_secret_value() and self.stripe_api_base != STRIPE_API_BASE:
+            raise ValueError("STRIPE_API_BASE must not be set with a live key: it would be sent to somebody else")
+        return self
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """Allowed origins of return URLs, normalised: those named, else those of the two default URLs."""
+        if self.payment_url_origins is not None:
+            return _origins(self.payment_url_origins)
+        return _origins(f"{self.payment_success_url},{self.payment_cancel_url}")
+
+
+class DatabaseSettings(BaseSettings):
+    """What the commands need that only use the database."""
+
+    model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore")
+
+    database_url: _DatabaseUrl = Field(description="postgresql://user:password@host:port/name")
+
+
+def load(model: type[BaseSettings] = Settings) -> Any:
+    """The settings from the environment.
+
+    Raises:
+        SettingsError: with a line for each variable that is missing or wrong, and what is expected of it.
+    """
+    try:
+        return model()
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+        raise SettingsError("\n".join(_problem(model, problem) for problem in details)) from None
+
+
+def _problem(model: type[BaseSettings], details: Any) -> str:
+    if not details["loc"]:
+        return str(details["ctx"]["error"])
+    name = str(details["loc"][0])
+    expected = model.model_fields[name].description
+    found = "is not set" if details["type"] == "missing" else "is not valid"
+    return f"{name.upper()} {found}; expected: {expected}"
