@@ -152,11 +152,13 @@ async def _gone(pid: int, *, within_seconds: float) -> None:
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def stop_recorded(pid_file: Path, *, mark: str, first: signal.Signals = signal.SIGTERM) -> None:
+async def stop_recorded(
+    pid_file: Path, *, mark: str, first: signal.Signals = signal.SIGTERM, patience_seconds: float = 8.0
+) -> None:
     """Ends the process that a pid file names, if it runs and is ours by `mark`, and removes the file."""
     pid = read_pid(pid_file)
     if pid is not None and running(pid) and belongs_to(pid, mark):
-        await stop(pid, first=first)
+        await stop(pid, first=first, patience_seconds=patience_seconds)
     forget(pid_file)
 
 
