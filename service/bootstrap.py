@@ -126,8 +126,11 @@ def _asgi(consuming: RabbitBroker, database: Database) -> AsgiFastStream:
             return False
         return True
 
+    def tell() -> None:
+        _log.info("ready: consuming commands")
+
     checks = {"database": database_answers, "broker": lambda: brokers.consuming(consuming)}
-    return AsgiFastStream(consuming, asgi_routes=health.routes(checks), logger=None)
+    return AsgiFastStream(consuming, asgi_routes=health.routes(checks), logger=None, after_startup=[tell])
 
 
 async def _reach(name: str, attempt: Callable[[], Awaitable[Any]], errors: tuple[type[Exception], ...]) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from aio_pika import IncomingMessage
+from aio_pika.exceptions import AMQPError
 from faststream import BaseMiddleware
 from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, RabbitExchange, RabbitQueue
 from pamqp.commands import Basic
@@ -19,6 +20,7 @@ GRACE_SECONDS: Final = 15.0
 PUBLISH_SECONDS: Final = 5.0
 _CONNECT_SECONDS: Final = 5.0
 _HEARTBEAT_SECONDS: Final = 5
+_CHECK_SECONDS: Final = 2.0
 
 DEFAULT_EXCHANGE: Final = RabbitExchange("")
 
@@ -70,13 +72,19 @@ async def declare(broker: RabbitBroker) -> None:
 
 
 async def consuming(broker: RabbitBroker) -> bool:
-    """Whether every subscriber of this process has its consumer on an open channel."""
-    return await broker.ping(timeout=1.0) and all(_is_consuming(subscriber) for subscriber in broker.subscribers)
-
-
-def _is_consuming(subscriber: Any) -> bool:
-    queue = subscriber._queue_obj  # noqa: SLF001 - FastStream has no public word for it
-    return queue is not None and not queue.channel.is_closed and bool(queue.consumers)
+    """Whether every command queue has a consumer, as RabbitMQ sees it: after a node was lost they may stay missing."""
+    try:
+        async with asyncio.timeout(_CHECK_SECONDS):
+            connection = await broker.connect()
+            # A channel of its own: asking for a queue that is gone closes it.
+            async with connection.channel() as channel:
+                for data in topology.COMMAND_QUEUES.values():
+                    found = await channel.declare_queue(data.name, passive=True)
+                    if not found.declaration_result.consumer_count:
+                        return False
+    except (AMQPError, OSError, TimeoutError, RuntimeError):  # aio-pika raises RuntimeError on a closed connection
+        return False
+    return True
 
 
 class Publisher:

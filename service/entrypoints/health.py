@@ -3,26 +3,26 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from faststream.asgi import AsgiResponse, get
+from faststream.asgi import AsgiResponse
 
-_JSON: Final = {"content-type": "application/json", "cache-control": "no-store"}
+_HEADERS: Final = {"content-type": "application/json", "cache-control": "no-store"}
 
 Check = Callable[[], Awaitable[bool]]
 
 
 def routes(checks: Mapping[str, Check]) -> list[tuple[str, Any]]:
-    """`/health/live` and `/health/ready`. Each check is named in the answer as "up" or "down"."""
+    """`/health/live` and `/health/ready` as ASGI applications. Ready names each check as "up" or "down"."""
 
-    @get(include_in_schema=False)
-    async def live(_: dict[str, Any]) -> AsgiResponse:
-        return AsgiResponse(b'{"status":"up"}', 200, _JSON)
+    async def live(scope: Any, receive: Any, send: Any) -> None:
+        await _answer({"status": True})(scope, receive, send)
 
-    @get(include_in_schema=False)
-    async def ready(_: dict[str, Any]) -> AsgiResponse:
+    async def ready(scope: Any, receive: Any, send: Any) -> None:
         states = {name: await check() for name, check in checks.items()}
-        parts = ",".join(f'"{name}":"{"up" if state else "down"}"' for name, state in states.items())
-        up = all(states.values())
-        body = f'{{"status":"{"up" if up else "down"}",{parts}}}'
-        return AsgiResponse(body.encode(), 200 if up else 503, _JSON)
+        await _answer({"status": all(states.values()), **states})(scope, receive, send)
 
     return [("/health/live", live), ("/health/ready", ready)]
+
+
+def _answer(states: Mapping[str, bool]) -> AsgiResponse:
+    members = ",".join(f'"{name}":"{"up" if state else "down"}"' for name, state in states.items())
+    return AsgiResponse(f"{{{members}}}".encode(), 200 if states["status"] else 503, _HEADERS)

@@ -1,22 +1,23 @@
-"""Bringing a database to the tables that this version of the code needs."""
+"""Bringing a database to the tables that this version of the code needs, and asking whether it is there."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from service.adapters.store.database import CONNECT_SECONDS, Database, async_url
 
-_LOCK = 7_021_915_001  # any number; two migrations of one database wait for each other
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_LOCK: Final = 7_021_915_001  # any number; two migrations of one database wait for each other
 
 
 async def migrate(url: str) -> str:
-    """Upgrade the database to the newest revision; answers it. Safe to run twice and from two places at once."""
+    """Upgrade the database to the newest revision; answers it. Safe to run twice and from two places at once.
+
+    Raises:
+        OSError, TimeoutError, SQLAlchemyError: the database cannot be used; nothing was changed.
+    """
     engine = create_async_engine(async_url(url), connect_args={"timeout": CONNECT_SECONDS}, hide_parameters=True)
     try:
         async with engine.begin() as connection:
@@ -30,22 +31,21 @@ async def migrate(url: str) -> str:
 async def current_revision(database: Database) -> str | None:
     """The revision that the database is at; None before the first."""
     async with database.transaction() as connection:
-        return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+        known = await connection.scalar(text("SELECT to_regclass('alembic_version') IS NOT NULL"))
+        return await connection.scalar(text("SELECT version_num FROM alembic_version")) if known else None
 
 
 def newest_revision() -> str:
-    """The revision that this version of the code needs."""
-    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+    """The revision that this version of the code needs: the migrations' files are numbered."""
+    return max(file.name.partition("_")[0] for file in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
 def _upgrade(connection: Connection) -> None:
-    config = _config()
-    config.attributes["connection"] = connection
+    from alembic import command  # noqa: PLC0415 - a second of imports that only this command needs
+    from alembic.config import Config  # noqa: PLC0415
+
+    options: dict[str, Any] = {"script_location": str(_MIGRATIONS), "path_separator": "os"}
+    config = Config(attributes={"connection": connection})
+    for name, value in options.items():
+        config.set_main_option(name, value)
     command.upgrade(config, "head")
-
-
-def _config(**options: Any) -> Config:
-    config = Config(**options)
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.set_main_option("path_separator", "os")
-    return config
