@@ -8,7 +8,8 @@ import logging
 import re
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
+from hashlib import sha256
 
 from deploy.sandbox import errors, ids, parameters
 from deploy.sandbox.faults import FaultInjector
@@ -99,7 +100,7 @@ class Api:
         return claim.answer
 
     def _claim(self, key: str, request: Request, fields: list[tuple[str, str]]) -> Claim:
-        what: Hashable = (request.path, tuple(sorted(fields)))
+        what = sha256(repr((request.path, sorted(fields))).encode()).digest()
         return self._account.keys.claim(key, what, self._account.now())
 
     async def _delay(self) -> None:

@@ -5,7 +5,6 @@ A request that is refused before its work begins leaves no trace, so its key may
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable
 from dataclasses import dataclass
 
 from deploy.sandbox import errors
@@ -25,10 +24,10 @@ class Answer:
 
 @dataclass(kw_only=True)
 class Claim:
-    """One key in use; ``answer`` is there once the work is done."""
+    """One key in use, for the request with this digest; ``answer`` is there once the work is done."""
 
     key: str
-    request: Hashable
+    request: bytes
     claimed_at: int
     answer: Answer | None = None
 
@@ -39,7 +38,7 @@ class Keys:
     def __init__(self) -> None:
         self._claims: OrderedDict[str, Claim] = OrderedDict()
 
-    def claim(self, key: str, request: Hashable, now: int) -> Claim:
+    def claim(self, key: str, request: bytes, now: int) -> Claim:
         """The key's claim: a fresh one, or an answered one to replay.
 
         Raises:

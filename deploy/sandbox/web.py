@@ -1,10 +1,11 @@
 """Requests and responses: just enough HTTP on top of ASGI for a server that must not be what a benchmark measures."""
 
-import json
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from pydantic_core import to_json
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -53,8 +54,8 @@ def json_response(status: int, value: Any, headers: list[tuple[str, str]] | None
 
 
 def json_bytes(value: Any) -> bytes:
-    """Compact JSON."""
-    return json.dumps(value, separators=(",", ":")).encode()
+    """Compact JSON. pydantic's encoder takes a fifth of the standard library's time, which was most of a create."""
+    return to_json(value)
 
 
 async def read(scope: Scope, receive: Receive) -> Request:
