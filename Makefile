@@ -1,0 +1,36 @@
+# Every target works from a bare checkout: `make run` is the one to begin with.
+
+PYTHON := .venv/bin/python
+READY := .venv/.installed
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check bench clean
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+run: $(READY) ## the whole system on this machine, with a sample purchase; Ctrl-C ends it
+	@$(PYTHON) -m deploy.local run
+
+demo: $(READY) ## the same, and end after the sample purchase
+	@$(PYTHON) -m deploy.local demo
+
+# A file's tests share what they started, so a worker takes whole files.
+test: $(READY) ## all tests, with a real PostgreSQL and a real RabbitMQ
+	@$(PYTHON) -m pytest -n 2 --dist loadfile --ignore tests/bench
+
+check: $(READY) ## formatting, lint, types, import floors
+	@$(PYTHON) -m ruff format --check --quiet .
+	@$(PYTHON) -m ruff check --quiet .
+	@$(PYTHON) -m mypy
+	@.venv/bin/lint-imports
+
+bench: $(READY) ## benchmarks, with a written and plotted result
+	@$(PYTHON) -m tests.bench
+
+clean: ## remove the stack's data, .venv and every cache
+	@test ! -x $(PYTHON) || $(PYTHON) -m deploy.local clean
+	@rm -rf .venv .bench .stack .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml uv.lock
+	@deploy/local/install.sh
