@@ -2,12 +2,12 @@
 
 import json
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 WIDTH: Final = 100
@@ -46,7 +46,11 @@ class Teller:
 
     def text(self, text: str) -> None:
         """Somebody else's output, as it is."""
-        self._console.print(Padding(Text(text.rstrip()), (0, 0, 0, 3)))
+        for line in text.rstrip().splitlines():
+            hanging = " " * (len(line) - len(line.lstrip()) + 4)
+            width = self._console.width - 3
+            for part in textwrap.wrap(line, width, subsequent_indent=hanging, break_on_hyphens=False) or [""]:
+                self._console.print(Text(f"   {part}"))
 
     def link(self, url: str) -> None:
         """On a line of its own and never broken, so that it can be clicked."""
@@ -64,8 +68,9 @@ class Teller:
     def _exchange(self, direction: str, line: str, body: Any) -> None:
         self._console.print(Text.assemble((f"   {direction}  ", "cyan"), line))
         if body is not None:
-            pretty = json.dumps(shortened(body), indent=2, ensure_ascii=False)
-            self._console.print(Padding(Text(pretty, style="dim"), (0, 0, 0, 9)))
+            pretty = body if isinstance(body, str) else json.dumps(shortened(body), indent=2, ensure_ascii=False)
+            for part in pretty.splitlines():
+                self._console.print(Text(f"         {part}", style="dim"))
 
 
 def shortened(body: Any) -> Any:

@@ -18,7 +18,9 @@ from deploy.local.stack import Addresses, command_path
 BASE: Final = "/api/v1/internal/payments"
 # What the Booking Service sends: the end user's identity, with its own role appended.
 IDENTITY: Final = {"X-User-Id": "42", "X-User-Name": "asha", "X-User-Roles": "USER,SERVICE_ACCOUNT"}
-AMOUNT: Final = 449.97000000000003
+JSON: Final = {"Content-Type": "application/json"}
+# As Java prints the double 3 * 149.99: it means 449.97.
+AMOUNT: Final = "449.97000000000003"
 EXPECTED_AMOUNT: Final = 449.97
 DECLINED_CARD: Final = "4000 0000 0000 0002"
 GOOD_CARD: Final = "4242 4242 4242 4242"
@@ -83,13 +85,8 @@ class Purchase:
 
     async def _create(self, http: httpx.AsyncClient) -> None:
         self._begin("The Booking Service asks for a checkout, in the words of its Java client")
-        body = {
-            "bookingId": self.booking_id,
-            "userId": 42,
-            "amount": AMOUNT,
-            "successUrl": None,
-            "cancelUrl": None,
-        }
+        members = f'"bookingId": {self.booking_id}, "userId": 42, "amount": {AMOUNT}'
+        body = f'{{{members},\n "successUrl": null, "cancelUrl": null}}'
         answer = await self._call(http, "POST", f"{self.addresses.bridge}{BASE}/checkout/create", body)
         self._expect("bookingId", answer.get("bookingId"), self.booking_id)
         self._expect("amount", answer.get("amount"), EXPECTED_AMOUNT)
@@ -177,7 +174,7 @@ class Purchase:
 
     async def _use_card(self, http: httpx.AsyncClient, sandbox: str, card: str) -> dict[str, Any]:
         url = f"{sandbox}/_sandbox/sessions/{self._session_id}/pay"
-        return await self._call(http, "POST", url, {"card": card}, tell=("status", "payment_status"))
+        return await self._call(http, "POST", url, json.dumps({"card": card}), tell=("status", "payment_status"))
 
     async def _verify(self, http: httpx.AsyncClient) -> dict[str, Any]:
         return await self._call(http, "GET", self._verify_url())
@@ -186,12 +183,12 @@ class Purchase:
         return f"{self.addresses.bridge}{BASE}/checkout/verify/{self._session_id}"
 
     async def _call(
-        self, http: httpx.AsyncClient, method: str, url: str, body: Any = None, *, tell: tuple[str, ...] = ()
+        self, http: httpx.AsyncClient, method: str, url: str, body: str | None = None, *, tell: tuple[str, ...] = ()
     ) -> dict[str, Any]:
         """Sends and tells; `tell` names the members of the answer that are worth showing, all if empty."""
         self.teller.sent(f"{method} {_short(url)}", body)
         began = time.monotonic()
-        response = await http.request(method, url, json=body, headers=IDENTITY)
+        response = await http.request(method, url, content=body, headers=IDENTITY | JSON)
         seconds = time.monotonic() - began
         try:
             answer = response.json()

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -182,7 +183,7 @@ class Stack:
             dies_with_us=signal.SIGTERM,
         )
         self._pids[name] = pid
-        await self._timed(name, _answers(name, pid, log, ready), note=ready.partition("/health")[0])
+        await self._timed(name, _answers(name, pid, log, ready), note=ready.rpartition(urlsplit(ready).path)[0])
 
     # --- telling and keeping ------------------------------------------------------------------------------------
 
