@@ -68,7 +68,7 @@ def _insert(node: Any, path: tuple[str, ...], value: str, name: str) -> None:
     for place, key in enumerate(path):
         following = path[place + 1] if place + 1 < len(path) else None
         if key == "" and place > 0:
-            node = _append(node, following, value, name)
+            node = _append(node, path[place + 1 :], value, name)
             continue
         if not isinstance(node, dict):
             raise errors.invalid("Invalid hash", name)
@@ -78,15 +78,25 @@ def _insert(node: Any, path: tuple[str, ...], value: str, name: str) -> None:
             node = node.setdefault(key, [] if following == "" else {})
 
 
-def _append(node: Any, following: str | None, value: str, name: str) -> Any:
-    """``x[]=1`` adds; ``x[][a]=1`` fills the last element until it already has an ``a``."""
+def _append(node: Any, rest: tuple[str, ...], value: str, name: str) -> Any:
+    """``x[]=1`` adds; ``x[][a]=1`` fills the last element until that already has an ``a``."""
     if not isinstance(node, list):
         raise errors.invalid("Invalid array", name)
-    if following is None:
+    if not rest:
         node.append(value)
-    elif not node or not isinstance(node[-1], dict) or following in node[-1]:
+    elif not node or _has(node[-1], rest):
         node.append({})
     return node[-1]
+
+
+def _has(node: Any, path: tuple[str, ...]) -> bool:
+    for key in path:
+        if not isinstance(node, dict):
+            return not (key == "" and isinstance(node, list))
+        if key not in node:
+            return False
+        node = node[key]
+    return True
 
 
 class Kind(Protocol):

@@ -82,7 +82,7 @@ async def running_sandbox() -> AsyncIterator[Running]:
         host, port = listener.getsockname()
         server = build(sandbox, host=host, port=port)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110 - uvicorn offers no event to wait for
             await asyncio.sleep(0.005)
         async with aiohttp.ClientSession() as http:
             running = Running(sandbox=sandbox, url=f"http://{host}:{port}", http=http)

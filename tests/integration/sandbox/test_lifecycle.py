@@ -98,7 +98,9 @@ async def test_an_open_session_can_be_expired_once(sandbox: Running, client: str
     assert event.request.id == expired.last_response.request_id
 
 
-async def test_a_complete_session_cannot_be_expired_or_paid_again(sandbox: Running, client: stripe.StripeClient) -> None:
+async def test_a_complete_session_cannot_be_expired_or_paid_again(
+    sandbox: Running, client: stripe.StripeClient
+) -> None:
     session = await client.v1.checkout.sessions.create_async(sandbox.create_params())
     await sandbox.pay(session.id)
     with pytest.raises(stripe.InvalidRequestError, match="has a status of `complete`"):
