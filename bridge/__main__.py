@@ -49,9 +49,8 @@ def run() -> int:
     try:
         listener = _listen(settings)
     except OSError as error:
-        sys.stderr.write(
-            f"The bridge cannot listen on {settings.bridge_host} port {settings.bridge_port}: {error.strerror}.\n"
-        )
+        reason = (error.strerror or "not possible").partition(" (")[0]  # Python repeats the address there
+        sys.stderr.write(f"The bridge cannot listen on {settings.bridge_host} port {settings.bridge_port}: {reason}.\n")
         return EXIT_PORT
     with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, listener))

@@ -1,7 +1,7 @@
 """uvicorn's HTTP protocol with what it lacks: a limit and a deadline for a request's head, and our error body."""
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -12,6 +12,7 @@ from bridge.problems import problem
 MAX_UNPARSED_BYTES: Final = 64 * 1024
 """Of an incomplete head. The exact limit is `edge.MAX_HEAD_BYTES`; this one keeps endless heads out of memory."""
 HEAD_SECONDS: Final = 10.0
+LINGER_SECONDS: Final = 1.0
 
 
 class BridgeProtocol(HttpToolsProtocol):
@@ -19,6 +20,7 @@ class BridgeProtocol(HttpToolsProtocol):
 
     _head_bytes = 0
     _head_is_open = True
+    _is_refused = False
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -28,8 +30,10 @@ class BridgeProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Usually the whole head is in `data`; only what is slow or big gets a timer and is counted."""
+        if self._is_refused:
+            return
         super().data_received(data)
-        if self._head_is_open and not self.transport.is_closing():
+        if self._head_is_open and not self._is_refused and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > MAX_UNPARSED_BYTES:
                 self._refuse(HeadersTooLargeError())
@@ -66,9 +70,14 @@ class BridgeProtocol(HttpToolsProtocol):
             self._head_timer = None
 
     def _refuse(self, error: BridgeError) -> None:
-        response = problem(error, request_id=f"generated-{uuid4()}")
-        headers: Any = [*response.raw_headers, (b"connection", b"close")]
-        lines = [b"%s: %s" % (name, value) for name, value in dict(headers).items()]
+        request_id = f"generated-{uuid4()}"
+        response = problem(error, request_id=request_id)
+        headers = dict(response.raw_headers) | {b"x-request-id": request_id.encode(), b"connection": b"close"}
+        lines = [b"%s: %s" % header for header in headers.items()]
         head = b"\r\n".join([b"HTTP/1.1 %d " % response.status_code, *lines, b"", b""])
+        self._is_refused = True
+        self._stop_timer()
         self.transport.write(head + bytes(response.body))
-        self.transport.close()
+        # Closing now, with data unread, would reset the connection and could cost the caller this answer.
+        self.transport.write_eof()
+        self._head_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)

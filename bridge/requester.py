@@ -95,7 +95,7 @@ class Requester:
     `timeout_seconds` bounds a call altogether: publishing, the broker's confirmation and the reply.
     """
 
-    amqp_url: str
+    amqp_url: str = field(repr=False)  # holds a password
     timeout_seconds: float
     max_in_flight: int
     counters: Counters = field(default_factory=Counters)

@@ -51,15 +51,20 @@ async def measure(amqp_url: str) -> dict[str, float]:
 
 
 async def _measure(amqp_url: str) -> dict[str, float]:
-    async with _declared(amqp_url), _process("respond", amqp_url), _bridge(amqp_url) as port, _bare(amqp_url) as bare:
-        async with _http(port) as http:
-            await bare()  # waits until the responder is there
-            await _rate(bare, 1.0)
-            await _rate(http, 1.0)
-            rates: dict[str, list[float]] = {"bare": [], "http": []}
-            for _ in range(SLICES):
-                rates["bare"].append(await _rate(bare, SLICE_SECONDS))
-                rates["http"].append(await _rate(http, SLICE_SECONDS))
+    async with (
+        _declared(amqp_url),
+        _process("respond", amqp_url),
+        _bridge(amqp_url) as port,
+        _bare(amqp_url) as bare,
+        _http(port) as http,
+    ):
+        await bare()  # waits until the responder is there
+        await _rate(bare, 1.0)
+        await _rate(http, 1.0)
+        rates: dict[str, list[float]] = {"bare": [], "http": []}
+        for _ in range(SLICES):
+            rates["bare"].append(await _rate(bare, SLICE_SECONDS))
+            rates["http"].append(await _rate(http, SLICE_SECONDS))
     figures = {"callers": float(CALLERS)}
     for name, values in rates.items():
         figures |= {
@@ -241,7 +246,7 @@ async def _declared(amqp_url: str) -> AsyncIterator[None]:
         channel = await connection.channel()
         for exchange in topology.EXCHANGES:
             await channel.exchange_declare(exchange.name, exchange_type=exchange.type, durable=True)
-        await channel.queue_declare(queue.name, durable=True, arguments=queue.arguments)
+        await channel.queue_declare(queue.name, durable=True, arguments={**queue.arguments})
         await channel.queue_bind(queue.name, topology.COMMANDS.name, queue.routing_key)
         await channel.queue_purge(queue.name)
     yield

@@ -19,7 +19,7 @@ BASE = "/api/v1/internal/payments"
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for knows no event
             await asyncio.sleep(0.01)
 
 
@@ -30,7 +30,7 @@ async def peer(amqp_url: str) -> AsyncIterator[Peer]:
 
 
 @pytest.fixture
-async def requester(amqp_url: str, peer: Peer) -> AsyncIterator[Requester]:
+async def requester(amqp_url: str, peer: Peer) -> AsyncIterator[Requester]:  # noqa: ARG001 - it must be there first
     """Connected, with a peer behind the broker."""
     async with Requester(amqp_url=amqp_url, timeout_seconds=5, max_in_flight=500) as requester:
         await until(lambda: requester.ready)

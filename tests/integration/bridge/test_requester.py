@@ -97,7 +97,7 @@ async def test_no_answer_goes_to_another_caller_however_late_replies_are(amqp_ur
         await peer.send(command, reply(command))
         await peer.send(command, reply(command))
 
-    peer.handler = answer  # type: ignore[assignment]  # sends by itself
+    peer.handler = answer
     async with Requester(amqp_url=amqp_url, timeout_seconds=0.5, max_in_flight=1000) as requester:
         await until(lambda: requester.ready)
         outcomes = [

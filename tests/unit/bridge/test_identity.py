@@ -32,7 +32,7 @@ def test_a_service_account_calls_on_behalf_of_a_user(user_id: bytes, roles: byte
         (b"1.0", b"SERVICE_ACCOUNT"),
         (b"1,2", b"SERVICE_ACCOUNT"),
         (b"abc", b"SERVICE_ACCOUNT"),
-        ("١".encode(), b"SERVICE_ACCOUNT"),
+        ("\u0661".encode(), b"SERVICE_ACCOUNT"),
         (b"9223372036854775808", b"SERVICE_ACCOUNT"),
     ],
 )
