@@ -1,13 +1,14 @@
 """The engine and its bounds: every wait for the database ends."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.sql.base import Executable
 
 from service.domain.errors import StoreUnavailableError
 
@@ -17,6 +18,7 @@ COMMAND_SECONDS: Final = 5.0
 """asyncpg's own bound: without it a black-holed connection is waited for until the kernel gives up."""
 ACQUIRE_SECONDS: Final = 3.0
 
+_PING: Final = text("SELECT 1")
 _SERVER_SETTINGS: Final = {
     "application_name": "payment-service",
     "statement_timeout": "4000",
@@ -50,6 +52,8 @@ class Database:
             },
         )
 
+        self._single: Final = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncConnection]:
         """One transaction: committed at the end of the block, rolled back if it raises.
@@ -58,13 +62,20 @@ class Database:
             StoreUnavailableError: the database cannot be used. If it happened at the commit, nobody knows whether the
                 transaction was kept: whoever repeats must be safe to repeat.
         """
-        try:
+        with _translated():
             async with self.engine.begin() as connection:
                 yield connection
-        except IntegrityError:
-            raise  # the store's own business
-        except (DBAPIError, PoolTimeoutError, TimeoutError, OSError) as error:
-            raise StoreUnavailableError from error
+
+    async def run(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
+        """One statement that is a transaction by itself, and its rows: a single round trip.
+
+        Raises:
+            StoreUnavailableError: as `transaction`.
+            IntegrityError: the statement breaks a constraint; nothing of it was kept.
+        """
+        with _translated():
+            async with self._single.connect() as connection:
+                return (await connection.execute(statement, parameters)).all()
 
     async def close(self) -> None:
         """Close every connection."""
@@ -72,10 +83,14 @@ class Database:
 
     async def ping(self) -> None:
         """Raises StoreUnavailableError if the database does not answer."""
-        async with self.transaction() as connection:
-            await connection.execute(text("SELECT 1"))
+        await self.run(_PING, {})
 
-    async def fetch_all(self, statement: Any) -> list[Any]:
-        """The rows of one statement, in a transaction of its own."""
-        async with self.transaction() as connection:
-            return list((await connection.execute(statement)).all())
+
+@contextmanager
+def _translated() -> Generator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise  # the store's own business
+    except (DBAPIError, PoolTimeoutError, TimeoutError, OSError) as error:
+        raise StoreUnavailableError from error

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import and_, exists, func, insert, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ARRAY, BigInteger, Integer, any_, bindparam, exists, or_, select, update
+from sqlalchemy.sql.base import Executable
 
 from contracts import body, envelope
 from service.adapters.store.database import Database
@@ -14,27 +14,61 @@ from service.application import translation
 from service.application.ports import CommandContext, OutboxRow
 from service.domain.status import Change
 
-CHANNEL: Final = "payment_outbox"
-"""The NOTIFY channel that wakes the relays."""
 
-
-async def write(connection: AsyncConnection, change: Change, *, context: CommandContext) -> None:
-    """Add the change's event to the caller's transaction; the relays are woken when it commits."""
+def parameters(change: Change, *, context: CommandContext) -> dict[str, Any]:
+    """The outbox row of a change, as parameters of `statements.RECORD`: it is written with the change or not at all."""
     key, event = translation.event(change)
     headers = {envelope.REQUEST_ID: context.request_id}
     if context.trace_parent is not None:
         headers[envelope.TRACE_PARENT] = context.trace_parent
-    row = {
-        "event_id": event.id,
-        "payment_id": change.payment.id,
-        "sequence": change.payment.version,
-        "routing_key": key.value,
-        "headers": headers,
-        "body": body.write(event),
-        "created_at": change.payment.updated_at,
+    return {
+        "outbox_event_id": event.id,
+        "outbox_sequence": change.payment.version,
+        "outbox_routing_key": key.value,
+        "outbox_headers": headers,
+        "outbox_body": body.write(event),
+        "outbox_created_at": change.payment.updated_at,
     }
-    await connection.execute(insert(outbox).values(row))
-    await connection.execute(select(func.pg_notify(CHANNEL, "")))
+
+
+def _claim() -> Executable:
+    earlier = outbox.alias("earlier")
+    is_first = ~exists().where(
+        earlier.c.payment_id == outbox.c.payment_id,
+        earlier.c.sequence < outbox.c.sequence,
+        earlier.c.sent_at.is_(None),
+    )
+    at = bindparam("at", type_=outbox.c.claimed_until.type)
+    free = or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until < at)
+    chosen = (
+        select(outbox.c.id)
+        .where(outbox.c.sent_at.is_(None), free, is_first)
+        .order_by(outbox.c.id)
+        .limit(bindparam("batch", type_=Integer))
+        .with_for_update(skip_locked=True)
+        .cte("chosen")
+    )
+    return (
+        update(outbox)
+        .where(outbox.c.id == chosen.c.id)
+        .values(claimed_until=bindparam("lease_end", type_=outbox.c.claimed_until.type), attempts=outbox.c.attempts + 1)
+        .returning(outbox)
+    )
+
+
+_CLAIM: Final = _claim()
+_MARK_SENT: Final = (
+    update(outbox)
+    .where(outbox.c.id == any_(bindparam("ids", type_=ARRAY(BigInteger))))
+    .values(sent_at=bindparam("at", type_=outbox.c.sent_at.type))
+    .returning(outbox.c.id)
+)
+_PUT_OFF: Final = (
+    update(outbox)
+    .where(outbox.c.id == bindparam("row_id"))
+    .values(claimed_until=bindparam("until", type_=outbox.c.claimed_until.type))
+    .returning(outbox.c.id)
+)
 
 
 class PostgresOutbox:
@@ -49,28 +83,8 @@ class PostgresOutbox:
         Only a payment's oldest unsent event may leave, so its events keep their order whoever publishes them. Rows are
         claimed by their state and not by a cursor: transactions do not commit in the order of their ids.
         """
-        earlier = outbox.alias()
-        is_first = ~exists().where(
-            earlier.c.payment_id == outbox.c.payment_id,
-            earlier.c.sequence < outbox.c.sequence,
-            earlier.c.sent_at.is_(None),
-        )
-        free = or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until < at)
-        chosen = (
-            select(outbox.c.id)
-            .where(and_(outbox.c.sent_at.is_(None), free, is_first))
-            .order_by(outbox.c.id)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-            .cte("chosen")
-        )
-        claim = (
-            update(outbox)
-            .where(outbox.c.id == chosen.c.id)
-            .values(claimed_until=at + timedelta(seconds=lease_seconds), attempts=outbox.c.attempts + 1)
-            .returning(outbox)
-        )
-        rows = await self._database.fetch_all(claim)
+        lease_end = at + timedelta(seconds=lease_seconds)
+        rows = await self._database.run(_CLAIM, {"at": at, "lease_end": lease_end, "batch": limit})
         return [
             OutboxRow(
                 id=row.id,
@@ -88,10 +102,8 @@ class PostgresOutbox:
 
     async def mark_sent(self, ids: Sequence[int], *, at: datetime) -> None:
         """The broker has confirmed these."""
-        async with self._database.transaction() as connection:
-            await connection.execute(update(outbox).where(outbox.c.id.in_(ids)).values(sent_at=at))
+        await self._database.run(_MARK_SENT, {"ids": ids, "at": at})
 
     async def put_off(self, row_id: int, *, until: datetime) -> None:
         """Publishing failed: leave the row alone until then, so that others flow."""
-        async with self._database.transaction() as connection:
-            await connection.execute(update(outbox).where(outbox.c.id == row_id).values(claimed_until=until))
+        await self._database.run(_PUT_OFF, {"row_id": row_id, "until": until})

@@ -7,7 +7,7 @@ from typing import Final
 import asyncpg
 
 from service.adapters.store.database import COMMAND_SECONDS, CONNECT_SECONDS
-from service.adapters.store.outbox import CHANNEL
+from service.adapters.store.statements import OUTBOX_CHANNEL
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Wakeups:
     async def _listen(self) -> None:
         connection = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS, command_timeout=COMMAND_SECONDS)
         try:
-            await connection.add_listener(CHANNEL, lambda *_: self.ring())
+            await connection.add_listener(OUTBOX_CHANNEL, lambda *_: self.ring())
             self.ring()  # whatever came while nobody listened
             while True:
                 await asyncio.sleep(_PROBE_SECONDS)

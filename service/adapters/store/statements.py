@@ -1,0 +1,142 @@
+"""The statements of the hot path, built once: each is one round trip and, being one statement, one transaction.
+
+Building and compiling a statement anew costs more than PostgreSQL takes to run it.
+"""
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    ARRAY,
+    BindParameter,
+    String,
+    Table,
+    and_,
+    bindparam,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.sql.base import Executable
+
+from service.adapters.store.tables import journal, outbox, payments, request_keys
+
+OUTBOX_CHANNEL: Final = "payment_outbox"
+"""The NOTIFY channel that wakes the relays."""
+
+LIVE: Final = text("status IN ('PENDING', 'COMPLETED')")
+"""As in the partial unique index, to the letter: PostgreSQL finds the index by it."""
+
+CHANGING: Final = ("status", "reason", "attention", "session_id", "payment_url", "expires_at", "version", "updated_at")
+"""The columns that a change may touch. All others are frozen at the insert."""
+
+_KEY_COLUMNS: Final = ("scope", "caller", "key", "fingerprint")
+
+
+def _parameters(table: Table, *names: str, prefix: str = "") -> dict[str, BindParameter[Any]]:
+    """Bound parameters with the types of the table's columns."""
+    return {name: bindparam(f"{prefix}{name}", type_=table.c[name].type) for name in names}
+
+
+def _arrays(*names: str) -> list[BindParameter[Any]]:
+    return [bindparam(f"key_{name}", type_=ARRAY(String)) for name in names]
+
+
+def _begin() -> Executable:
+    """Insert payment, keys and first journal line; no row if a key or the booking has a payment already.
+
+    A key that another transaction takes at the same moment breaks the primary key of `request_keys`, and with it the
+    whole statement.
+    """
+    names = [column.name for column in payments.columns if column.name != "id"]
+    given = func.unnest(*_arrays(*_KEY_COLUMNS)).table_valued(*_KEY_COLUMNS).render_derived("given")
+    taken = exists().where(
+        request_keys.c.scope == given.c.scope,
+        request_keys.c.caller == given.c.caller,
+        request_keys.c.key == given.c.key,
+    )
+    values = _parameters(payments, *names)
+    created = (
+        upsert(payments)
+        .from_select(names, select(*values.values()).where(~taken))
+        .on_conflict_do_nothing(index_elements=[payments.c.booking_id], index_where=LIVE)
+        .returning(payments)
+        .cte("created")
+    )
+    keyed = insert(request_keys).from_select(
+        [*_KEY_COLUMNS, "payment_id", "created_at"],
+        select(*(given.c[name] for name in _KEY_COLUMNS), created.c.id, created.c.created_at).select_from(
+            created.join(given, text("true"))
+        ),
+    )
+    extra = _parameters(journal, "kind", "detail", "request_id", prefix="journal_")
+    journaled = insert(journal).from_select(
+        ["payment_id", "version", "status", "at", *extra],
+        select(created.c.id, created.c.version, created.c.status, created.c.created_at, *extra.values()),
+    )
+    return select(created).add_cte(keyed.cte("keyed"), journaled.cte("journaled"))
+
+
+def _record() -> Executable:
+    """Change the payment if its version is still the expected one; journal line and outbox row come along."""
+    changed = (
+        update(payments)
+        .where(payments.c.id == bindparam("payment_id"), payments.c.version == bindparam("expected_version"))
+        .values(_parameters(payments, *CHANGING))
+        .returning(payments.c.id)
+        .cte("changed")
+    )
+    line = _parameters(journal, "version", "kind", "status", "detail", "request_id", "at", prefix="journal_")
+    journaled = insert(journal).from_select(["payment_id", *line], select(changed.c.id, *line.values()))
+    names = ("event_id", "sequence", "routing_key", "headers", "body", "created_at")
+    row = _parameters(outbox, *names, prefix="outbox_")
+    written = insert(outbox).from_select(["payment_id", *row], select(changed.c.id, *row.values()))
+    return select(func.pg_notify(OUTBOX_CHANNEL, ""), changed.c.id).add_cte(
+        journaled.cte("journaled"), written.cte("written")
+    )
+
+
+_fresh_since = bindparam("fresh_since", type_=payments.c.asked_at.type)
+
+BEGIN: Final = _begin()
+RECORD: Final = _record()
+BY_ID: Final = select(payments).where(payments.c.id == bindparam("payment_id"))
+BY_SESSION: Final = select(payments).where(payments.c.session_id == bindparam("session_id"))
+LIVE_OF_BOOKING: Final = select(payments).where(and_(payments.c.booking_id == bindparam("booking_id"), LIVE))
+ALL_OF_BOOKING: Final = select(payments).where(payments.c.booking_id == bindparam("booking_id")).order_by(payments.c.id)
+JOURNAL: Final = select(journal).where(journal.c.payment_id == bindparam("payment_id")).order_by(journal.c.id)
+CLAIM_ASK: Final = (
+    update(payments)
+    .where(
+        payments.c.id == bindparam("payment_id"),
+        or_(payments.c.asked_at.is_(None), payments.c.asked_at <= _fresh_since),
+    )
+    .values(asked_at=bindparam("at", type_=payments.c.asked_at.type))
+    .returning(payments.c.id)
+)
+NOTE_ASK_FAILED: Final = (
+    update(payments)
+    .where(payments.c.id == bindparam("payment_id"), payments.c.asked_at == bindparam("at"))
+    .values(ask_failed_at=bindparam("at", type_=payments.c.asked_at.type))
+    .returning(payments.c.id)
+)
+
+
+def _payments_of_keys() -> Executable:
+    columns = _KEY_COLUMNS[:-1]
+    given = func.unnest(*_arrays(*columns)).table_valued(*columns).render_derived("given")
+    same = and_(*(request_keys.c[name] == given.c[name] for name in columns))
+    return (
+        select(payments, request_keys.c.scope, request_keys.c.fingerprint)
+        .join(request_keys, request_keys.c.payment_id == payments.c.id)
+        .join(given, same)
+        .order_by(payments.c.id)
+    )
+
+
+PAYMENTS_OF_KEYS: Final = _payments_of_keys()
+REMEMBER: Final = upsert(request_keys).on_conflict_do_nothing()
