@@ -1,0 +1,289 @@
+"""The ports as small classes in memory. The port suites hold them to what the real adapters do."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from contracts import body, envelope
+from contracts.events import PaymentEvent
+from service.application import translation
+from service.application.ports import (
+    Begun,
+    CheckoutTerms,
+    CommandContext,
+    JournalEntry,
+    KeyScope,
+    OutboxRow,
+    Relation,
+    RequestKey,
+)
+from service.domain.errors import ConcurrentChangeError, IdempotencyKeyReusedError, MessageIdReusedError
+from service.domain.outcomes import Expired, Open, Opened, Outcome, Paid, Unknown, UnknownCause
+from service.domain.payment import Draft, Payment, PaymentStatus
+from service.domain.status import Change, ChangeKind
+
+_REUSED = {KeyScope.MESSAGE: MessageIdReusedError, KeyScope.IDEMPOTENCY: IdempotencyKeyReusedError}
+
+
+@dataclass(kw_only=True)
+class _Waiting:
+    row: OutboxRow
+    claimed_until: datetime | None = None
+    sent_at: datetime | None = None
+
+
+class FakeOutbox:
+    """Events in a list."""
+
+    def __init__(self) -> None:
+        self._waiting: list[_Waiting] = []
+
+    @property
+    def events(self) -> list[PaymentEvent]:
+        """All that was ever written, oldest first."""
+        return [PaymentEvent.model_validate_json(waiting.row.body) for waiting in self._waiting]
+
+    def write(self, change: Change, context: CommandContext) -> None:
+        key, event = translation.event(change)
+        headers = {envelope.REQUEST_ID: context.request_id}
+        if context.trace_parent is not None:
+            headers[envelope.TRACE_PARENT] = context.trace_parent
+        row = OutboxRow(
+            id=len(self._waiting) + 1,
+            event_id=event.id,
+            payment_id=change.payment.id,
+            sequence=change.payment.version,
+            routing_key=key.value,
+            headers=headers,
+            body=body.write(event),
+            created_at=change.payment.updated_at,
+            attempts=0,
+        )
+        self._waiting.append(_Waiting(row=row))
+
+    async def claim(self, *, limit: int, at: datetime, lease_seconds: float) -> Sequence[OutboxRow]:
+        await asyncio.sleep(0)
+        firsts: dict[int, _Waiting] = {}
+        for waiting in self._waiting:
+            if waiting.sent_at is None:
+                first = firsts.setdefault(waiting.row.payment_id, waiting)
+                if waiting.row.sequence < first.row.sequence:
+                    firsts[waiting.row.payment_id] = waiting
+        free = [waiting for waiting in firsts.values() if waiting.claimed_until is None or waiting.claimed_until < at]
+        claimed = sorted(free, key=lambda waiting: waiting.row.id)[:limit]
+        for waiting in claimed:
+            waiting.claimed_until = at + timedelta(seconds=lease_seconds)
+            waiting.row = replace(waiting.row, attempts=waiting.row.attempts + 1)
+        return [waiting.row for waiting in claimed]
+
+    async def mark_sent(self, ids: Sequence[int], *, at: datetime) -> None:
+        for waiting in self._waiting:
+            if waiting.row.id in ids:
+                waiting.sent_at = at
+
+    async def put_off(self, row_id: int, *, until: datetime) -> None:
+        for waiting in self._waiting:
+            if waiting.row.id == row_id:
+                waiting.claimed_until = until
+
+
+class FakeStore:
+    """Payments in a dictionary. Like a transaction, what follows a method's first wait is not interrupted."""
+
+    def __init__(self, outbox: FakeOutbox | None = None) -> None:
+        self.outbox = outbox or FakeOutbox()
+        self.payments: dict[int, Payment] = {}
+        self._keys: dict[tuple[KeyScope, str, str], tuple[str, int]] = {}
+        self._journal: dict[int, list[JournalEntry]] = {}
+
+    async def begin(self, draft: Draft, *, keys: Sequence[RequestKey], request_id: str) -> Begun:
+        await asyncio.sleep(0)
+        begun = self._of_keys(keys) or self._live(draft) or self._insert(draft, request_id)
+        if begun.relation is not Relation.OTHER:
+            for key in keys:
+                self._keys.setdefault((key.scope, key.caller, key.key), (key.fingerprint, begun.payment.id))
+        return begun
+
+    def _of_keys(self, keys: Sequence[RequestKey]) -> Begun | None:
+        bound = [(key, self._keys.get((key.scope, key.caller, key.key))) for key in keys]
+        known = [(key, *binding) for key, binding in bound if binding is not None]
+        for key, fingerprint, _ in known:
+            if fingerprint != key.fingerprint:
+                raise _REUSED[key.scope]
+        return Begun(payment=self.payments[known[0][2]], relation=Relation.REPEATED) if known else None
+
+    def _live(self, draft: Draft) -> Begun | None:
+        for payment in self.payments.values():
+            if payment.booking_id == draft.booking_id and payment.status is not PaymentStatus.FAILED:
+                same = payment.content == draft.content
+                return Begun(payment=payment, relation=Relation.SAME if same else Relation.OTHER)
+        return None
+
+    def _insert(self, draft: Draft, request_id: str) -> Begun:
+        payment = Payment(
+            **{member.name: getattr(draft, member.name) for member in fields(Draft)},
+            id=len(self.payments) + 1,
+            status=PaymentStatus.PENDING,
+            version=0,
+            updated_at=draft.created_at,
+        )
+        self.payments[payment.id] = payment
+        self._write(payment, ChangeKind.CREATED, {}, request_id)
+        return Begun(payment=payment, relation=Relation.CREATED)
+
+    def _write(self, payment: Payment, kind: ChangeKind, detail: Mapping[str, Any], request_id: str) -> None:
+        entry = JournalEntry(
+            at=payment.updated_at,
+            version=payment.version,
+            kind=kind.value,
+            status=payment.status.value,
+            detail=detail,
+            request_id=request_id,
+        )
+        self._journal.setdefault(payment.id, []).append(entry)
+
+    async def record(self, change: Change, *, context: CommandContext) -> Payment:
+        await asyncio.sleep(0)
+        current = self.payments[change.payment.id]
+        if current.version != change.payment.version - 1:
+            raise ConcurrentChangeError(payment=change.payment)
+        asked = {"asked_at": current.asked_at, "ask_failed_at": current.ask_failed_at}
+        self.payments[current.id] = replace(change.payment, **asked)
+        self._write(change.payment, change.kind, change.detail, context.request_id)
+        self.outbox.write(change, context)
+        return change.payment
+
+    async def payment(self, payment_id: int) -> Payment | None:
+        await asyncio.sleep(0)
+        return self.payments.get(payment_id)
+
+    async def payment_of_session(self, session_id: str) -> Payment | None:
+        await asyncio.sleep(0)
+        return next((payment for payment in self.payments.values() if payment.session_id == session_id), None)
+
+    async def claim_ask(self, payment_id: int, *, at: datetime, fresh_seconds: float) -> bool:
+        await asyncio.sleep(0)
+        payment = self.payments.get(payment_id)
+        if payment is None:
+            return False
+        if payment.asked_at is not None and payment.asked_at > at - timedelta(seconds=fresh_seconds):
+            return False
+        self.payments[payment_id] = replace(payment, asked_at=at)
+        return True
+
+    async def note_ask_failed(self, payment_id: int, *, at: datetime) -> None:
+        await asyncio.sleep(0)
+        payment = self.payments[payment_id]
+        if payment.asked_at == at:
+            self.payments[payment_id] = replace(payment, ask_failed_at=at)
+
+    async def journal(self, payment_id: int) -> Sequence[JournalEntry]:
+        await asyncio.sleep(0)
+        return list(self._journal.get(payment_id, []))
+
+
+@dataclass(kw_only=True)
+class FakeSession:
+    """A checkout session at the fake gateway."""
+
+    opened: Opened
+    payment: Payment
+    stands: Outcome
+
+
+class FakeGateway:
+    """A gateway whose sessions are paid and whose faults are set by hand."""
+
+    livemode = False
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, FakeSession] = {}
+        self.calls: list[str] = []
+        self.fault: UnknownCause | None = None
+        """While set, calls do nothing and end like this."""
+        self.lost_answers = 0
+        """So many calls do their work, and nobody hears of it."""
+        self.refusal: Outcome | None = None
+        self.silent: asyncio.Event | None = None
+        """While set, calls wait for this event before they do anything."""
+        self.before_expiry: Any = None
+        """Called with the session id between the wish to expire it and its execution."""
+
+    def checkout_request(self, terms: CheckoutTerms) -> Mapping[str, Any]:
+        return {"reference": terms.reference, "expires_at": int(terms.expires_at.timestamp())}
+
+    async def open(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
+        if trouble := await self._called("open", timeout_seconds):
+            return trouble
+        if self.refusal is not None:
+            return self.refusal
+        return self._answer(self._opened(payment))
+
+    async def find(self, payment: Payment, *, timeout_seconds: float) -> Opened | Unknown | None:
+        if trouble := await self._called("find", timeout_seconds):
+            return trouble
+        found = [session.opened for session in self.sessions.values() if session.payment.reference == payment.reference]
+        return found[0] if found else None
+
+    async def look_up(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
+        if trouble := await self._called("look_up", timeout_seconds):
+            return trouble
+        return self._answer(self.sessions[payment.session_id or ""].stands)
+
+    async def expire(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
+        if trouble := await self._called("expire", timeout_seconds):
+            return trouble
+        session = self.sessions[payment.session_id or ""]
+        if self.before_expiry is not None:
+            self.before_expiry(payment.session_id)
+        if isinstance(session.stands, Open):
+            session.stands = Expired()
+        return self._answer(session.stands)
+
+    def pay(self, session_id: str, **differently: Any) -> None:
+        """What a payer does on the page."""
+        session = self.sessions[session_id]
+        assert isinstance(session.stands, Open), "the page takes no payment any more"
+        fitting = Paid(money=session.payment.money, reference=session.payment.reference, livemode=False)
+        session.stands = replace(fitting, **differently)
+
+    def let_expire(self, session_id: str) -> None:
+        self.sessions[session_id].stands = Expired()
+
+    def stand(self, session_id: str, outcome: Outcome) -> None:
+        self.sessions[session_id].stands = outcome
+
+    @property
+    def payable(self) -> int:
+        """Sessions that took money or still may."""
+        return sum(isinstance(session.stands, Open | Paid) for session in self.sessions.values())
+
+    def _opened(self, payment: Payment) -> Opened:
+        for session in self.sessions.values():
+            if session.payment.reference == payment.reference:
+                return session.opened
+        session_id = f"cs_test_{uuid4().hex}"
+        url = f"https://pay.example/{session_id}#fragment"
+        opened = Opened(session_id=session_id, payment_url=url, expires_at=payment.expires_at)
+        self.sessions[session_id] = FakeSession(opened=opened, payment=payment, stands=Open())
+        return opened
+
+    def _answer(self, outcome: Outcome) -> Outcome:
+        if self.lost_answers:
+            self.lost_answers -= 1
+            return Unknown(cause=UnknownCause.TIMEOUT)
+        return outcome
+
+    async def _called(self, name: str, timeout_seconds: float) -> Unknown | None:
+        self.calls.append(name)
+        await asyncio.sleep(0)
+        if self.silent is not None:
+            try:
+                async with asyncio.timeout(timeout_seconds):
+                    await self.silent.wait()
+            except TimeoutError:
+                return Unknown(cause=UnknownCause.TIMEOUT)
+        return None if self.fault is None else Unknown(cause=self.fault)
