@@ -12,7 +12,7 @@ from typing import Any
 from deploy.sandbox import cards
 from deploy.sandbox.errors import ApiError
 from deploy.sandbox.faults import FaultInjector
-from deploy.sandbox.state import Account, AuthenticationNeededError, NotOpenError
+from deploy.sandbox.state import Account, NotOpenError
 from deploy.sandbox.stats import Stats
 from deploy.sandbox.web import Request, Response, json_response
 
@@ -67,13 +67,15 @@ class Control:
     def pay(self, identifier: str, request: Request) -> Any:
         """``{"card", "authentication"?}``: what a payer does on the page. The session, also after a decline."""
         number, authenticated = _payment(_body(request))
+        card = cards.find(number)
         try:
-            return self._account.pay(identifier, cards.find(number), PAYER, authenticated=authenticated)
+            is_open = self._account.session(identifier)["status"] == "open"
+            if is_open and card.authenticates and authenticated is None:
+                message = 'This card wants 3-D Secure: say "authentication": "complete" or "fail".'
+                raise RefusedError(400, message)
+            return self._account.pay(identifier, card, PAYER, authenticated=authenticated)
         except NotOpenError as error:
             raise RefusedError(409, f"This session is {error.status}; it takes no payment.") from error
-        except AuthenticationNeededError as error:
-            message = 'This card wants 3-D Secure: say "authentication": "complete" or "fail".'
-            raise RefusedError(400, message) from error
         except ApiError as error:
             raise RefusedError(error.status, error.message) from error
 

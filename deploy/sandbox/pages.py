@@ -37,7 +37,9 @@ class Pages:
         self._css = css
         digest = b64encode(sha256(css.encode()).digest()).decode()
         # No form-action: browsers apply it to the redirect after the form too, which goes to the merchant.
-        policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; frame-ancestors 'none'"
+        policy = (
+            f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
+        )
         self._headers = [
             ("Content-Type", "text/html; charset=utf-8"),
             ("Cache-Control", "no-store"),
@@ -75,7 +77,7 @@ class Pages:
     <button class="plain" name="outcome" value="fail">Fail</button>
   </form>
 </main>"""
-        return self._page(200, "3-D Secure", body)
+        return self._page(200, "3-D Secure", _stage(body))
 
     def complete(self, session: Json, success_url: str) -> Response:
         """The session has been paid."""
@@ -87,7 +89,7 @@ class Pages:
   <p>{escape(MERCHANT)} received <strong>{amount}</strong>. You will not be charged again.</p>
   <p><a class="button" href="{escape(success_url)}">Continue to {escape(MERCHANT)}</a></p>
 </main>"""
-        return self._page(200, "Already paid", body)
+        return self._page(200, "Already paid", _stage(body))
 
     def expired(self, session: Json) -> Response:
         """The session takes no money any more: 410."""
@@ -100,7 +102,7 @@ class Pages:
   <p>You have not been charged. Go back to {escape(MERCHANT)} and start again if you still want your tickets.</p>
   {link}
 </main>"""
-        return self._page(410, "Expired", body)
+        return self._page(410, "Expired", _stage(body))
 
     def unknown(self) -> Response:
         """No such page: 404."""
@@ -110,7 +112,7 @@ class Pages:
   <h1 id="title">Something is missing here</h1>
   <p>We found no checkout at this address. The link may be cut short, or the sandbox was started anew since.</p>
 </main>"""
-        return self._page(404, "Not found", body)
+        return self._page(404, "Not found", _stage(body))
 
     def wrong_method(self) -> Response:
         """405."""
@@ -134,6 +136,10 @@ class Pages:
 </html>
 """
         return Response(status=status, body=html.encode(), headers=self._headers)
+
+
+def _stage(body: str) -> str:
+    return f'<div class="stage">{body}</div>'
 
 
 def _summary(session: Json, lines: list[Json]) -> str:
@@ -199,9 +205,15 @@ def _field(name: str, label: str, value: str, remarks: Mapping[str, str], attrib
     )
 
 
+def _temper(card: cards.Card) -> str:
+    if card.authenticates:
+        return "asks"
+    return "pays" if card.decline is None else "declines"
+
+
 def _test_cards(identifier: str) -> str:
     buttons = "".join(
-        f'<button name="card" value="{card.number}"><span>{escape(card.label)}</span>'
+        f'<button class="{_temper(card)}" name="card" value="{card.number}"><span>{escape(card.label)}</span>'
         f"<code>{cards.grouped(card.number)}</code></button>"
         for card in OFFERED
     )

@@ -129,6 +129,10 @@ class Text:
         return raw
 
 
+_PLAIN = Text()
+_ENDLESS = Text(most=1 << 20)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Whole:
     """An integer within bounds, both inclusive."""
@@ -138,7 +142,7 @@ class Whole:
 
     def read(self, raw: Any, param: str) -> int:
         """The integer."""
-        value = Text().read(raw, param)
+        value = _PLAIN.read(raw, param)
         if _INTEGER.fullmatch(value) is None:
             raise errors.invalid(f"Invalid integer: {value[:40]}", param, "parameter_invalid_integer")
         number = int(value)
@@ -157,7 +161,7 @@ class Fraction:
 
     def read(self, raw: Any, param: str) -> Decimal:
         """The exact decimal."""
-        value = Text(most=40).read(raw, param)
+        value = _PLAIN.read(raw, param)
         try:
             number = Decimal(value)
         except InvalidOperation:
@@ -176,7 +180,7 @@ class Flag:
 
     def read(self, raw: Any, param: str) -> bool:
         """The boolean."""
-        value = Text().read(raw, param)
+        value = _PLAIN.read(raw, param)
         if value not in {"true", "false"}:
             raise errors.invalid(f"Invalid boolean: {value[:40]}", param)
         if value == "true" and not self.on:
@@ -190,7 +194,7 @@ class Url:
 
     def read(self, raw: Any, param: str) -> str:
         """The address as it was sent."""
-        value = Text(most=2**20).read(raw, param)
+        value = _ENDLESS.read(raw, param)
         if len(value) > 2048:  # noqa: PLR2004 - the figure is in the message
             raise errors.invalid("Invalid URL: URL must be 2048 characters or less.", param, "url_invalid")
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", value) is None or re.match(r"[^/:]+:[0-9]+(/|$)", value):
@@ -217,7 +221,7 @@ class Email:
 
     def read(self, raw: Any, param: str) -> str:
         """The address as it was sent."""
-        value = Text(most=512).read(raw, param)
+        value = _PLAIN.read(raw, param)
         if re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s.]+", value) is None:
             raise errors.invalid(f"Invalid email address: {value}", param, "email_invalid")
         return value
@@ -327,4 +331,4 @@ class Reference:
 
     def read(self, raw: Any, param: str) -> Any:
         """Never a value: Stripe's answer for an id that does not exist."""
-        raise errors.no_such(self.resource, Text().read(raw, param), param, status=400)
+        raise errors.no_such(self.resource, _PLAIN.read(raw, param), param, status=400)
