@@ -25,6 +25,7 @@ def _scheme(*schemes: str) -> Any:
         parts = urlsplit(value.get_secret_value())
         if parts.scheme not in schemes or not (parts.netloc or parts.query):
             raise ValueError
+        _ = parts.port  # raises ValueError unless it is none or a port number
         return value
 
     return AfterValidator(check)
@@ -52,7 +53,10 @@ def _is_key(value: SecretStr) -> bool:
 
 def _is_api_base(value: str) -> bool:
     parts = urlsplit(value)
-    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+    _ = parts.port  # raises ValueError unless it is none or a port number
+    return bool(parts.hostname) and (
+        parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+    )
 
 
 _AmqpUrl = Annotated[SecretStr, _scheme("amqp", "amqps")]

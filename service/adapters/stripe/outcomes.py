@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import aiohttp
 import stripe
+from stripe import oauth_error
 
 from service.domain.money import Money
 from service.domain.outcomes import Expired, Open, Opened, Outcome, Paid, Processing, Refused, Unknown, UnknownCause
@@ -22,29 +23,47 @@ IDEMPOTENCY_KEY_IN_USE: Final = "idempotency_key_in_use"
 _MAX_DETAIL: Final = 200
 
 # Every class of the SDK's error tree. A test walks the tree and fails on a class that is not here.
-ERROR_CAUSES: Final[dict[str, UnknownCause | None]] = {
+ERROR_CAUSES: Final[dict[type[stripe.StripeError], UnknownCause | None]] = {
     # None: a definite refusal of this very request (if the status says so too).
-    "InvalidRequestError": None,
-    "CardError": None,
-    "AuthenticationError": UnknownCause.DENIED,
-    "PermissionError": UnknownCause.DENIED,
-    "RateLimitError": UnknownCause.BUSY,
-    "StripeError": UnknownCause.FAILED,
-    "StripeErrorWithParamCode": UnknownCause.FAILED,
-    "APIError": UnknownCause.FAILED,
-    "APIConnectionError": UnknownCause.FAILED,
+    stripe.InvalidRequestError: None,
+    stripe.CardError: None,
+    stripe.AuthenticationError: UnknownCause.DENIED,
+    stripe.PermissionError: UnknownCause.DENIED,
+    stripe.RateLimitError: UnknownCause.BUSY,
+    stripe.StripeError: UnknownCause.FAILED,
+    stripe.StripeErrorWithParamCode: UnknownCause.FAILED,
+    stripe.APIError: UnknownCause.FAILED,
+    stripe.APIConnectionError: UnknownCause.FAILED,
     # The same key with other parameters: a mistake of ours. The session of the first call may well exist.
-    "IdempotencyError": UnknownCause.FAILED,
-    # Of webhooks and of Stripe's v2 API: nothing that we call raises these.
-    **dict.fromkeys(
-        "SignatureVerificationError AlreadyCanceledError BlockedByStripeError CannotProceedError"
-        " CapabilityNotEnabledError ControlledByAlternateResourceError FeatureNotEnabledError"
-        " FinancialAccountNotOpenError FxQuoteNeedsRefreshError InsufficientFundsError InvalidPaymentMethodError"
-        " InvalidPayoutMethodError InvalidVaultedCredentialError NotCancelableError QuotaExceededError"
-        " RecipientNotNotifiableError TemporarySessionExpiredError VerificationAttemptFailedError"
-        " VerificationExpiredError VerificationNotInitiatedError".split(),
-        UnknownCause.FAILED,
-    ),
+    stripe.IdempotencyError: UnknownCause.FAILED,
+    # Of webhooks, of Stripe's v2 API and of its OAuth: nothing that we call raises these.
+    stripe.SignatureVerificationError: UnknownCause.FAILED,
+    stripe.AlreadyCanceledError: UnknownCause.FAILED,
+    stripe.BlockedByStripeError: UnknownCause.FAILED,
+    stripe.CannotProceedError: UnknownCause.FAILED,
+    stripe.CapabilityNotEnabledError: UnknownCause.FAILED,
+    stripe.ControlledByAlternateResourceError: UnknownCause.FAILED,
+    stripe.FeatureNotEnabledError: UnknownCause.FAILED,
+    stripe.FinancialAccountNotOpenError: UnknownCause.FAILED,
+    stripe.FxQuoteNeedsRefreshError: UnknownCause.FAILED,
+    stripe.InsufficientFundsError: UnknownCause.FAILED,
+    stripe.InvalidPaymentMethodError: UnknownCause.FAILED,
+    stripe.InvalidPayoutMethodError: UnknownCause.FAILED,
+    stripe.InvalidVaultedCredentialError: UnknownCause.FAILED,
+    stripe.NotCancelableError: UnknownCause.FAILED,
+    stripe.QuotaExceededError: UnknownCause.FAILED,
+    stripe.RecipientNotNotifiableError: UnknownCause.FAILED,
+    stripe.TemporarySessionExpiredError: UnknownCause.FAILED,
+    stripe.VerificationAttemptFailedError: UnknownCause.FAILED,
+    stripe.VerificationExpiredError: UnknownCause.FAILED,
+    stripe.VerificationNotInitiatedError: UnknownCause.FAILED,
+    oauth_error.OAuthError: UnknownCause.FAILED,
+    oauth_error.InvalidClientError: UnknownCause.FAILED,
+    oauth_error.InvalidGrantError: UnknownCause.FAILED,
+    oauth_error.InvalidRequestError: UnknownCause.FAILED,
+    oauth_error.InvalidScopeError: UnknownCause.FAILED,
+    oauth_error.UnsupportedGrantTypeError: UnknownCause.FAILED,
+    oauth_error.UnsupportedResponseTypeError: UnknownCause.FAILED,
 }
 _REFUSALS: Final = frozenset({400, 402})
 
@@ -108,7 +127,7 @@ def of_error(error: BaseException) -> Refused | Unknown:
     detail = _detail(error)
     if code(error) == IDEMPOTENCY_KEY_IN_USE:
         return Unknown(cause=UnknownCause.BUSY, detail=detail)
-    cause = ERROR_CAUSES.get(type(error).__name__, UnknownCause.FAILED)
+    cause = ERROR_CAUSES.get(type(error), UnknownCause.FAILED)
     if cause is None and error.http_status in _REFUSALS:
         return Refused(detail=detail)
     return Unknown(cause=cause or UnknownCause.FAILED, detail=detail)
