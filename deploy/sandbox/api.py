@@ -10,8 +10,9 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Mapping
 from hashlib import sha256
+from operator import itemgetter
 
-from deploy.sandbox import errors, ids, parameters
+from deploy.sandbox import errors, form, ids
 from deploy.sandbox.faults import FaultInjector
 from deploy.sandbox.idempotency import Answer, Claim
 from deploy.sandbox.objects import API_VERSION
@@ -100,7 +101,7 @@ class Api:
         return claim.answer
 
     def _claim(self, key: str, request: Request, fields: list[tuple[str, str]]) -> Claim:
-        what = sha256(repr((request.path, sorted(fields))).encode()).digest()
+        what = sha256(repr((request.path, sorted(fields, key=itemgetter(0)))).encode()).digest()
         return self._account.keys.claim(key, what, self._account.now())
 
     async def _delay(self) -> None:
@@ -120,7 +121,7 @@ class Api:
         cause: Mapping[str, str | None],
     ) -> Work:
         self._account.expire_due()
-        params = operation.schema.read(parameters.tree(fields))
+        params = operation.schema.read(form.tree(fields))
         call = Call(params=params, target=target, base_url=request.base_url, cause=cause)
         return operation.handle(self._account, call)
 
@@ -146,7 +147,7 @@ class Api:
 
 def _fields(request: Request) -> list[tuple[str, str]]:
     if request.method != "POST" or not request.body:
-        return parameters.pairs(request.query)
+        return form.pairs(request.query)
     if "json" in request.headers.get("content-type", ""):
         message = (
             "Invalid request (check that your POST content type is application/x-www-form-urlencoded). If you have "
@@ -157,7 +158,7 @@ def _fields(request: Request) -> list[tuple[str, str]]:
         body = request.body.decode()
     except UnicodeDecodeError as error:
         raise errors.invalid("Invalid UTF-8 in the request.") from error
-    return parameters.pairs(f"{request.query}&{body}" if request.query else body)
+    return form.pairs(f"{request.query}&{body}" if request.query else body)
 
 
 def _response(request: Request, answer: Answer, request_id: str, extra: dict[str, str]) -> Response:

@@ -8,7 +8,7 @@ import re
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-from deploy.sandbox import cards, parameters
+from deploy.sandbox import cards, form
 from deploy.sandbox.errors import ApiError
 from deploy.sandbox.pages import Entries, Pages
 from deploy.sandbox.shelf import Json
@@ -40,36 +40,36 @@ class HostedPage:
             return self._pages.expired(session)
         if session["status"] == "complete":
             return _redirect(_success_url(session)) if posted else self._pages.complete(session, _success_url(session))
-        form = _form(request.body.decode("utf-8", "replace") if posted else request.query)
+        entered = _form(request.body.decode("utf-8", "replace") if posted else request.query)
         if matched is not None and matched[2]:
-            return self._authenticate(session, form, posted=posted)
-        return self._pay(session, form) if posted else self._show(session, form)
+            return self._authenticate(session, entered, posted=posted)
+        return self._pay(session, entered) if posted else self._show(session, entered)
 
-    def _show(self, session: Json, form: dict[str, str]) -> Response:
+    def _show(self, session: Json, entered: dict[str, str]) -> Response:
         """The payment form; ``?card=`` fills in a test card, ``?declined`` tells why the last attempt failed."""
-        chosen = cards.digits(form.get("card", ""))
+        chosen = cards.digits(entered.get("card", ""))
         entries = Entries(
             card=cards.grouped(chosen) if chosen else "",
             cvc="1234" if chosen and len(chosen) == AMEX_DIGITS else "123",
             email=session["customer_email"] or "payer@example.com",
         )
-        problem = self._last_decline(session) if "declined" in form else None
+        problem = self._last_decline(session) if "declined" in entered else None
         return self._pages.checkout(session, self._lines(session), entries, problem=problem)
 
-    def _pay(self, session: Json, form: dict[str, str]) -> Response:
-        entries = Entries(**{name: form.get(name, "").strip()[:200] for name in Entries.names()})
+    def _pay(self, session: Json, entered: dict[str, str]) -> Response:
+        entries = Entries(**{name: entered.get(name, "").strip()[:200] for name in Entries.names()})
         problems = {} if session["amount_total"] == 0 else _problems(entries, self._account.now())
         if problems:
             return self._pages.checkout(session, self._lines(session), entries, fields=problems)
         number = cards.digits(entries.card) or ""
         return self._attempt(session["id"], cards.find(number), {"email": entries.email, "name": entries.name})
 
-    def _authenticate(self, session: Json, form: dict[str, str], *, posted: bool) -> Response:
+    def _authenticate(self, session: Json, entered: dict[str, str], *, posted: bool) -> Response:
         """The 3-D Secure step, as the bank would show it."""
         notes = self._account.notes(session["id"])
         if notes.challenged is None:
             return _redirect(f"/c/pay/{session['id']}")
-        outcome = form.get("outcome")
+        outcome = entered.get("outcome")
         if not posted or outcome not in {"complete", "fail"}:
             return self._pages.challenge(session, notes.challenged)
         return self._attempt(session["id"], notes.challenged, notes.payer, authenticated=outcome == "complete")
@@ -99,7 +99,7 @@ class HostedPage:
 
 def _form(encoded: str) -> dict[str, str]:
     try:
-        return dict(parameters.pairs(encoded))
+        return dict(form.pairs(encoded))
     except ApiError:
         return {}
 

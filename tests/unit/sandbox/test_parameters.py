@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploy.sandbox import form as form_of
 from deploy.sandbox import parameters
 from deploy.sandbox.errors import ApiError
 
@@ -27,26 +28,26 @@ from deploy.sandbox.errors import ApiError
     ],
 )
 def test_a_form_becomes_a_tree(form: str, expected: Any) -> None:
-    assert parameters.tree(parameters.pairs(form)) == expected
+    assert form_of.tree(form_of.pairs(form)) == expected
 
 
 @pytest.mark.parametrize("form", ["a=1&a[b]=2", "a[b]=1&a[]=2", "a[]=1&a[b]=2", "a=%ff", "&".join(["a=1"] * 3001)])
 def test_what_cannot_be_a_tree_is_refused(form: str) -> None:
     with pytest.raises(ApiError) as refused:
-        parameters.tree(parameters.pairs(form))
+        form_of.tree(form_of.pairs(form))
     assert refused.value.status == 400
 
 
 @given(st.lists(st.tuples(st.text(min_size=1), st.text())))
 def test_forms_are_decoded_as_the_standard_library_does(fields: list[tuple[str, str]]) -> None:
     form = urlencode(fields)
-    assert parameters.pairs(form) == parse_qsl(form, keep_blank_values=True)
+    assert form_of.pairs(form) == parse_qsl(form, keep_blank_values=True)
 
 
 @given(st.text(max_size=60))
 def test_no_form_breaks_the_reader(form: str) -> None:
     with suppress(ApiError):
-        parameters.tree(parameters.pairs(form))
+        form_of.tree(form_of.pairs(form))
 
 
 @pytest.mark.parametrize(
