@@ -1,0 +1,171 @@
+"""Settings: every problem at once, no value shown, keys sent to nobody but Stripe."""
+
+import pytest
+
+from service.settings import STRIPE_API_BASE, DatabaseSettings, Settings, SettingsError, load
+
+GOOD = {
+    "DATABASE_URL": "postgresql://payments:databaseSecret@db.example:5432/payments",
+    "STRIPE_API_KEY": "sk_test_stripeSecret",
+}
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+        monkeypatch.delenv(name, raising=False)
+
+
+def loaded(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Settings:
+    for name, value in (GOOD | environment).items():
+        monkeypatch.setenv(name, value)
+    settings = load()
+    assert isinstance(settings, Settings)
+    return settings
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
+    with pytest.raises(SettingsError) as problems:
+        loaded(monkeypatch, **environment)
+    return str(problems.value)
+
+
+def test_two_variables_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = loaded(monkeypatch)
+    assert settings.amqp_url.get_secret_value() == "amqp://guest:guest@127.0.0.1:5672/"
+    assert settings.stripe_api_base == STRIPE_API_BASE
+    assert settings.payment_currency == "inr"
+    assert (settings.payment_window_seconds, settings.verify_freshness_seconds) == (900, 1)
+    assert (settings.service_host, settings.service_port) == ("127.0.0.1", 8086)
+    assert (settings.stripe_concurrency, settings.log_level) == (64, "info")
+    assert settings.origins == {"http://127.0.0.1:8084"}
+
+
+def test_what_is_missing_is_listed_at_once() -> None:
+    with pytest.raises(SettingsError) as problems:
+        load()
+    assert str(problems.value).splitlines() == [
+        "DATABASE_URL is not set; expected: postgresql://user:password@host:port/name",
+        (
+            "STRIPE_API_KEY is not set; expected: a secret or restricted key of Stripe: "
+            "sk_test_, rk_test_, sk_live_ or rk_live_ and what follows"
+        ),
+    ]
+
+
+WRONG = {
+    "AMQP_URL": ["http://shown.example/", "amqp://", "shown", "", "amqp://[shown", "amqp://u:p@shown.example:port/"],
+    "DATABASE_URL": [
+        "mysql://shown@host/name",
+        "sqlite:///shown",
+        "postgresql://",
+        "shown",
+        "",
+        "postgresql+psycopg://shown@host/name",
+        "postgresql://u:shown@host:port/name",
+    ],
+    "STRIPE_API_KEY": [
+        "pk_test_shownshown",
+        "sk_test_",
+        "sk_prod_shownshown",
+        "whsec_shownshown",
+        "",
+        "sk_test_shown shown",
+        "sk_test_shownshown\n",
+        " sk_test_shownshown",
+    ],
+    "STRIPE_API_BASE": [
+        "http://shown.example",
+        "ftp://127.0.0.1",
+        "shown",
+        "",
+        "https://",
+        "http://localhost.shown.example",
+        "http://127.0.0.1@shown.example",
+        "https:shown.example",
+        "https:///shown",
+    ],
+    "STRIPE_CONCURRENCY": ["0", "2001", "many", "-1", ""],
+    "PAYMENT_CURRENCY": ["INR", "xxx", "", "rupees"],
+    "PAYMENT_SUCCESS_URL": ["shown", "/shown", "//shown.example", "javascript:shown", "https://shown.example\\", ""],
+    "PAYMENT_CANCEL_URL": ["shown", "ftp://shown.example", "https://user@shown.example/"],
+    "PAYMENT_URL_ORIGINS": ["", ",", "https://shown.example,", "shown.example", "*", "https://*.shown.example"],
+    "PAYMENT_WINDOW_SECONDS": ["59", "82801", "15m", "nan", "inf", "900.5"],
+    "VERIFY_FRESHNESS_SECONDS": ["-1", "61", "nan", "inf", "often"],
+    "SERVICE_HOST": [""],
+    "SERVICE_PORT": ["-1", "65536", "http", "80.5"],
+    "LOG_LEVEL": ["loud", "INFO", ""],
+    "LOG_FORMAT": ["xml"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_a_wrong_value_is_refused_by_name_and_not_shown(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    told = refused(monkeypatch, **{name: value})
+    assert told.startswith(f"{name} is not valid; expected: ")
+    assert "\n" not in told
+    assert "shown" not in told
+
+
+def test_all_problems_are_listed_together_and_no_value_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = refused(monkeypatch, **{name: values[0] for name, values in WRONG.items()})
+    assert [line.split(" ")[0] for line in told.splitlines()] == list(WRONG)
+    assert "shown" not in told
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+asyncpg://u:p@h:5432/n",
+        "postgresql://u:p@h/n",
+        "postgres://h/n",
+        "postgresql://?host=/run/postgresql",
+    ],
+)
+def test_every_usual_form_of_a_database_url_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    assert loaded(monkeypatch, DATABASE_URL=url).database_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize("key", ["sk_test_abcdefgh", "rk_test_abcdefgh", "sk_live_abcdefgh", "rk_live_abcdefgh"])
+def test_secret_and_restricted_keys_are_taken(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    assert loaded(monkeypatch, STRIPE_API_KEY=key).stripe_api_key.get_secret_value() == key
+
+
+@pytest.mark.parametrize(
+    "base", ["http://127.0.0.1:12111", "http://localhost:1", "http://[::1]:1", "https://mock.example"]
+)
+def test_a_test_key_may_go_to_a_stand_in(monkeypatch: pytest.MonkeyPatch, base: str) -> None:
+    assert loaded(monkeypatch, STRIPE_API_BASE=base).stripe_api_base == base
+
+
+@pytest.mark.parametrize("key", ["sk_live_abcdefgh", "rk_live_abcdefgh"])
+@pytest.mark.parametrize(
+    "base", ["http://127.0.0.1:12111", "https://api.stripe.com.evil.example", "https://api.stripe.com/"]
+)
+def test_a_live_key_goes_to_stripe_only(monkeypatch: pytest.MonkeyPatch, key: str, base: str) -> None:
+    told = refused(monkeypatch, STRIPE_API_KEY=key, STRIPE_API_BASE=base)
+    assert told == "STRIPE_API_BASE must not be set with a live key: it would be sent to somebody else"
+    assert key not in told
+
+
+def test_secrets_stay_out_of_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = repr(loaded(monkeypatch, AMQP_URL="amqp://u:amqpSecret@h/"))
+    assert "Secret" not in printed.replace("SecretStr", "")
+
+
+def test_origins_are_those_named_else_those_of_the_two_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = {"PAYMENT_SUCCESS_URL": "https://a.example/x", "PAYMENT_CANCEL_URL": "http://b.example:81/y"}
+    assert loaded(monkeypatch, **pages).origins == {"https://a.example:443", "http://b.example:81"}
+    named = loaded(monkeypatch, **pages, PAYMENT_URL_ORIGINS="https://C.example, https://d.example:8443")
+    assert named.origins == {"https://c.example:443", "https://d.example:8443"}
+
+
+def test_a_command_that_only_reads_needs_the_database_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", GOOD["DATABASE_URL"])
+    settings = load(DatabaseSettings)
+    assert settings.database_url.get_secret_value() == GOOD["DATABASE_URL"]
+
+
+def test_a_stranger_among_the_variables_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert loaded(monkeypatch, STRIPE_API_KEYS="x", PAYMENT="y").payment_currency == "inr"
