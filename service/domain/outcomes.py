@@ -37,11 +37,11 @@ class UnknownCause(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """The gateway made a checkout session, or says again that it made it."""
+    """The gateway made a checkout session, or says again that it made it; one that has ended has no `payment_url`."""
 
     kind: ClassVar = OutcomeKind.OPENED
     session_id: str
-    payment_url: str
+    payment_url: str | None
     expires_at: datetime
 
 

@@ -82,11 +82,7 @@ class StripeGateway:
         answer = await self._call(
             "create", payment, timeout_seconds, "post", _SESSIONS, idempotency_key=key, **payment.gateway_request
         )
-        if not isinstance(answer, Mapping):
-            return answer
-        return (
-            outcomes.of_created(answer) if is_session_id(answer.get("id")) else _unreadable("a session without an id")
-        )
+        return outcomes.of_created(answer) if isinstance(answer, Mapping) else answer
 
     async def find(self, payment: Payment, *, timeout_seconds: float) -> Opened | Unknown | None:
         """Look through the sessions made around the payment's creation and afterwards."""
@@ -118,7 +114,7 @@ class StripeGateway:
         if not isinstance(answer, Mapping):
             return answer
         if answer.get("id") != payment.session_id:
-            return _unreadable("another session's answer")
+            return outcomes.unreadable("another session's answer")
         return outcomes.of_session(answer)
 
     async def expire(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
@@ -144,7 +140,7 @@ class StripeGateway:
             fields = {"payment_id": payment.id, "gateway_call": name, "gateway_detail": outcome.detail}
             _log.warning("Stripe %s of payment %d: %s", name, payment.id, outcome.kind, extra=fields)
             return outcome
-        return answer if isinstance(answer, Mapping) else _unreadable("not an object")
+        return answer if isinstance(answer, Mapping) else outcomes.unreadable("not an object")
 
 
 def _path(payment: Payment) -> str:
@@ -152,7 +148,3 @@ def _path(payment: Payment) -> str:
     if not is_session_id(payment.session_id):
         raise ValueError(f"payment {payment.id} has no session")
     return f"{_SESSIONS}/{payment.session_id}"
-
-
-def _unreadable(detail: str) -> Unknown:
-    return Unknown(cause=UnknownCause.UNREADABLE, detail=detail)

@@ -13,6 +13,7 @@ import aiohttp
 import stripe
 from stripe import oauth_error
 
+from contracts.fields import is_session_id
 from service.domain.money import Money
 from service.domain.outcomes import Expired, Open, Opened, Outcome, Paid, Processing, Refused, Unknown, UnknownCause
 
@@ -69,20 +70,25 @@ _REFUSALS: Final = frozenset({400, 402})
 
 
 def of_created(session: Mapping[str, Any]) -> Opened | Unknown:
-    """The outcome of a create, or of finding the session of an earlier one."""
-    try:
-        return Opened(
-            session_id=_text(session["id"]),
-            payment_url=_text(session["url"]),
-            expires_at=datetime.fromtimestamp(_integer(session["expires_at"]), UTC),
-        )
-    except (KeyError, ValueError, OverflowError, OSError) as error:
-        return Unknown(cause=UnknownCause.UNREADABLE, detail=f"created session: {type(error).__name__}")
+    """The outcome of a create."""
+    return _opened(session) if session.get("url") is not None else unreadable("a session without a page")
 
 
 def of_found(session: Mapping[str, Any]) -> Opened | Unknown:
-    """Like `of_created`; a session that has ended meanwhile has no url any more."""
-    return of_created(session if session.get("url") else {**session, "url": "about:blank"})
+    """The outcome of finding the session that an earlier create made; if it has ended it has no url any more."""
+    return _opened(session)
+
+
+def _opened(session: Mapping[str, Any]) -> Opened | Unknown:
+    url = session.get("url")
+    try:
+        return Opened(
+            session_id=_session_id(session["id"]),
+            payment_url=None if url is None else _text(url),
+            expires_at=datetime.fromtimestamp(_integer(session["expires_at"]), UTC),
+        )
+    except (KeyError, ValueError, OverflowError, OSError) as error:
+        return unreadable(f"created session: {type(error).__name__}")
 
 
 def of_session(session: Mapping[str, Any]) -> Outcome:
@@ -97,8 +103,7 @@ def of_session(session: Mapping[str, Any]) -> Outcome:
         case "complete", "paid" | "no_payment_required":
             return _paid(session)
         case status, payment_status:
-            detail = f"status {status!r}, payment_status {payment_status!r}"
-            return Unknown(cause=UnknownCause.UNREADABLE, detail=detail[:_MAX_DETAIL])
+            return unreadable(f"status {status!r}, payment_status {payment_status!r}")
 
 
 def _paid(session: Mapping[str, Any]) -> Paid | Unknown:
@@ -109,7 +114,7 @@ def _paid(session: Mapping[str, Any]) -> Paid | Unknown:
         collected = _integer(session["amount_total"]) if session["payment_status"] == "paid" else 0
         money = Money(collected, _text(session["currency"]).lower())
     except (KeyError, ValueError):
-        return Unknown(cause=UnknownCause.UNREADABLE, detail="a paid session without an amount or a currency")
+        return unreadable("a paid session without an amount or a currency")
     return Paid(money=money, reference=reference, livemode=session.get("livemode") is True)
 
 
@@ -149,6 +154,17 @@ def _detail(error: stripe.StripeError) -> str:
     }
     named = ", ".join(f"{name} {value}" for name, value in parts.items() if value)
     return f"{type(error).__name__}: {named}"[:_MAX_DETAIL]
+
+
+def unreadable(detail: str) -> Unknown:
+    """An answer that we do not understand."""
+    return Unknown(cause=UnknownCause.UNREADABLE, detail=detail[:_MAX_DETAIL])
+
+
+def _session_id(value: Any) -> str:
+    if not isinstance(value, str) or not is_session_id(value):
+        raise ValueError
+    return value
 
 
 def _text(value: Any) -> str:
