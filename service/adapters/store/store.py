@@ -46,7 +46,10 @@ class PostgresStore:
                 if live.content != draft.content:
                     return Begun(payment=live, relation=Relation.OTHER)
                 await self._remember(keys, live.id, draft.created_at)
-                return Begun(payment=live, relation=Relation.SAME)
+                bound = await self._payment_of_keys(keys)  # perhaps another transaction was faster with one of them
+                if bound is not None and bound.id == live.id:
+                    return Begun(payment=live, relation=Relation.SAME)
+                continue
             # What was in the way is gone: it ended, or its transaction was rolled back.
         raise CreateInProgressError
 
