@@ -24,18 +24,16 @@ def pairs(form: str) -> list[tuple[str, str]]:
         raise errors.invalid("The request has too many parameters.")
     try:
         split = [field.partition("=") for field in fields if field]
-        return [(_decoded_name(name), _decoded(value)) for name, _, value in split]
+        return [
+            (_decoded(name), _decoded(value) if "%" in value else value.replace("+", " ")) for name, _, value in split
+        ]
     except UnicodeDecodeError as error:
         raise errors.invalid("Invalid UTF-8 in the request.") from error
 
 
+@lru_cache(maxsize=4096)
 def _decoded(text: str) -> str:
-    if "%" not in text:
-        return text.replace("+", " ")
     return unquote(text.replace("+", " "), errors="strict")
-
-
-_decoded_name = lru_cache(maxsize=4096)(_decoded)
 
 
 def tree(fields: list[tuple[str, str]]) -> Tree:

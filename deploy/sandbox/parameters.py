@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -114,14 +115,20 @@ class Url:
     def read(self, raw: Any, param: str) -> str:
         """The address as it was sent."""
         value = _ENDLESS.read(raw, param)
-        if len(value) > 2048:  # noqa: PLR2004 - the figure is in the message
-            raise errors.invalid("Invalid URL: URL must be 2048 characters or less.", param, "url_invalid")
-        if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", value) is None or re.match(r"[^/:]+:[0-9]+(/|$)", value):
-            message = "Invalid URL: An explicit scheme (such as https) must be provided."
-            raise errors.invalid(message, param, "url_invalid")
-        if not _is_web_address(value):
-            raise errors.invalid("Not a valid URL", param, "url_invalid")
+        problem = _url_problem(value)
+        if problem is not None:
+            raise errors.invalid(problem, param, "url_invalid")
         return value
+
+
+@lru_cache(maxsize=1024)
+def _url_problem(value: str) -> str | None:
+    """Remembered, because a shop sends the same two addresses with every session."""
+    if len(value) > 2048:  # noqa: PLR2004 - the figure is in the message
+        return "Invalid URL: URL must be 2048 characters or less."
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", value) is None or re.match(r"[^/:]+:[0-9]+(/|$)", value):
+        return "Invalid URL: An explicit scheme (such as https) must be provided."
+    return None if _is_web_address(value) else "Not a valid URL"
 
 
 def _is_web_address(value: str) -> bool:
@@ -129,7 +136,7 @@ def _is_web_address(value: str) -> bool:
         return False
     try:
         parts = urlsplit(value)
-        return parts.scheme.lower() in {"http", "https"} and bool(parts.hostname) and (parts.port is None or True)
+        return parts.scheme.lower() in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
 
