@@ -96,10 +96,11 @@ class Peer:
         for exchange in topology.EXCHANGES:
             await self.channel.exchange_declare(exchange.name, exchange_type=exchange.type, durable=True)
         for queue in topology.COMMAND_QUEUES.values():
-            await self.channel.queue_declare(queue.name, durable=True, arguments=queue.arguments)
+            await self.channel.queue_declare(queue.name, durable=True, arguments={**queue.arguments})
             await self.bind(CommandType(queue.routing_key))
             await self.channel.queue_purge(queue.name)
-            self._tags.append((await self.channel.basic_consume(queue.name, self._on_command)).consumer_tag)
+            consumer = await self.channel.basic_consume(queue.name, self._on_command)
+            self._tags.append(consumer.consumer_tag or "")
         return self
 
     async def __aexit__(self, *_: object) -> None:
