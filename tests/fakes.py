@@ -21,7 +21,7 @@ from service.application.ports import (
     RequestKey,
 )
 from service.domain.errors import ConcurrentChangeError, IdempotencyKeyReusedError, MessageIdReusedError
-from service.domain.outcomes import Expired, Open, Opened, Outcome, Paid, Unknown, UnknownCause
+from service.domain.outcomes import Expired, Open, Opened, Outcome, Paid, Refused, Unknown, UnknownCause
 from service.domain.payment import Draft, Payment, PaymentStatus
 from service.domain.status import Change, ChangeKind
 
@@ -118,7 +118,7 @@ class FakeStore:
     def _live(self, draft: Draft) -> Begun | None:
         for payment in self.payments.values():
             if payment.booking_id == draft.booking_id and payment.status is not PaymentStatus.FAILED:
-                same = payment.content == draft.content
+                same = payment.content == draft.content and not payment.seems_over(draft.created_at)
                 return Begun(payment=payment, relation=Relation.SAME if same else Relation.OTHER)
         return None
 
@@ -207,6 +207,8 @@ class FakeGateway:
         self.lost_answers = 0
         """So many calls do their work, and nobody hears of it."""
         self.refusal: Outcome | None = None
+        self.refuses_end_before: datetime | None = None
+        """A session must end later than this, as the gateway's own clock demands."""
         self.silent: asyncio.Event | None = None
         """While set, calls wait for this event before they do anything."""
         self.before_expiry: Any = None
@@ -220,6 +222,8 @@ class FakeGateway:
             return trouble
         if self.refusal is not None:
             return self.refusal
+        if self.refuses_end_before is not None and payment.expires_at < self.refuses_end_before:
+            return Refused(detail="expires_at")
         return self._answer(self._opened(payment))
 
     async def find(self, payment: Payment, *, timeout_seconds: float) -> Opened | Unknown | None:

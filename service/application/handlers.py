@@ -1,7 +1,6 @@
 """One function per message: the message first, what it needs by keyword. Errors themselves say how they are told."""
 
 import hashlib
-from datetime import datetime
 from typing import Final
 
 from contracts.commands import CreateCheckout, GetPaymentStatus, VerifyCheckout
@@ -31,11 +30,12 @@ async def create_checkout(command: CreateCheckout, *, context: CommandContext, s
     draft = steps.policy.draft(command, gateway=steps.gateway, at=steps.clock.now())
     keys = _keys(command, draft, context)
     for _ in range(_MAX_ROUNDS):
+        steps.check_deadline(context)
         begun = await steps.store.begin(draft, keys=keys, request_id=context.request_id)
         payment = begun.payment
         if begun.relation is Relation.OTHER and not payment.status.is_final:
             await steps.release(payment, context=context)
-        elif _seems_over(payment, at=steps.clock.now()):
+        elif payment.session_id is not None and payment.seems_over(steps.clock.now()):
             await steps.ask(payment, context=context)  # the next round sees
         else:
             return translation.checkout_session(await _opened(payment, context=context, steps=steps))
@@ -65,13 +65,6 @@ async def get_payment_status(command: GetPaymentStatus, *, store: Store) -> Paym
         PaymentNotFoundError, StoreUnavailableError
     """
     return translation.payment_state(await _find(command.transaction_id, store=store))
-
-
-def _seems_over(payment: Payment, *, at: datetime) -> bool:
-    """Whether a pending payment's session can most likely not be paid any more."""
-    if payment.status.is_final or payment.session_id is None:
-        return False
-    return payment.payment_url is None or payment.expires_at <= at
 
 
 async def _opened(payment: Payment, *, context: CommandContext, steps: Steps) -> Payment:

@@ -61,7 +61,7 @@ class Relation(StrEnum):
     SAME = "same"
     """It is the booking's live payment and has the draft's content."""
     OTHER = "other"
-    """It is the booking's live payment and has other content, or is paid. The draft was not inserted."""
+    """It is the booking's live payment and has other content or seems over. Neither draft nor keys were inserted."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,6 +117,11 @@ class Steps:
                 return payment
         raise ConcurrentChangeError(payment=payment)
 
+    def check_deadline(self, context: CommandContext) -> None:
+        """Raises OutcomeUnknownError if the caller has left: nothing new is begun for nobody."""
+        if context.deadline is not None and context.deadline <= self.clock.now():
+            raise OutcomeUnknownError
+
     async def drain(self) -> None:
         """Wait for the gateway calls whose callers have left; their outcomes are to be stored."""
         await self._openings.drain()

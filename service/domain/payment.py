@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from service.domain.money import Money
+
+OPENED_WITHIN: Final = timedelta(minutes=4)
+"""A session must be made this soon after its payment: later its frozen end lies too near for the gateway."""
 
 
 class PaymentStatus(StrEnum):
@@ -84,3 +87,11 @@ class Payment(Draft):
     payment_url: str | None = None
     asked_at: datetime | None = None
     ask_failed_at: datetime | None = None
+
+    def seems_over(self, at: datetime) -> bool:
+        """Whether a pending payment can most likely not be paid any more. Only the gateway knows."""
+        if self.status.is_final:
+            return False
+        if self.session_id is None:
+            return at - self.created_at > OPENED_WITHIN
+        return self.payment_url is None or self.expires_at <= at

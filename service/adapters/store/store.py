@@ -43,7 +43,7 @@ class PostgresStore:
                 await self._remember(keys, payment.id, draft.created_at)
                 return Begun(payment=payment, relation=Relation.REPEATED)
             if live := await self._one(statements.LIVE_OF_BOOKING, booking_id=draft.booking_id):
-                if live.content != draft.content:
+                if live.content != draft.content or live.seems_over(draft.created_at):
                     return Begun(payment=live, relation=Relation.OTHER)
                 await self._remember(keys, live.id, draft.created_at)
                 bound = await self._payment_of_keys(keys)  # perhaps another transaction was faster with one of them

@@ -143,7 +143,7 @@ def test_a_created_session_that_cannot_be_read_is_unknown(changes: dict[str, Any
 def test_a_session_found_after_its_end_has_no_page_any_more() -> None:
     found = outcomes.of_found(a_session(url=None))
     assert isinstance(found, Opened)
-    assert found.session_id == "cs_test_a1"
+    assert (found.session_id, found.payment_url) == ("cs_test_a1", None)
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------

@@ -128,6 +128,18 @@ async def test_other_content_of_a_live_booking_is_told_and_not_inserted(
     assert (await begun(store, a_draft(booking_id=booking, **other), key)).relation is Relation.CREATED
 
 
+@pytest.mark.parametrize(("has_session", "minutes"), [(True, 36), (False, 5)])
+async def test_a_payment_that_seems_over_is_told_as_another_so_that_keys_stay_free(
+    store: Store, booking: int, *, has_session: bool, minutes: int
+) -> None:
+    first = await begun(store, a_draft(booking_id=booking, expires_at=NOW))
+    payment = await changed(store, first.payment, an_opening()) if has_session else first.payment
+    key, late = message_key(), a_draft(booking_id=booking, created_at=NOW + timedelta(minutes=minutes))
+    assert await begun(store, late, key) == Begun(payment=payment, relation=Relation.OTHER)
+    await changed(store, payment, Expired())
+    assert (await begun(store, late, key)).relation is Relation.CREATED
+
+
 async def test_a_paid_booking_takes_no_other_payment(store: Store, booking: int) -> None:
     payment = await opened(store, booking)
     paid = await changed(store, payment, Paid(money=payment.money, reference=payment.reference, livemode=False))
