@@ -56,22 +56,24 @@ async def start(
     port: int | None = None,
     durable: bool = True,
     database: str | None = None,
+    log: Path | None = None,
     dies_with_us: bool = False,
 ) -> Server:
     """Starts the server of a folder, making it first if there is none, and waits until it answers.
 
     Args:
-        folder: An absolute path, kept between starts; holds the data, the password, the log and the pid.
+        folder: An absolute path, kept between starts; holds the data, the password and the pid.
         port: A free one if None.
         durable: False lets a power cut lose data (not a crash of PostgreSQL), which is fine for tests and faster.
         database: Created in a new folder beside `postgres`.
+        log: Where it writes; `postgres.log` in the folder if None.
         dies_with_us: End it when this process is killed.
 
     Raises:
         LocalError: It did not start; says why.
     """
     make_folder(folder)
-    log = folder / "postgres.log"
+    log = log or folder / "postgres.log"
     if not (folder / "data" / "PG_VERSION").exists():
         await _initdb(folder)
     if port is None:

@@ -45,7 +45,7 @@ def spawn(
     Args:
         argv: The program (a full path) and its arguments.
         env: Its whole environment.
-        log: Where its output is appended.
+        log: Where its output goes; what an earlier process wrote there is kept as `<name>.previous.log`.
         pid_file: Written at once, so that whoever cleans up after us knows the process even if we are killed next.
         wrapper: A program and arguments that become another user and then the program.
         dies_with_us: The signal that Linux sends it should we be killed without a chance to end it.
@@ -59,6 +59,8 @@ def spawn(
         argv = [setpriv, "--pdeathsig", dies_with_us.name.removeprefix("SIG"), *argv]
     argv = [*wrapper, *argv]
     log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists():
+        log.replace(log.with_suffix(".previous.log"))
     # posix_spawn, as subprocess.Popen objects insist on outliving their processes and ours may outlive us.
     pid = os.posix_spawn(
         argv[0],
@@ -79,10 +81,16 @@ def spawn(
 
 def read_pid(pid_file: Path) -> int | None:
     """The pid in such a file, None without one."""
+    text = read_text(pid_file).strip()
+    return int(text) if text.isdecimal() else None
+
+
+def read_text(file: Path) -> str:
+    """What a file holds, nothing without one."""
     try:
-        return int(pid_file.read_text())
-    except (FileNotFoundError, ValueError):
-        return None
+        return file.read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def running(pid: int) -> bool:
@@ -162,9 +170,9 @@ async def stop_recorded(
     forget(pid_file)
 
 
-def forget(pid_file: Path) -> None:
-    """Removes a pid file, if it is there."""
-    pid_file.unlink(missing_ok=True)
+def forget(file: Path) -> None:
+    """Removes a file, if it is there."""
+    file.unlink(missing_ok=True)
 
 
 async def run(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> tuple[int, str]:
@@ -189,6 +197,7 @@ async def run(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = Non
 def last_lines(log: Path, count: int = 15) -> str:
     """The end of a log, for a message about why its writer died."""
     try:
-        return "\n".join(log.read_text(errors="replace").splitlines()[-count:])
+        lines = log.read_text(errors="replace").splitlines()[-count:]
     except FileNotFoundError:
-        return "(it wrote nothing)"
+        lines = []
+    return "\n".join(lines) or "(it wrote nothing)"

@@ -6,6 +6,7 @@ It never meets another broker of this machine. An installed `rabbitmq-server` or
 import asyncio
 import json
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -48,15 +49,17 @@ async def start(
     *,
     vhosts: Sequence[str] = ("/",),
     port: int | None = None,
+    log: Path | None = None,
     dies_with_us: bool = False,
     how: Installed | Docker | None = None,
 ) -> Node:
     """Starts the node of a folder, making it first if there is none, and waits until it accepts AMQP.
 
     Args:
-        folder: An absolute path, kept between starts; holds queues, the password, the log and the pids.
+        folder: An absolute path, kept between starts; holds queues, the password and the pids.
         vhosts: Virtual hosts that exist when it is up.
         port: A free one if None.
+        log: Where it writes; `rabbitmq.log` in the folder if None.
         dies_with_us: End it when this process is killed.
         how: What runs it; found, or installed, if None.
 
@@ -64,16 +67,16 @@ async def start(
         LocalError: There is no way to run a broker here, or it did not start; says why.
     """
     how = how or await rabbitmq_install.find_or_install()
-    amqp, dist, epmd = processes.free_ports(3)
-    node_port = port or amqp
+    node_port = port or processes.free_ports(1)[0]
+    log = log or folder / "rabbitmq.log"
     password = _write_files(folder, vhosts, node_port)
     try:
         if isinstance(how, Installed):
-            pid = await _start_installed(how, folder, node_port, dist, epmd, dies_with_us=dies_with_us)
+            pid = await _start_installed(how, folder, node_port, log, dies_with_us=dies_with_us)
         else:
-            pid = await _start_in_docker(how, folder, node_port, dies_with_us=dies_with_us)
+            pid = await _start_in_docker(how, folder, node_port, log, dies_with_us=dies_with_us)
         node = Node(folder=folder, pid=pid, port=node_port, password=password)
-        await _wait_until_ready(node)
+        await _wait_until_ready(node, log)
     except BaseException:
         await stop(folder)
         raise
@@ -85,10 +88,12 @@ async def stop(folder: Path) -> None:
     # The node first: it starts an epmd of its own, which would outlive it, when it misses the one it knows.
     await processes.stop_recorded(folder / "rabbitmq.pid", mark=str(folder))
     await processes.stop_recorded(folder / "epmd.pid", mark=str(folder))
+    await _remove_container(folder)
 
 
 async def kill(folder: Path) -> None:
     """What a power cut does to the node. `stop` still has to be called for its epmd, or `start` to go on."""
+    await _remove_container(folder)
     pid = processes.read_pid(folder / "rabbitmq.pid")
     if pid is not None:
         await processes.kill(pid)
@@ -144,9 +149,8 @@ def _write_files(folder: Path, vhosts: Sequence[str], port: int) -> str:
     return password
 
 
-async def _start_installed(
-    how: Installed, folder: Path, port: int, dist: int, epmd_port: int, *, dies_with_us: bool
-) -> int:
+async def _start_installed(how: Installed, folder: Path, port: int, log: Path, *, dies_with_us: bool) -> int:
+    dist, epmd_port = processes.free_ports(2)
     base = {
         "PATH": os.environ.get("PATH", os.defpath),
         "LANG": "C.UTF-8",
@@ -157,17 +161,16 @@ async def _start_installed(
         # The mark by which we know our epmd again: its command line names no folder.
         "BOOKTICKET_FOLDER": str(folder),
     }
-    log = folder / "rabbitmq.log"
     await processes.stop_recorded(folder / "epmd.pid", mark=str(folder))
     # Ours, in the foreground: the one that Erlang would start itself leaves its session and outlives it.
     epmd = processes.spawn(
         [how.epmd],
         env=base,
-        log=log,
+        log=folder / "epmd.log",
         pid_file=folder / "epmd.pid",
         dies_with_us=signal.SIGTERM if dies_with_us else None,
     )
-    await _wait_for_port(epmd_port, epmd, log)
+    await _wait_for_port(epmd_port, epmd, folder / "epmd.log")
     return processes.spawn(
         [how.server],
         wrapper=_on_one_processor(port),
@@ -204,16 +207,19 @@ def _on_one_processor(number: int) -> list[str]:
     return [taskset, "-c", str(allowed[number % len(allowed)])]
 
 
-async def _start_in_docker(how: Docker, folder: Path, port: int, *, dies_with_us: bool) -> int:
+async def _start_in_docker(how: Docker, folder: Path, port: int, log: Path, *, dies_with_us: bool) -> int:
     """The container's client is our process: it hands signals on, and `--rm` leaves nothing behind."""
+    await _remove_container(folder)
     name = f"bookticket-rabbitmq-{port}"
+    (folder / "container").write_text(f"{how.client} {name}")
     inside = "/var/lib/bookticket"
     configuration = (folder / "rabbitmq.conf").read_text().replace(f"127.0.0.1:{port}", "5672")
     (folder / "rabbitmq.conf").write_text(configuration.replace(str(folder), inside))
+    uid, gid = _identity_in_docker(folder)
     return processes.spawn(
         [
             *(how.client, "run", "--rm", "--name", name, "--hostname", "localhost"),
-            *("--user", f"{os.getuid()}:{os.getgid()}", "--publish", f"127.0.0.1:{port}:5672"),
+            *("--user", f"{uid}:{gid}", "--publish", f"127.0.0.1:{port}:5672"),
             *("--volume", f"{folder}:{inside}", "--env", f"HOME={inside}/home"),
             *("--env", f"RABBITMQ_MNESIA_BASE={inside}/data", "--env", "RABBITMQ_NODENAME=bookticket@localhost"),
             *("--env", f"RABBITMQ_CONFIG_FILE={inside}/rabbitmq.conf"),
@@ -222,15 +228,33 @@ async def _start_in_docker(how: Docker, folder: Path, port: int, *, dies_with_us
             how.image,
         ],
         env=dict(os.environ),
-        log=folder / "rabbitmq.log",
+        log=log,
         pid_file=folder / "rabbitmq.pid",
         dies_with_us=signal.SIGTERM if dies_with_us else None,
     )
 
 
-async def _wait_until_ready(node: Node) -> None:
+async def _remove_container(folder: Path) -> None:
+    """Ends the container that a node of this folder ran in, if any: it can outlive its client."""
+    container = processes.read_text(folder / "container")
+    if container:
+        client, name = container.rsplit(maxsplit=1)
+        await processes.run([client, "rm", "--force", name])
+        processes.forget(folder / "container")
+
+
+def _identity_in_docker(folder: Path) -> tuple[int, int]:
+    """Ours, so that we can remove what the container writes. Not root's: the image would become another user itself."""
+    if os.getuid():
+        return os.getuid(), os.getgid()
+    nobody = pwd.getpwnam("nobody")
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, nobody.pw_uid, nobody.pw_gid)
+    return nobody.pw_uid, nobody.pw_gid
+
+
+async def _wait_until_ready(node: Node, log: Path) -> None:
     """Waits for a real answer: the protocol header is refused or answered only by a broker that has booted."""
-    log = node.folder / "rabbitmq.log"
     deadline = time.monotonic() + START_SECONDS
     while processes.running(node.pid):
         if await asyncio.to_thread(_speaks_amqp, node.port):

@@ -113,7 +113,8 @@ class Stack:
         url = self._settings.database_url
         if url is None:
             folder = self._folder / "postgres"
-            server = await self._timed("PostgreSQL", postgres.start(folder, database=DATABASE, dies_with_us=True))
+            start = postgres.start(folder, database=DATABASE, log=self._log("postgres"), dies_with_us=True)
+            server = await self._timed("PostgreSQL", start)
             self._pids["postgres"] = server.pid
             url = server.url(DATABASE)
         await self._timed("migrations", self._migrate(url))
@@ -132,7 +133,9 @@ class Stack:
             return self._settings.amqp_url
         how = await rabbitmq_install.find_or_install(self._teller.say)
         folder = self._folder / "rabbitmq"
-        node = await self._timed("RabbitMQ", rabbitmq.start(folder, how=how, dies_with_us=True))
+        node = await self._timed(
+            "RabbitMQ", rabbitmq.start(folder, how=how, log=self._log("rabbitmq"), dies_with_us=True)
+        )
         self._pids["rabbitmq"] = node.pid
         return node.url()
 

@@ -1,0 +1,101 @@
+"""Processes are known by their pid, ended by it, and never mistaken for somebody else's."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from deploy.local import processes
+
+SLEEPS = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
+STUBBORN = [
+    sys.executable,
+    "-c",
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)",
+]
+
+
+def _spawn(argv: list[str], folder: Path) -> int:
+    environment = dict(os.environ) | {"MARK": str(folder)}
+    return processes.spawn(argv, env=environment, log=folder / "log.log", pid_file=folder / "it.pid")
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.01)
+
+
+async def _up(folder: Path) -> None:
+    await _until(lambda: "up" in processes.read_text(folder / "log.log"))
+
+
+async def test_a_process_is_ended_by_its_pid_file(tmp_path: Path) -> None:
+    pid = _spawn(SLEEPS, tmp_path)
+    assert processes.running(pid)
+    await processes.stop_recorded(tmp_path / "it.pid", mark=str(tmp_path))
+    assert not processes.running(pid)
+    assert not (tmp_path / "it.pid").exists()
+
+
+async def test_a_stubborn_process_is_killed_after_the_patience_with_it(tmp_path: Path) -> None:
+    pid = _spawn(STUBBORN, tmp_path)
+    await _up(tmp_path)
+    await processes.stop(pid, patience_seconds=0.2)
+    assert not processes.running(pid)
+
+
+async def test_a_stranger_with_the_pid_of_ours_is_left_alone(tmp_path: Path) -> None:
+    pid = _spawn(SLEEPS, tmp_path)
+    await processes.stop_recorded(tmp_path / "it.pid", mark="/somewhere/else")
+    assert processes.running(pid)
+    await processes.kill(pid)
+
+
+async def test_a_process_has_a_session_of_its_own_so_that_ctrl_c_does_not_reach_it(tmp_path: Path) -> None:
+    pid = _spawn(SLEEPS, tmp_path)
+    assert os.getsid(pid) == pid
+    await processes.kill(pid)
+
+
+async def test_the_log_of_the_process_before_is_kept(tmp_path: Path) -> None:
+    for _ in range(2):
+        pid = _spawn(SLEEPS, tmp_path)
+        await _up(tmp_path)
+        await processes.kill(pid)
+    assert (tmp_path / "log.previous.log").read_text() == "up\n"
+    assert processes.last_lines(tmp_path / "log.log") == "up"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can tie one process to another")
+async def test_a_process_can_be_made_to_die_with_its_parent(tmp_path: Path) -> None:
+    starts = (
+        "import os, signal, sys; from pathlib import Path; from deploy.local import processes;"
+        "folder = Path(sys.argv[1]);"
+        "processes.spawn([sys.executable, '-c', 'import time; time.sleep(60)'], env=dict(os.environ),"
+        "log=folder / 'child.log', pid_file=folder / 'child.pid', dies_with_us=signal.SIGTERM);"
+        "print('up', flush=True); signal.pause()"
+    )
+    parent = _spawn([sys.executable, "-c", starts, str(tmp_path)], tmp_path)
+    await _up(tmp_path)
+    child = processes.read_pid(tmp_path / "child.pid")
+    assert child is not None
+    # setpriv has to have become the program first.
+    await _until(lambda: "time.sleep" in processes.read_text(Path(f"/proc/{child}/cmdline")))
+    os.kill(parent, signal.SIGKILL)
+    await _until(lambda: not processes.running(child) and not processes.running(parent))
+
+
+async def test_a_command_that_fails_tells_its_status_and_words() -> None:
+    status, said = await processes.run([sys.executable, "-c", "print('no'); raise SystemExit(3)"])
+    assert (status, said) == (3, "no\n")
+
+
+def test_free_ports_differ() -> None:
+    assert len(set(processes.free_ports(20))) == 20
