@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ARRAY, BigInteger, Integer, any_, bindparam, exists, or_, select, update
+from sqlalchemy import ARRAY, BigInteger, Integer, any_, bindparam, exists, func, or_, select, update
 from sqlalchemy.sql.base import Executable
 
 from contracts import body, envelope
@@ -13,6 +13,9 @@ from service.adapters.store.tables import outbox
 from service.application import translation
 from service.application.ports import CommandContext, OutboxRow
 from service.domain.status import Change
+
+_MAX_ATTEMPTS: Final = 2**15 - 1
+"""Where counting ends: one event that can never leave must not stop the claims of all others."""
 
 
 def parameters(change: Change, *, context: CommandContext) -> dict[str, Any]:
@@ -51,7 +54,10 @@ def _claim() -> Executable:
     return (
         update(outbox)
         .where(outbox.c.id == chosen.c.id)
-        .values(claimed_until=bindparam("lease_end", type_=outbox.c.claimed_until.type), attempts=outbox.c.attempts + 1)
+        .values(
+            claimed_until=bindparam("lease_end", type_=outbox.c.claimed_until.type),
+            attempts=func.least(outbox.c.attempts + 1, _MAX_ATTEMPTS),
+        )
         .returning(outbox)
     )
 
