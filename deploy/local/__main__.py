@@ -2,6 +2,17 @@
 
 import sys
 
-from deploy.local.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Runs the command; returns the exit status."""
+    try:
+        # Here, as this takes half a second in which somebody may already press Ctrl-C.
+        from deploy.local import cli  # noqa: PLC0415
+
+        return cli.main()
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
