@@ -56,7 +56,7 @@ def _claim() -> Executable:
         .where(outbox.c.id == chosen.c.id)
         .values(
             claimed_until=bindparam("lease_end", type_=outbox.c.claimed_until.type),
-            attempts=func.least(outbox.c.attempts + 1, _MAX_ATTEMPTS),
+            attempts=func.least(outbox.c.attempts, _MAX_ATTEMPTS - 1) + 1,
         )
         .returning(outbox)
     )
