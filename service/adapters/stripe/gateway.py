@@ -94,13 +94,15 @@ class StripeGateway:
                 return (
                     answer if isinstance(answer, Unknown) else Unknown(cause=UnknownCause.FAILED, detail=answer.detail)
                 )
-            page = answer.get("data") or []
+            page = answer.get("data")
+            if not isinstance(page, list) or not all(isinstance(session, Mapping) for session in page):
+                return outcomes.unreadable("a list without sessions")
             for session in page:
-                if (session.get("metadata") or {}).get(outcomes.REFERENCE) == payment.reference:
+                if outcomes.reference(session) == payment.reference:
                     return outcomes.of_found(session)
             if not answer.get("has_more") or not page:
                 return None
-            params["starting_after"] = page[-1]["id"]
+            params["starting_after"] = page[-1].get("id")
         return Unknown(cause=UnknownCause.FAILED, detail="too many sessions to look through")
 
     async def look_up(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
@@ -113,16 +115,14 @@ class StripeGateway:
             return Unknown(cause=UnknownCause.DENIED, detail=answer.detail)
         if not isinstance(answer, Mapping):
             return answer
-        if answer.get("id") != payment.session_id:
-            return outcomes.unreadable("another session's answer")
-        return outcomes.of_session(answer)
+        return _of_its_own(answer, payment)
 
     async def expire(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
         """Expire the session. Stripe refuses unless it is open, with no code to tell why: then it is looked up."""
         answer = await self._call("expire", payment, timeout_seconds, "post", f"{_path(payment)}/expire")
         if isinstance(answer, Refused):
             return await self.look_up(payment, timeout_seconds=timeout_seconds)
-        return outcomes.of_session(answer) if isinstance(answer, Mapping) else answer
+        return _of_its_own(answer, payment) if isinstance(answer, Mapping) else answer
 
     async def _call(
         self, name: str, payment: Payment, timeout_seconds: float, method: str, path: str, **params: Any
@@ -148,3 +148,10 @@ def _path(payment: Payment) -> str:
     if not is_session_id(payment.session_id):
         raise ValueError(f"payment {payment.id} has no session")
     return f"{_SESSIONS}/{payment.session_id}"
+
+
+def _of_its_own(session: Mapping[str, Any], payment: Payment) -> Outcome:
+    """How the session stands, if the answer is about the payment's session at all."""
+    if session.get("id") != payment.session_id:
+        return outcomes.unreadable("another session's answer")
+    return outcomes.of_session(session)

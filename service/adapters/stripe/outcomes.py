@@ -106,16 +106,20 @@ def of_session(session: Mapping[str, Any]) -> Outcome:
             return unreadable(f"status {status!r}, payment_status {payment_status!r}")
 
 
+def reference(session: Mapping[str, Any]) -> str | None:
+    """The payment that the session says it is for."""
+    metadata = session.get("metadata")
+    return metadata.get(REFERENCE) if isinstance(metadata, Mapping) else None
+
+
 def _paid(session: Mapping[str, Any]) -> Paid | Unknown:
     """Money arrived. "no_payment_required" is told as what it is: nothing was collected."""
-    metadata = session.get("metadata")
-    reference = metadata.get(REFERENCE) if isinstance(metadata, Mapping) else None
     try:
         collected = _integer(session["amount_total"]) if session["payment_status"] == "paid" else 0
         money = Money(collected, _text(session["currency"]).lower())
     except (KeyError, ValueError):
         return unreadable("a paid session without an amount or a currency")
-    return Paid(money=money, reference=reference, livemode=session.get("livemode") is True)
+    return Paid(money=money, reference=reference(session), livemode=session.get("livemode") is True)
 
 
 def of_error(error: BaseException) -> Refused | Unknown:
