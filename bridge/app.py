@@ -5,12 +5,11 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from bridge.edge import Edge
-from bridge.errors import BridgeError, InvalidRequestError, MethodNotAllowedError, UnavailableError, UnknownRouteError
+from bridge.errors import UnavailableError
 from bridge.problems import MEDIA_TYPE
 from bridge.reading import BodyLimits
 from bridge.requester import Requester
@@ -36,29 +35,13 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        exception_handlers={HTTPException: _refuse},
     )
-    app.add_middleware(Edge, is_stopping=lambda: lifecycle.stopping)
+    # Edge does what FastAPI's own layers of middleware would do, and is all there is between server and router.
+    app.middleware_stack = Edge(app.router, is_stopping=lambda: lifecycle.stopping)
     PaymentRoutes(requester, limits or BodyLimits()).add_to(app)
     _add_health(app, requester, lifecycle)
     _document_problems(app)
     return app
-
-
-async def _refuse(_request: Request, error: Exception) -> Response:
-    """What the router refuses, in our words; `Edge` turns it into the answer."""
-    raise _translated(error)
-
-
-def _translated(error: Exception) -> BridgeError:
-    match error:
-        case HTTPException(status_code=404):
-            return UnknownRouteError()
-        case HTTPException(status_code=405):
-            methods = set((error.headers or {}).get("Allow", "").replace(" ", "").split(","))
-            return MethodNotAllowedError(allow=", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set()))))
-        case _:
-            return InvalidRequestError("The request is not valid.")
 
 
 def _add_health(app: FastAPI, requester: Requester, lifecycle: Lifecycle) -> None:

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Final
 from uuid import uuid4
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.errors import (
@@ -14,7 +15,9 @@ from bridge.errors import (
     HeadersTooLargeError,
     InternalError,
     InvalidRequestError,
+    MethodNotAllowedError,
     StoppingError,
+    UnknownRouteError,
 )
 from bridge.identity import RawHeaders
 from bridge.problems import problem
@@ -55,8 +58,8 @@ class Edge:
         except Exception as error:
             if exchange.status is not None:
                 raise
-            refusal = error if isinstance(error, BridgeError) else InternalError()
-            if refusal is not error:
+            refusal = _refusal(error)
+            if isinstance(refusal, InternalError):
                 _log.exception("A bug: %s", type(error).__name__, extra={"request_id": request_id})
             code = refusal.code.value
             await problem(refusal, request_id=request_id)(scope, receive, exchange.send)
@@ -71,6 +74,20 @@ class Edge:
             raise HeadersTooLargeError
         if not scope["path"].isprintable():
             raise InvalidRequestError("The address holds characters that are not allowed.")
+
+
+def _refusal(error: Exception) -> BridgeError:
+    """The router's own refusals in our words; what nobody foresaw is a bug."""
+    match error:
+        case BridgeError():
+            return error
+        case HTTPException(status_code=HTTPStatus.NOT_FOUND):
+            return UnknownRouteError()
+        case HTTPException(status_code=HTTPStatus.METHOD_NOT_ALLOWED):
+            allowed = set((error.headers or {}).get("Allow", "").replace(" ", "").split(","))
+            return MethodNotAllowedError(allow=", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set()))))
+        case _:
+            return InternalError()
 
 
 class _Exchange:

@@ -8,20 +8,20 @@ connection task builds both anew, consumer first.
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Self, cast
 from uuid import uuid4
 
 import aiormq
-from aiormq.abc import DeliveredMessage
+from aiormq.abc import ChannelFrame, DeliveredMessage
 from aiormq.channel import Channel
-from aiormq.exceptions import AMQPError, DeliveryError, PublishError
+from aiormq.exceptions import PublishError
 
 from bridge.errors import (
     BadReplyError,
@@ -32,7 +32,8 @@ from bridge.errors import (
     FaultError,
     NoServiceError,
 )
-from contracts import body, envelope, topology
+from bridge.wire import Publication
+from contracts import body, envelope
 from contracts.commands import CommandType
 from contracts.faults import Fault
 
@@ -92,7 +93,7 @@ class Counters:
 class Requester:
     """Sends commands and waits for their replies; an async context manager that connects by itself and stays so.
 
-    `timeout_seconds` bounds a call altogether: publishing, the broker's confirmation and the reply.
+    `timeout_seconds` bounds a call altogether, from publishing to the reply.
     """
 
     amqp_url: str = field(repr=False)  # holds a password
@@ -100,6 +101,7 @@ class Requester:
     max_in_flight: int
     counters: Counters = field(default_factory=Counters)
     _calls: dict[str, _Call] = field(default_factory=dict, init=False)
+    _tags: Iterator[int] = field(default_factory=lambda: itertools.count(1), init=False, repr=False)
     _channel: Channel | None = field(default=None, init=False)
     _task: asyncio.Task[None] | None = field(default=None, init=False)
 
@@ -140,7 +142,7 @@ class Requester:
         if len(self._calls) >= self.max_in_flight:
             self.counters.busy += 1
             raise BusyError
-        if (channel := self._channel) is None:
+        if (channel := self._channel) is None or channel.is_closed:
             self.counters.unavailable += 1
             raise BrokerUnavailableError
         message = await self._exchange(channel, command, content, headers)
@@ -150,60 +152,55 @@ class Requester:
     async def _exchange(
         self, channel: Channel, command: CommandType, content: bytes, headers: Mapping[str, str]
     ) -> DeliveredMessage:
-        correlation_id = str(uuid4())
+        publication = self._publication(command, content, headers)
         call: _Call | None = None
         try:
             async with asyncio.timeout(self.timeout_seconds) as deadline:
                 call = _Call(reply=asyncio.get_running_loop().create_future(), deadline=deadline)
-                self._calls[correlation_id] = call
-                try:
-                    await channel.basic_publish(
-                        content,
-                        exchange=topology.COMMANDS.name,
-                        routing_key=command.value,
-                        properties=self._properties(command, correlation_id, headers),
-                        mandatory=True,
-                        wait=False,  # no drain per message: what is unsent is bounded by max_in_flight
-                    )
+                with self._waiting(channel, publication, call):
+                    payload = publication.encode(channel.number, channel.max_content_size)
+                    await channel.write_queue.put(ChannelFrame(payload=payload, should_close=False))
                     return await call.reply
-                finally:
-                    del self._calls[correlation_id]
         except TimeoutError:
             if call is not None and call.failure is not None:
                 self.counters.unavailable += 1
                 raise call.failure from None
             self.counters.expired += 1
             raise DeadlineExceededError from None
-        except (PublishError, DeliveryError):  # returned: no queue is bound; refused: the queue is full
+        except PublishError:
             self.counters.unroutable += 1
             raise NoServiceError from None
-        except (AMQPError, OSError, RuntimeError):
-            self.counters.unavailable += 1
-            raise BrokerUnavailableError from None
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            # Nobody cancelled us: aiormq ends what waits on a lost connection with this exception, too.
-            self.counters.unavailable += 1
-            raise BrokerUnavailableError from None
 
-    def _properties(
-        self, command: CommandType, correlation_id: str, headers: Mapping[str, str]
-    ) -> aiormq.spec.Basic.Properties:
-        """Not persistent: a command with a deadline is worth nothing after the restart that it would survive."""
+    @contextlib.contextmanager
+    def _waiting(self, channel: Channel, publication: Publication, call: _Call) -> Iterator[None]:
+        """Registers a call for its reply, and for its return if no queue takes it.
+
+        Without publisher confirms (they would cost a frame and two futures per call, and the reply is the
+        confirmation) aiormq knows no returned message by itself: it finds whom to tell, with `PublishError`, in
+        these two maps of the channel.
+        """
+        tag = next(self._tags)
+        self._calls[publication.correlation_id] = call
+        channel.message_id_delivery_tag[publication.message_id] = tag
+        channel.confirmations[tag] = call.reply
+        try:
+            yield
+        finally:
+            del self._calls[publication.correlation_id]
+            del channel.message_id_delivery_tag[publication.message_id]
+            del channel.confirmations[tag]
+
+    def _publication(self, command: CommandType, content: bytes, headers: Mapping[str, str]) -> Publication:
         now = time.time()
         sent_at = int(now)  # AMQP's timestamp has whole seconds; the fraction goes into the expiration
-        return aiormq.spec.Basic.Properties(
-            content_type=envelope.CONTENT_TYPE,
-            headers=dict(headers),
-            delivery_mode=1,
-            correlation_id=correlation_id,
-            reply_to=envelope.DIRECT_REPLY_TO,
-            expiration=str(int((now - sent_at + self.timeout_seconds) * 1000)),
+        return Publication(
+            command=command,
+            body=content,
+            headers=headers,
             message_id=str(uuid4()),
-            timestamp=datetime.fromtimestamp(sent_at, UTC),
-            message_type=command.value,
+            correlation_id=str(uuid4()),
+            sent_at=sent_at,
+            expiration_ms=int((now - sent_at + self.timeout_seconds) * 1000),
         )
 
     async def _on_reply(self, message: DeliveredMessage) -> None:
@@ -241,8 +238,7 @@ class Requester:
         async with asyncio.timeout(CONNECT_SECONDS):
             await connection.connect()
             stack.push_async_callback(connection.close)
-            stack.callback(self._fail_all)  # before the closing: aiormq would cancel whoever still publishes
-            channel = cast("Channel", await connection.channel())
+            channel = cast("Channel", await connection.channel(publisher_confirms=False))
             # Publishing before this consumer exists would be a channel error (PRECONDITION_FAILED).
             await channel.basic_consume(envelope.DIRECT_REPLY_TO, self._on_reply, no_ack=True)
         return connection, channel

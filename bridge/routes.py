@@ -9,6 +9,7 @@ from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from bridge.edge import REQUEST_ID
 from bridge.errors import BadReplyError, InvalidRequestError
@@ -41,9 +42,13 @@ class RawRoute(APIRoute):
     else here together; of FastAPI we want the routing and the document.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Any]:
-        """The endpoint itself."""
-        return self.endpoint
+    def __init__(self, path: str, endpoint: Callable[..., Any], **documented: Any) -> None:
+        super().__init__(path, endpoint, **documented)
+        self.app = self._serve
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response: Response = await self.endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
 class PaymentRoutes:
