@@ -24,7 +24,7 @@ _BASIC: Final = 60
 _NOT_PERSISTENT: Final = b"\x01"
 """A command with a deadline is worth nothing after the restart that it would survive."""
 
-# Content type, headers, delivery mode, correlation id, reply to, expiration, message id, timestamp, type; in this order.
+# In order: content type, headers, delivery mode, correlation id, reply to, expiration, message id, timestamp, type.
 _PRESENT: Final = 1 << 15 | 1 << 13 | 1 << 12 | 1 << 10 | 1 << 9 | 1 << 8 | 1 << 7 | 1 << 6 | 1 << 5
 
 

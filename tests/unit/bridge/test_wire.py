@@ -34,7 +34,7 @@ def test_the_bytes_are_those_of_the_general_encoder(command: CommandType, header
         timestamp=datetime.fromtimestamp(1767225600, UTC),
         message_type=command.value,
     )
-    frames = [
+    frames: list[frame.FrameTypes] = [
         spec.Basic.Publish(exchange="payments.commands", routing_key=command.value, mandatory=True),
         header.ContentHeader(properties=properties, body_size=size),
         *(ContentBody(body[start : start + 100]) for start in range(0, size, 100)),
