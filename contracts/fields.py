@@ -7,8 +7,9 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 MAX_INT64: Final = 2**63 - 1
+MIN_AMOUNT: Final = Decimal("1e-6")
 MAX_AMOUNT: Final = Decimal(10) ** 12
-"""Major units. Only a bound against nonsense; the currency's own limits are the service's business."""
+"""Major units. Only bounds against nonsense; the currency's own limits are the service's business."""
 
 _AMOUNT_TEXT = re.compile(r"[0-9]{1,13}(\.[0-9]{1,20})?", re.ASCII)
 _SESSION_ID = re.compile(r"cs_(test|live)_[A-Za-z0-9]{1,246}", re.ASCII)
@@ -32,7 +33,7 @@ def _amount(value: Any) -> Decimal:
         value = Decimal(value)
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise ValueError("must be a number or a decimal string")
-    if not 0 < value <= MAX_AMOUNT:
+    if not MIN_AMOUNT <= value <= MAX_AMOUNT:
         raise ValueError("must be greater than 0 and within the currency's limits")
     return Decimal(value)
 

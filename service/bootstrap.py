@@ -30,6 +30,7 @@ from service.entrypoints import broker as brokers
 from service.entrypoints import consumers, health
 from service.entrypoints.delivery import Delivery
 from service.entrypoints.relay import Relay
+from service.entrypoints.settler import Settler
 from service.settings import STRIPE_API_BASE, Settings
 
 _log = logging.getLogger(__name__)
@@ -112,6 +113,10 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         steps = Steps(store=PostgresStore(database), gateway=gateway, policy=policy(settings), clock=clock)
         stack.push_async_callback(steps.drain)
 
+        settler = Settler(steps=steps)
+        settling = _watched(settler.run(), name="settler", failed=failed)
+        stack.push_async_callback(_stop_settler, settler, settling)
+
         delivery = functools.partial(Delivery, publisher=publisher, clock=clock)
         consuming = brokers.rabbit_broker(settings.amqp_url.get_secret_value(), middlewares=(delivery,))
         consumers.register(consuming, steps=steps, gateway_prefetch=settings.stripe_concurrency)
@@ -169,6 +174,11 @@ def _watched(work: Coroutine[Any, Any, None], *, name: str, failed: asyncio.Even
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(ended)
     return task
+
+
+async def _stop_settler(settler: Settler, task: asyncio.Task[None]) -> None:
+    settler.stop()
+    await asyncio.wait([task])
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -98,6 +98,7 @@ class FakeStore:
         self.payments: dict[int, Payment] = {}
         self._keys: dict[tuple[KeyScope, str, str], tuple[str, int]] = {}
         self._journal: dict[int, list[JournalEntry]] = {}
+        self._settle_after: dict[int, datetime] = {}
 
     async def begin(self, draft: Draft, *, keys: Sequence[RequestKey], request_id: str) -> Begun:
         await asyncio.sleep(0)
@@ -180,6 +181,25 @@ class FakeStore:
         if payment.asked_at == at:
             self.payments[payment_id] = replace(payment, ask_failed_at=at)
 
+    async def claim_unsettled(
+        self, *, at: datetime, unopened_before: datetime, unpaid_before: datetime, limit: int
+    ) -> Sequence[Payment]:
+        await asyncio.sleep(0)
+        claimed = []
+        for payment in sorted(self.payments.values(), key=lambda payment: payment.created_at):
+            before = unopened_before if payment.session_id is None else unpaid_before
+            due = self._settle_after.get(payment.id, at) <= at
+            if (
+                payment.status is PaymentStatus.PENDING
+                and payment.created_at <= before
+                and due
+                and len(claimed) < limit
+            ):
+                self._settle_after[payment.id] = at + timedelta(seconds=min(30 * 2**payment.settle_attempts, 300))
+                self.payments[payment.id] = replace(payment, settle_attempts=payment.settle_attempts + 1)
+                claimed.append(self.payments[payment.id])
+        return claimed
+
     async def journal(self, payment_id: int) -> Sequence[JournalEntry]:
         await asyncio.sleep(0)
         return list(self._journal.get(payment_id, []))
@@ -217,8 +237,8 @@ class FakeGateway:
     def checkout_request(self, terms: CheckoutTerms) -> Mapping[str, Any]:
         return {"reference": terms.reference, "expires_at": int(terms.expires_at.timestamp())}
 
-    async def open(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
-        if trouble := await self._called("open", timeout_seconds):
+    async def open(self, payment: Payment, *, timeout_seconds: float, proven_absent: bool = False) -> Outcome:
+        if trouble := await self._called("open under a second key" if proven_absent else "open", timeout_seconds):
             return trouble
         if self.refusal is not None:
             return self.refusal

@@ -38,5 +38,6 @@ else
     exit 1
 fi
 
-"$uv" sync --quiet --frozen --all-extras --all-groups --no-managed-python --python "$python"
+# Compiled once here, or every process would compile anew where Python is told to write no bytecode.
+"$uv" sync --quiet --frozen --all-extras --all-groups --compile-bytecode --no-managed-python --python "$python"
 touch .venv/.installed

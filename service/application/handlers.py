@@ -38,7 +38,8 @@ async def create_checkout(command: CreateCheckout, *, context: CommandContext, s
         elif payment.session_id is not None and payment.seems_over(steps.clock.now()):
             await steps.ask(payment, context=context)  # the next round sees
         else:
-            return translation.checkout_session(await _opened(payment, context=context, steps=steps))
+            payment = await _opened(payment, context=context, steps=steps)
+            return translation.checkout_session(payment, pay_until=steps.policy.pay_until(payment))
     raise CreateInProgressError(payment=payment)
 
 

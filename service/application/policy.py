@@ -9,7 +9,7 @@ from contracts.commands import CreateCheckout
 from service.application.ports import CheckoutTerms, Gateway
 from service.domain import urls
 from service.domain.money import Money
-from service.domain.payment import Draft
+from service.domain.payment import Draft, Payment
 
 MIN_SESSION_SECONDS: Final = 35 * 60
 """Stripe takes 30 minutes to 24 hours by *its* clock; five minutes are left for ours, queueing and retries."""
@@ -58,6 +58,15 @@ class Policy:
             expires_at=terms.expires_at,
             gateway_request=gateway.checkout_request(terms),
         )
+
+    def pay_until(self, payment: Payment) -> datetime:
+        """When the payer's time is over: from then on the settler ends the session."""
+        return payment.created_at + self.window
+
+    @property
+    def window(self) -> timedelta:
+        """How long a payer has."""
+        return timedelta(seconds=self.window_seconds)
 
     def _return_url(self, given: str | None, default: str, field: str) -> str:
         return default if given is None else urls.allowed(given, field=field, origins=self.origins)

@@ -116,6 +116,15 @@ class Store(Protocol):
     async def note_ask_failed(self, payment_id: int, *, at: datetime) -> None:
         """Remember that the gateway could not be asked."""
 
+    async def claim_unsettled(
+        self, *, at: datetime, unopened_before: datetime, unpaid_before: datetime, limit: int
+    ) -> Sequence[Payment]:
+        """Pending payments that nobody finishes, oldest first, with one more try counted.
+
+        They were created before `unopened_before` and have no session, or before `unpaid_before` and are not paid. No
+        other replica gets them for a time that grows with the tries.
+        """
+
     async def journal(self, payment_id: int) -> Sequence[JournalEntry]:
         """The payment's history, oldest first."""
 
@@ -158,8 +167,12 @@ class Gateway(Protocol):
     def checkout_request(self, terms: "CheckoutTerms") -> Mapping[str, Any]:
         """What will be sent to make the checkout session. Pure: stored before the call and repeated word for word."""
 
-    async def open(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
-        """Make the payment's checkout session, under a key derived from its reference: Opened, Refused or Unknown."""
+    async def open(self, payment: Payment, *, timeout_seconds: float, proven_absent: bool = False) -> Outcome:
+        """Make the payment's checkout session, under a key derived from its reference: Opened, Refused or Unknown.
+
+        `proven_absent`: `find` has shown that no earlier call made one, so the answer kept under the usual key (perhaps
+        an error) need not be heard again.
+        """
 
     async def find(self, payment: Payment, *, timeout_seconds: float) -> Opened | Unknown | None:
         """The session that an earlier `open` of this payment made, looked up by reference; None if there is none."""

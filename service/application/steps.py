@@ -6,7 +6,7 @@ what it answers is written only if nobody wrote in between.
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, TypeVar
@@ -24,12 +24,15 @@ from service.domain.errors import (
 )
 from service.domain.outcomes import Outcome, Unknown, UnknownCause
 from service.domain.payment import Payment
-from service.domain.status import Change, ChangeKind, decide
+from service.domain.status import Change, ChangeKind, decide, unsettled
 
 _log = logging.getLogger(__name__)
 
 RESUMED_AFTER: Final = timedelta(seconds=60)
 """A payment without a session that is older than this was left behind: its session may exist, be paid or have ended."""
+
+UNSETTLED_AFTER: Final = 10
+"""Tries of the settler, about half an hour, after which it calls a person."""
 
 _MAX_REREADS: Final = 5
 
@@ -104,8 +107,24 @@ class Steps:
         Raises:
             IllegalTransitionError: the status table calls the outcome impossible.
         """
+        return await self._write(payment, lambda current: decide(current, outcome, at=self.clock.now()), context)
+
+    async def settle(self, payment: Payment, *, context: CommandContext) -> Payment:
+        """Finish what nobody asks for: make the session that was never stored, end the one whose time is over.
+
+        Raises what `open` and `release` raise; the settler comes again.
+        """
+        if payment.settle_attempts >= UNSETTLED_AFTER:
+            payment = await self._write(payment, lambda current: unsettled(current, at=self.clock.now()), context)
+        if payment.session_id is None:
+            return await self.open(payment, context=context)
+        return await self.release(payment, context=context)
+
+    async def _write(
+        self, payment: Payment, change_of: Callable[[Payment], Change | None], context: CommandContext
+    ) -> Payment:
         for _ in range(_MAX_REREADS):
-            change = decide(payment, outcome, at=self.clock.now())
+            change = change_of(payment)
             if change is None:
                 return payment
             try:
@@ -133,7 +152,9 @@ class Steps:
         # The key may be forgotten by now, and the frozen expiry refused although the session exists: look for it first.
         outcome: Outcome | None = await self.gateway.find(payment, timeout_seconds=timeout) if resumed else None
         if outcome is None:
-            outcome = await self.gateway.open(payment, timeout_seconds=timeout)
+            # So late no call of ours is on its way any more: what was not found was not made.
+            absent = resumed and payment.seems_over(self.clock.now())
+            outcome = await self.gateway.open(payment, timeout_seconds=timeout, proven_absent=absent)
         payment = await self.apply(payment, outcome, context=context)
         _raise_if_unknown(outcome, payment)
         if resumed and not payment.status.is_final:

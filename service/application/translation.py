@@ -1,5 +1,6 @@
 """Between the domain and the contracts: replies, faults and events. The texts that end users read are all here."""
 
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -24,15 +25,15 @@ _FAILURES = {
 }
 
 
-def checkout_session(payment: Payment) -> CheckoutSession:
-    """The reply to a create. The payment's session must have been opened."""
+def checkout_session(payment: Payment, *, pay_until: datetime) -> CheckoutSession:
+    """The reply to a create. The payment's session must have been opened; `pay_until` is when the settler ends it."""
     return CheckoutSession(
         session_id=payment.session_id or "",
         payment_url=payment.payment_url or "",
         booking_id=payment.booking_id,
         amount=payment.money.major,
         message="The checkout is ready. Please pay on the payment page.",
-        expires_at=int(payment.expires_at.timestamp()),
+        expires_at=int(min(payment.expires_at, pay_until).timestamp()),
     )
 
 

@@ -41,6 +41,8 @@ class AttentionReason(StrEnum):
     """Money arrived for a payment that had failed: refund it or honour it."""
     PAID_DIFFERENTLY = "paid_differently"
     """The gateway took another amount, currency or mode, or the money names another payment."""
+    UNSETTLED = "unsettled"
+    """The settler has tried often and in vain; it goes on trying."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,8 @@ class Payment(Draft):
 
     `version` counts its changes and is the `sequence` of the event that told the last one. `session_id` (the
     transaction id) and `payment_url` are known once the gateway has made the session. `asked_at` is when the gateway
-    was last asked how the session stands, `ask_failed_at` when it was last asked in vain.
+    was last asked how the session stands, `ask_failed_at` when it was last asked in vain. `settle_attempts` counts how
+    often the settler has tried to finish it.
     """
 
     id: int
@@ -87,6 +90,7 @@ class Payment(Draft):
     payment_url: str | None = None
     asked_at: datetime | None = None
     ask_failed_at: datetime | None = None
+    settle_attempts: int = 0
 
     def seems_over(self, at: datetime) -> bool:
         """Whether a pending payment can most likely not be paid any more. Only the gateway knows."""

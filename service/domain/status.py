@@ -116,13 +116,24 @@ def _failed(payment: Payment, outcome: Outcome, *, at: datetime) -> Change:
     return _next(payment, ChangeKind.FAILED, detail, at=at, status=PaymentStatus.FAILED, reason=reason.value)
 
 
+def unsettled(payment: Payment, *, at: datetime) -> Change | None:
+    """Call a person for a payment that the settler cannot finish; None if somebody was called or it is final."""
+    if payment.status.is_final or payment.attention is not None:
+        return None
+    return _call_a_person(payment, AttentionReason.UNSETTLED, {"attempts": str(payment.settle_attempts)}, at=at)
+
+
 def _alert(payment: Payment, outcome: Outcome, *, at: datetime) -> Change | None:
     difference = _difference(payment, outcome) if isinstance(outcome, Paid) else ""
-    reason = AttentionReason.PAID_DIFFERENTLY if difference else AttentionReason.PAID_AFTER_FAILED
+    if difference:
+        return _call_a_person(payment, AttentionReason.PAID_DIFFERENTLY, {"difference": difference}, at=at)
+    return _call_a_person(payment, AttentionReason.PAID_AFTER_FAILED, {}, at=at)
+
+
+def _call_a_person(payment: Payment, reason: AttentionReason, detail: dict[str, str], *, at: datetime) -> Change | None:
     if payment.attention == reason:
-        return None  # a person was called already
-    detail = {"reason": reason.value} | ({"difference": difference} if difference else {})
-    return _next(payment, ChangeKind.ATTENTION, detail, at=at, attention=reason.value)
+        return None  # they were called already
+    return _next(payment, ChangeKind.ATTENTION, {"reason": reason.value, **detail}, at=at, attention=reason.value)
 
 
 def _next(

@@ -8,6 +8,7 @@ from typing import Any, Final
 from sqlalchemy import (
     ARRAY,
     BindParameter,
+    Integer,
     String,
     Table,
     and_,
@@ -34,6 +35,10 @@ LIVE: Final = text("status IN ('PENDING', 'COMPLETED')")
 CHANGING: Final = ("status", "reason", "attention", "session_id", "payment_url", "expires_at", "version", "updated_at")
 """The columns that a change may touch. All others are frozen at the insert."""
 
+SETTLE_SECONDS: Final = 30.0
+"""Between the settler's first two tries of a payment: longer than a try takes. It doubles with each, with jitter."""
+MAX_SETTLE_SECONDS: Final = 300.0
+
 _KEY_COLUMNS: Final = ("scope", "caller", "key", "fingerprint")
 
 
@@ -52,7 +57,7 @@ def _begin() -> Executable:
     A key that another transaction takes at the same moment breaks the primary key of `request_keys`, and with it the
     whole statement.
     """
-    names = [column.name for column in payments.columns if column.name != "id"]
+    names = [column.name for column in payments.columns if column.name not in {"id", "settle_attempts", "settle_after"}]
     given = func.unnest(*_arrays(*_KEY_COLUMNS)).table_valued(*_KEY_COLUMNS).render_derived("given")
     taken = exists().where(
         request_keys.c.scope == given.c.scope,
@@ -124,6 +129,36 @@ NOTE_ASK_FAILED: Final = (
     .values(ask_failed_at=bindparam("at", type_=payments.c.asked_at.type))
     .returning(payments.c.id)
 )
+
+
+def _claim_unsettled() -> Executable:
+    """Like the outbox: claimed by state, skipping rows that another replica is claiming in this moment."""
+    moments = _moments("at", "unopened_before", "unpaid_before")
+    unopened = and_(payments.c.session_id.is_(None), payments.c.created_at <= moments["unopened_before"])
+    due = or_(payments.c.settle_after.is_(None), payments.c.settle_after <= moments["at"])
+    chosen = (
+        select(payments.c.id)
+        .where(text("status = 'PENDING'"), due, or_(unopened, payments.c.created_at <= moments["unpaid_before"]))
+        .order_by(payments.c.created_at)
+        .limit(bindparam("batch", type_=Integer))
+        .with_for_update(skip_locked=True)
+        .cte("chosen")
+    )
+    doubled = func.least(SETTLE_SECONDS * func.pow(2, func.least(payments.c.settle_attempts, 10)), MAX_SETTLE_SECONDS)
+    jittered = func.make_interval(0, 0, 0, 0, 0, 0, doubled * (0.75 + func.random() / 2))
+    return (
+        update(payments)
+        .where(payments.c.id == chosen.c.id)
+        .values(settle_attempts=payments.c.settle_attempts + 1, settle_after=moments["at"] + jittered)
+        .returning(payments)
+    )
+
+
+def _moments(*names: str) -> dict[str, BindParameter[Any]]:
+    return {name: bindparam(name, type_=payments.c.created_at.type) for name in names}
+
+
+CLAIM_UNSETTLED: Final = _claim_unsettled()
 
 
 def _payments_of_keys() -> Executable:

@@ -95,6 +95,14 @@ class PostgresStore:
         """See the port."""
         await self._database.run(statements.NOTE_ASK_FAILED, {"payment_id": payment_id, "at": at})
 
+    async def claim_unsettled(
+        self, *, at: datetime, unopened_before: datetime, unpaid_before: datetime, limit: int
+    ) -> Sequence[Payment]:
+        """See the port."""
+        moments = {"at": at, "unopened_before": unopened_before, "unpaid_before": unpaid_before}
+        rows = await self._database.run(statements.CLAIM_UNSETTLED, {**moments, "batch": limit})
+        return sorted((_payment(row) for row in rows), key=lambda payment: payment.created_at)
+
     async def journal(self, payment_id: int) -> Sequence[JournalEntry]:
         """See the port."""
         rows = await self._database.run(statements.JOURNAL, {"payment_id": payment_id})
@@ -104,7 +112,7 @@ class PostgresStore:
     async def _insert(self, draft: Draft, keys: Sequence[RequestKey], request_id: str) -> Payment | None:
         """The draft as a payment; None if a key or the booking has one already."""
         parameters = {
-            **{name: getattr(draft, name, None) for name in _PLAIN},
+            **{name: getattr(draft, name, None) for name in _PLAIN if name != "settle_attempts"},
             "amount_minor": draft.money.minor,
             "currency": draft.money.currency,
             "gateway_request": draft.gateway_request,

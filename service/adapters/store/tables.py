@@ -56,6 +56,8 @@ payments = Table(
     Column("expires_at", _Time, nullable=False),
     Column("asked_at", _Time),
     Column("ask_failed_at", _Time),
+    Column("settle_attempts", Integer, nullable=False, server_default="0"),
+    Column("settle_after", _Time),
     CheckConstraint("booking_id > 0 AND user_id > 0", name="ids"),
     CheckConstraint("amount_minor > 0 AND currency ~ '^[a-z]{3}$'", name="money"),
     CheckConstraint("status IN ('PENDING', 'COMPLETED', 'FAILED')", name="status"),
@@ -69,6 +71,7 @@ payments = Table(
         postgresql_where=text("status IN ('PENDING', 'COMPLETED')"),
     ),
     Index("payments_booking_id_idx", "booking_id"),
+    Index("payments_pending_idx", "created_at", postgresql_where=text("status = 'PENDING'")),
 )
 
 request_keys = Table(

@@ -76,9 +76,9 @@ class StripeGateway:
             "adaptive_pricing": {"enabled": False},
         }
 
-    async def open(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
-        """Create the session under the payment's key."""
-        key = f"payment-{payment.reference}"
+    async def open(self, payment: Payment, *, timeout_seconds: float, proven_absent: bool = False) -> Outcome:
+        """Create the session under the payment's key. Stripe replays a 500 for a day, hence the second key."""
+        key = f"payment-{payment.reference}" + ("-absent" if proven_absent else "")
         answer = await self._call(
             "create", payment, timeout_seconds, "post", _SESSIONS, idempotency_key=key, **payment.gateway_request
         )

@@ -25,7 +25,7 @@ from service.domain.payment import AttentionReason, Payment, PaymentStatus
 from service.domain.status import TABLE, ChangeKind, decide
 from tests.service_support import NOW, QUICK, a_payment
 
-PENDING = a_payment()
+PENDING = a_payment(reference="11111111-2222-3333-4444-555555555555")  # test names hold it, the same in every worker
 UNOPENED = replace(PENDING, session_id=None, payment_url=None, version=0)
 COMPLETED = replace(PENDING, status=PaymentStatus.COMPLETED, version=2)
 FAILED = replace(PENDING, status=PaymentStatus.FAILED, reason="expired", version=2)

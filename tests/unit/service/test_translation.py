@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -73,10 +74,11 @@ def test_a_fault_of_a_payment_without_a_session_has_no_transaction() -> None:
 
 
 def test_a_create_is_answered_with_the_session() -> None:
-    assert body.write(translation.checkout_session(PENDING)) == (
+    pay_until = PENDING.expires_at - timedelta(minutes=20)
+    assert body.write(translation.checkout_session(PENDING, pay_until=pay_until)) == (
         b'{"sessionId":"cs_test_a1","paymentUrl":"https://pay.example/cs_test_a1#fragment","bookingId":7,"amount":449.97,'
         b'"status":"pending","message":"The checkout is ready. Please pay on the payment page.","expiresAt":%d}'
-        % PENDING.expires_at.timestamp()
+        % pay_until.timestamp()
     )
 
 

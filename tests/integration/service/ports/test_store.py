@@ -354,3 +354,79 @@ async def test_asking_is_no_change(store: Store, booking: int) -> None:
     stored = await store.payment(payment.id)
     assert stored is not None
     assert (stored.version, stored.asked_at, stored.ask_failed_at) == (2, NOW, NOW)
+
+
+# --- what nobody finishes -------------------------------------------------------------------------------------------
+
+LONG_AGO = NOW - timedelta(days=3650)
+"""No other test's payments are that old, so that they are not claimed here."""
+
+
+async def left_behind(store: Store, booking: int, *, with_session: bool) -> Payment:
+    payment = (await begun(store, a_draft(booking_id=booking, created_at=LONG_AGO))).payment
+    return await changed(store, payment, an_opening()) if with_session else payment
+
+
+async def unsettled(
+    store: Store, *, unopened: float = -60, unpaid: float = -60, at: float = 0, limit: int = 100
+) -> list[int]:
+    """Ids of the payments claimed; all times are seconds from long ago."""
+    moments = [LONG_AGO + timedelta(seconds=seconds) for seconds in (at, unopened, unpaid)]
+    claimed = await store.claim_unsettled(
+        at=moments[0], unopened_before=moments[1], unpaid_before=moments[2], limit=limit
+    )
+    return [payment.id for payment in claimed]
+
+
+async def settled(store: Store, *payments: Payment) -> None:
+    """Out of the way of the other tests."""
+    for payment in payments:
+        current = await store.payment(payment.id) or payment
+        await changed(store, current, Expired())
+
+
+async def test_a_payment_without_a_session_is_claimed_when_it_is_stuck(store: Store, booking: int) -> None:
+    payment = await left_behind(store, booking, with_session=False)
+    assert await unsettled(store, unopened=-1) == []
+    assert await unsettled(store, unopened=1) == [payment.id]
+    await settled(store, payment)
+
+
+async def test_a_payment_with_a_session_is_claimed_when_its_time_is_over(store: Store, booking: int) -> None:
+    payment = await left_behind(store, booking, with_session=True)
+    assert await unsettled(store, unopened=1) == []
+    assert await unsettled(store, unopened=1, unpaid=1) == [payment.id]
+    await settled(store, payment)
+
+
+async def test_a_final_payment_is_never_claimed(store: Store, booking: int) -> None:
+    await settled(store, await left_behind(store, booking, with_session=True))
+    assert await unsettled(store, unopened=1, unpaid=1) == []
+
+
+async def test_each_try_is_counted_and_keeps_others_away_for_longer(store: Store, booking: int) -> None:
+    payment = await left_behind(store, booking, with_session=False)
+    at, tries = 0.0, []
+    for _ in range(4):
+        tries.append(await unsettled(store, unopened=1, at=at))
+        assert await unsettled(store, unopened=1, at=at + 20 * len(tries)) == []
+        at += 400
+    assert tries == [[payment.id]] * 4
+    stored = await store.payment(payment.id)
+    assert stored is not None
+    assert stored.settle_attempts == 4
+    assert stored.version == payment.version
+    await settled(store, payment)
+
+
+async def test_replicas_share_the_work(store: Store, booking: int) -> None:
+    payments = [await left_behind(store, booking + offset * 10**12, with_session=False) for offset in range(12)]
+    claims = await asyncio.gather(*(unsettled(store, unopened=1, limit=3) for _ in range(6)))
+    claimed = [payment_id for claim in claims for payment_id in claim]
+    assert sorted(claimed) == sorted(set(claimed))
+    while len(claimed) < len(payments):  # who met a locked row got less than there was
+        more = await unsettled(store, unopened=1)
+        assert more
+        claimed += more
+    assert sorted(claimed) == [payment.id for payment in payments]
+    await settled(store, *payments)

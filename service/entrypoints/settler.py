@@ -1,0 +1,80 @@
+"""The settler: finishes what nobody is polling. Any number of processes may run one."""
+
+import asyncio
+import logging
+import random
+from datetime import timedelta
+from typing import Final
+from uuid import uuid4
+
+from service.application.ports import CommandContext
+from service.application.steps import Steps
+from service.domain.errors import PaymentServiceError
+from service.domain.payment import Payment
+
+_log = logging.getLogger(__name__)
+
+POLL_SECONDS: Final = 3.0
+BATCH: Final = 20
+CONCURRENCY: Final = 4
+"""Calls to the gateway at once: whoever waits for an answer comes first."""
+UNOPENED_AFTER: Final = timedelta(seconds=15)
+"""Longer than any call to the gateway under way: by now nobody works on the payment."""
+
+
+class Settler:
+    """Claims pending payments that are stuck or overdue and moves each a step on; what fails comes again later."""
+
+    def __init__(self, *, steps: Steps) -> None:
+        self._steps = steps
+        self._slots = asyncio.Semaphore(CONCURRENCY)
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Settle until `stop`."""
+        reachable = True
+        while not self._stopping.is_set():
+            try:
+                worked = await self.settle_next()
+            except PaymentServiceError:
+                if reachable:  # one line per change
+                    _log.warning("stuck payments cannot be looked for; trying again")
+                reachable, worked = False, 0
+            else:
+                reachable = True
+            if worked < BATCH:
+                await self._pause(POLL_SECONDS * random.uniform(0.75, 1.25))  # noqa: S311 - spreads the replicas
+
+    def stop(self) -> None:
+        """End `run` after the payments that are under way."""
+        self._stopping.set()
+
+    async def settle_next(self) -> int:
+        """One round; how many payments were claimed."""
+        now = self._steps.clock.now()
+        payments = await self._steps.store.claim_unsettled(
+            at=now,
+            unopened_before=now - UNOPENED_AFTER,
+            unpaid_before=now - self._steps.policy.window,
+            limit=BATCH,
+        )
+        await asyncio.gather(*(self._settle(payment) for payment in payments))
+        return len(payments)
+
+    async def _settle(self, payment: Payment) -> None:
+        context = CommandContext(message_id="", request_id=f"settler-{uuid4()}")
+        fields = {"payment_id": payment.id, "attempts": payment.settle_attempts, "request_id": context.request_id}
+        async with self._slots:
+            try:
+                await self._steps.settle(payment, context=context)
+            except PaymentServiceError as error:
+                _log.warning("payment %d cannot be settled yet: %s", payment.id, error.code, extra=fields)
+            except Exception:  # noqa: BLE001 - one payment that surprises us must not stop the others
+                _log.exception("payment %d could not be settled", payment.id, extra=fields)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
