@@ -45,7 +45,7 @@ def read(model: type[AnyRecord], body: bytes) -> AnyRecord:
     if not isinstance(document, dict):
         raise InvalidBodyError("The body must be a JSON object.")
     try:
-        return model.model_validate(document)
+        return model.model_validate(document, by_alias=True, by_name=False)  # our own names are not the wire's
     except ValidationError as error:
         raise InvalidBodyError(describe(error)) from None
 

@@ -22,6 +22,8 @@ from service.domain.payment import Draft, Payment, PaymentStatus
 from service.domain.status import Change, ChangeKind
 
 _MAX_RACES: Final = 5
+_KEY_TAKEN: Final = '"request_keys_pkey"'
+"""As PostgreSQL names it in the error, whatever its language."""
 _PLAIN: Final = [
     member.name for member in fields(Payment) if member.name not in {"id", "money", "status", "gateway_request"}
 ]
@@ -126,8 +128,10 @@ class PostgresStore:
         }
         try:
             rows = await self._database.run(statements.BEGIN, parameters)
-        except IntegrityError:  # a key was taken by another transaction in this moment
-            return None
+        except IntegrityError as error:
+            if _KEY_TAKEN in str(error.orig):  # by another transaction, in this moment
+                return None
+            raise
         return _payment(rows[0]) if rows else None
 
     async def _payment_of_keys(self, keys: Sequence[RequestKey]) -> Payment | None:

@@ -22,6 +22,7 @@ class Wakeups:
         """`url`: as `Database` takes it."""
         self._url = "postgresql://" + url.partition("://")[2]
         self._rung = asyncio.Event()
+        self._listening = True
 
     async def wait(self, seconds: float) -> None:
         """Return at the next notification, at once if one came since the last call, or after `seconds`."""
@@ -38,23 +39,23 @@ class Wakeups:
 
     async def run(self) -> None:
         """Listen for ever, reconnecting; to be run as a task and cancelled at the end."""
-        listening = True
         while True:
             try:
                 await self._listen()
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                if listening:  # one line per change
+                if self._listening:  # one line per change
                     _log.warning("not listening for notifications, the timer goes on: %s", type(error).__name__)
-                listening = False
+                self._listening = False
                 await asyncio.sleep(_RECONNECT_SECONDS)
-            else:
-                listening = True
 
     async def _listen(self) -> None:
         connection = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS, command_timeout=COMMAND_SECONDS)
         try:
             await connection.add_listener(OUTBOX_CHANNEL, lambda *_: self.ring())
             self.ring()  # whatever came while nobody listened
+            if not self._listening:
+                _log.info("listening for notifications again")
+            self._listening = True
             while True:
                 await asyncio.sleep(_PROBE_SECONDS)
                 await connection.execute("SELECT 1")  # a dead connection says nothing by itself
