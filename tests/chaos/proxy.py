@@ -1,0 +1,113 @@
+"""A network that can be broken: forwards TCP until it is told to refuse, hold, cut or slow it down."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from enum import Enum
+
+CHUNK = 64 * 1024
+_RESET = struct.pack("ii", 1, 0)  # linger for 0 s: closing sends RST instead of FIN
+
+
+class Mode(Enum):
+    NORMAL = "forwards"
+    DOWN = "refuses connections and has cut those it had"
+    BLACK_HOLE = "accepts everything and delivers nothing; what it holds arrives once it forwards again"
+    SLOW = "delivers every piece late"
+
+
+class Proxy:
+    """One link. Black-holed bytes are held and not lost, as TCP itself would repeat them after a partition."""
+
+    def __init__(self, name: str, target_port: int) -> None:
+        self.name = name
+        self.port = 0
+        self.most_connections = 0
+        self._target_port = target_port
+        self._server: asyncio.Server | None = None
+        self._delay_seconds = 0.0
+        self._open = asyncio.Event()
+        self._open.set()
+        self._links: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    @property
+    def connections(self) -> int:
+        """Connections that go through at the moment."""
+        return len(self._links)
+
+    async def start(self) -> None:
+        """Listen, on a free port the first time and on the same one afterwards."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=CHUNK)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Refuse, and end what goes through."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        links = list(self._links)
+        for link in links:
+            link.cancel()
+        await asyncio.gather(*links, return_exceptions=True)
+
+    async def set(self, mode: Mode, *, delay_seconds: float = 0.3) -> None:
+        """Change how it behaves, for the connections it has and for those to come."""
+        if mode is Mode.BLACK_HOLE:
+            self._open.clear()
+        else:
+            self._open.set()
+        self._delay_seconds = delay_seconds if mode is Mode.SLOW else 0.0
+        if mode is Mode.DOWN:
+            await self.stop()
+        elif self._server is None:
+            await self.start()
+
+    def reset(self) -> None:
+        """Cut every connection by RST, whatever was on its way; new ones are welcome."""
+        for writer in list(self._writers):
+            with contextlib.suppress(OSError):
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            writer.transport.abort()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = asyncio.current_task()
+        assert link is not None
+        self._links.add(link)
+        self._writers.add(writer)
+        self.most_connections = max(self.most_connections, len(self._links))
+        try:
+            with contextlib.suppress(OSError, asyncio.CancelledError):  # cancelled: by `stop`, and then it is done
+                await self._open.wait()
+                await self._forward(reader, writer)
+        finally:
+            self._links.discard(link)
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self._target_port, limit=CHUNK)
+        self._writers.add(target_writer)
+        pumps = [
+            asyncio.create_task(self._pump(reader, target_writer)),
+            asyncio.create_task(self._pump(target_reader, writer)),
+        ]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            self._writers.discard(target_writer)
+            target_writer.close()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while piece := await reader.read(CHUNK):
+                if self._delay_seconds:
+                    await asyncio.sleep(self._delay_seconds)
+                await self._open.wait()
+                writer.write(piece)
+                await writer.drain()
+            await self._open.wait()  # the news of an end is held back, too

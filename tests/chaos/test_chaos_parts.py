@@ -1,0 +1,333 @@
+"""The chaos run's own parts: a tool that proves something must be seen to fail."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from tests.chaos import invariants, page, report
+from tests.chaos.facts import Facts, Leaks
+from tests.chaos.faults import ACTIONS, Window
+from tests.chaos.load import Attempt, Command, Operation
+from tests.chaos.plan import KINDS, Fault, draw
+from tests.chaos.proxy import Mode, Proxy
+
+SOON = 0.15
+"""What does not arrive within this is held back."""
+
+
+# --- the proxy --------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def echo_behind_proxy() -> AsyncIterator[Proxy]:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while piece := await reader.read(1024):
+                writer.write(piece)
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    proxy = Proxy("echo", server.sockets[0].getsockname()[1])
+    await proxy.start()
+    try:
+        yield proxy
+    finally:
+        await proxy.stop()
+        server.close()
+        await asyncio.sleep(0.02)  # closed transports say goodbye in the loop's next rounds
+
+
+class Client:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def says(self, text: bytes, *, within: float = 2.0) -> bytes:
+        self.writer.write(text)
+        return await asyncio.wait_for(self.reader.read(1024), within)
+
+
+@asynccontextmanager
+async def client_of(proxy: Proxy) -> AsyncIterator[Client]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    try:
+        yield Client(reader, writer)
+    finally:
+        writer.close()
+
+
+async def test_a_proxy_forwards_both_ways_and_counts_connections() -> None:
+    async with echo_behind_proxy() as proxy, client_of(proxy) as client:
+        assert await client.says(b"hello") == b"hello"
+        assert proxy.connections == 1
+
+
+async def test_a_proxy_that_is_down_cuts_and_refuses_and_comes_back_on_the_same_port() -> None:
+    async with echo_behind_proxy() as proxy, client_of(proxy) as client:
+        await client.says(b"hello")
+        port = proxy.port
+        await proxy.set(Mode.DOWN)
+        assert await client.reader.read() == b""
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+        await proxy.set(Mode.NORMAL)
+        assert proxy.port == port
+        async with client_of(proxy) as again:
+            assert await again.says(b"again") == b"again"
+
+
+async def test_a_black_hole_holds_everything_and_delivers_it_afterwards() -> None:
+    async with echo_behind_proxy() as proxy, client_of(proxy) as client:
+        await client.says(b"hello")
+        await proxy.set(Mode.BLACK_HOLE)
+        with pytest.raises(TimeoutError):
+            await client.says(b"anybody?", within=SOON)
+        async with client_of(proxy) as another:  # is let in, and hears nothing
+            with pytest.raises(TimeoutError):
+                await another.says(b"me too", within=SOON)
+            await proxy.set(Mode.NORMAL)
+            assert await another.says(b"") == b"me too"
+        assert await client.says(b"") == b"anybody?"
+
+
+async def test_a_reset_is_a_reset_and_not_a_polite_end() -> None:
+    async with echo_behind_proxy() as proxy, client_of(proxy) as client:
+        await client.says(b"hello")
+        proxy.reset()
+        with pytest.raises(ConnectionResetError):
+            await client.reader.read()
+
+
+async def test_a_slow_link_delivers_late() -> None:
+    async with echo_behind_proxy() as proxy, client_of(proxy) as client:
+        await client.says(b"hello")
+        await proxy.set(Mode.SLOW, delay_seconds=SOON)
+        began = time.monotonic()
+        assert await client.says(b"slowly") == b"slowly"
+        assert time.monotonic() - began >= 2 * SOON  # there and back
+
+
+# --- the plan ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_is_the_same_plan_and_another_seed_another() -> None:
+    first = draw(7, seconds=120, operations=50)
+    assert first == draw(7, seconds=120, operations=50)
+    assert first.faults != draw(8, seconds=120, operations=50).faults
+    assert first.faults == draw(7, seconds=120, operations=60).faults
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_plan_waits_for_the_queues_and_ends_in_calm(seed: int) -> None:
+    faults = draw(seed, seconds=300, operations=1).faults
+    assert {fault.kind for fault in faults} == {kind.name for kind in KINDS}
+    assert min(fault.at for fault in faults if fault.kind == "broker killed") >= 25
+    assert max(fault.at + fault.seconds for fault in faults) <= 295
+
+
+def test_every_kind_of_fault_can_be_done() -> None:
+    assert {kind.name for kind in KINDS} == set(ACTIONS)
+
+
+def test_amounts_are_doubles_as_java_prints_them() -> None:
+    buyers = draw(1, seconds=60, operations=500).buyers
+    assert all(round(float(buyer.amount) * 100) == buyer.minor for buyer in buyers)
+    assert any(len(buyer.amount) > 12 for buyer in buyers)
+
+
+# --- the invariants ---------------------------------------------------------------------------------------------------
+
+SESSION = "cs_test_one"
+
+
+def body(**changes: object) -> bytes:
+    data = {"paymentId": 1, "bookingId": 5, "sequence": 1, "status": "PENDING", "amountMinor": 44997, "currency": "inr"}
+    return json.dumps({"data": data | changes}).encode()
+
+
+def operation(kind: str, answer: dict[str, object], *, status: int = 200) -> Operation:
+    made = Operation(kind=kind, booking=5, began=0.0, answer=answer, asked=SESSION)
+    made.minor = 44997 if kind == "create" else 0
+    made.attempts.append(Attempt(at=0.0, seconds=0.1, status=status))
+    return made
+
+
+def good() -> Facts:
+    """One booking, created over REST and by a command, paid, verified."""
+    session = {
+        "id": SESSION,
+        "status": "complete",
+        "payment_status": "paid",
+        "amount_total": 44997,
+        "currency": "inr",
+        "client_reference_id": "5",
+        "metadata": {"bookingId": "5", "paymentReference": "ref-1"},
+    }
+    payment = {
+        "id": 1,
+        "booking_id": 5,
+        "reference": "ref-1",
+        "amount_minor": 44997,
+        "currency": "inr",
+        "status": "COMPLETED",
+        "reason": None,
+        "attention": None,
+        "session_id": SESSION,
+        "version": 2,
+    }
+    history = [("created", "PENDING"), ("opened", "PENDING"), ("completed", "COMPLETED")]
+    return Facts(
+        payments=[payment],
+        journal=[
+            {"payment_id": 1, "version": version, "kind": kind, "status": status}
+            for version, (kind, status) in enumerate(history)
+        ],
+        sessions=[session],
+        delivered=[("e1", body()), ("e2", body(sequence=2, status="COMPLETED")), ("e1", body())],
+        operations=[
+            operation("create", {"sessionId": SESSION, "amount": 449.97}),
+            operation("verify", {"paymentStatus": "PENDING"}),
+            operation("verify", {"paymentStatus": "COMPLETED"}),
+        ],
+        commands=[Command(message_id="command-5", booking=5, minor=44997, confirmed=True)],
+        leaks=Leaks(database_sessions=(40, 40), consumers={"queue": (2, 2)}, growth={"channels": (12, 12)}),
+    )
+
+
+def broken(facts: Facts) -> set[str]:
+    return {violation.invariant for violation in invariants.check(facts)}
+
+
+def test_good_facts_break_nothing() -> None:
+    assert broken(good()) == set()
+
+
+def session_like(facts: Facts, **changes: object) -> None:
+    facts.sessions.append(facts.sessions[0] | {"id": "cs_test_two"} | changes)
+
+
+def payment_of(facts: Facts, **changes: object) -> None:
+    facts.payments[0].update(changes)
+
+
+def line_of(facts: Facts, **changes: object) -> None:
+    facts.journal.append(facts.journal[-1] | changes)
+
+
+def command_lost(facts: Facts) -> None:
+    facts.commands.append(Command(message_id="command-6", booking=6, minor=1, confirmed=True))
+
+
+def command_parked_without_reason(facts: Facts) -> None:
+    facts.dead["command-5"] = ""
+
+
+def second_payment(facts: Facts) -> None:
+    facts.payments.append(facts.payments[0] | {"id": 2, "session_id": "cs_test_two"})
+    facts.journal += [line | {"payment_id": 2} for line in facts.journal]
+
+
+def failed_but_paid(facts: Facts) -> None:
+    payment_of(facts, status="FAILED")
+    facts.journal[-1] = facts.journal[-1] | {"kind": "failed", "status": "FAILED"}
+    facts.delivered[1] = ("e2", body(sequence=2, status="FAILED"))
+    facts.operations.pop()
+
+
+BREACHES: dict[str, tuple[str, Callable[[Facts], object]]] = {
+    "a session that no payment knows": ("I1", lambda f: session_like(f, status="expired", payment_status="unpaid")),
+    "a payment that lost its session": (
+        "I1",
+        lambda f: payment_of(f, session_id=None, status="PENDING"),
+    ),
+    "two open sessions": (
+        "I2",
+        lambda f: [session_like(f, status="open", payment_status="unpaid", id=f"cs_test_{n}") for n in range(2)],
+    ),
+    "two payable sessions at some moment": ("I2", lambda f: setattr(f, "most_payable", 2)),
+    "two paid sessions": ("I3", session_like),
+    "two COMPLETED payments": ("I3", second_payment),
+    "a transition without an event": ("I4", lambda f: f.delivered.pop(1)),
+    "an event of a version that is not committed": ("I5", lambda f: f.delivered.append(("e3", body(sequence=3)))),
+    "an event that tells another status": ("I5", lambda f: f.delivered.append(("e2", body(status="FAILED")))),
+    "a transition told under two ids": ("I6", lambda f: f.delivered.append(("e9", body()))),
+    "an event whose bytes changed": ("I6", lambda f: f.delivered.append(("e1", body() + b" "))),
+    "a second final transition": (
+        "I7",
+        lambda f: (payment_of(f, version=3), line_of(f, version=3, kind="completed")),
+    ),
+    "a status that the journal does not know": ("I7", lambda f: payment_of(f, status="FAILED")),
+    "a gap in the journal": ("I7", lambda f: f.journal.pop(1)),
+    "a confirmed command that is nowhere": ("I8", command_lost),
+    "a command parked without a reason": ("I8", command_parked_without_reason),
+    "a create answered with a session that we do not have": (
+        "I9",
+        lambda f: f.operations.append(operation("create", {"sessionId": "cs_test_none", "amount": 449.97})),
+    ),
+    "ALREADY_PAID for a booking that nobody paid": (
+        "I9",
+        lambda f: (
+            f.sessions[0].update(payment_status="unpaid"),
+            f.operations.append(operation("create", {"paymentStatus": "ALREADY_PAID"}, status=409)),
+        ),
+    ),
+    "FAILED, and later COMPLETED": (
+        "I9",
+        lambda f: f.operations.append(operation("verify", {"paymentStatus": "FAILED"})),
+    ),
+    "COMPLETED, and the ledger says unpaid": ("I9", lambda f: f.sessions[0].update(payment_status="unpaid")),
+    "FAILED and paid, and nobody was called": ("I9", failed_but_paid),
+    "another amount at Stripe": ("I10", lambda f: f.sessions[0].update(amount_total=44998)),
+    "another amount in the row": ("I10", lambda f: payment_of(f, amount_minor=44998)),
+    "another amount in an event": ("I10", lambda f: f.delivered.append(("e1", body(amountMinor=1)))),
+    "another amount in the answer": ("I10", lambda f: f.operations[0].answer.update(amount=449.98)),
+    "more database sessions than the pools have": (
+        "I11",
+        lambda f: setattr(f.leaks, "database_sessions", (41, 40)),
+    ),
+    "a transaction that stands still": ("I11", lambda f: setattr(f.leaks, "idle_in_transaction_seconds", (6.0, 5.0))),
+    "a consumer that is missing": ("I11", lambda f: f.leaks.consumers.update(queue=(1, 2))),
+    "channels that grow": ("I11", lambda f: f.leaks.growth.update(channels=(13, 12))),
+}
+
+
+@pytest.mark.parametrize(("name", "breach"), BREACHES.values(), ids=[*BREACHES])
+def test_each_invariant_turns_red(name: str, breach: Callable[[Facts], object]) -> None:
+    facts = good()
+    breach(facts)
+    assert name in broken(facts)
+
+
+def test_every_invariant_has_a_breach_that_shows_it() -> None:
+    assert {name for name, _ in BREACHES.values()} == set(invariants.INVARIANTS) == set(invariants.RULES)
+
+
+# --- the report -------------------------------------------------------------------------------------------------------
+
+
+def test_a_report_counts_what_clients_saw_during_a_fault_and_becomes_one_page() -> None:
+    facts = good()
+    facts.operations[0].attempts.insert(0, Attempt(at=0.0, seconds=0.1, status=503))
+    session_like(facts)
+    fault = Fault(number=1, kind="Stripe down", target="stripe", at=0.0, seconds=0.05, value=0.0)
+    figures = report.summed_up(
+        operations=facts.operations,
+        windows=[Window(fault=fault, began=0.0, ended=0.05)],
+        violations=invariants.check(facts),
+        seconds=2.0,
+    )
+    row = figures["kinds"]["Stripe down"]
+    assert (row["attempts"], row["acknowledged"], row["recovered"], row["duplicated"]) == (4, 3, 1, 1)
+    assert figures["faults"][0]["recovery"] == 0.05
+    text = page.render(
+        figures
+        | {"seed": 1, "command": "again", "at": "now", "machine": "<this>", "per_minute": 1, "waited_seconds": 0.0}
+        | {"open": {}, "measured": {}, "deaths": {}, "logged": {}}
+    )
+    assert "<svg" in text
+    assert "&lt;this&gt;" in text
+    assert "src=" not in text
