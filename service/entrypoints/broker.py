@@ -14,6 +14,7 @@ from yarl import URL
 
 from contracts import envelope, events, topology
 from service.application.ports import OutboxRow
+from service.entrypoints import wire
 
 GRACE_SECONDS: Final = 15.0
 """How long handlers may finish after SIGTERM: above the gateway's timeout, below an orchestrator's usual 30 s."""
@@ -37,6 +38,7 @@ def connect_url(url: str) -> str:
 
 def rabbit_broker(url: str, *, middlewares: tuple[type[BaseMiddleware] | Any, ...] = ()) -> RabbitBroker:
     """A connection. Consuming and publishing have one each: a broker alarm stops reading from whoever publishes."""
+    wire.survive_unreadable_properties()
     return RabbitBroker(
         connect_url(url),
         timeout=_CONNECT_SECONDS,
@@ -151,7 +153,7 @@ class Publisher:
             message_type=command.type,
             timestamp=command.timestamp,
             reply_to=command.reply_to,
-            headers={**command.headers, **headers},
+            headers={**wire.carried(command.headers), **headers},
         )
 
     async def _publish(self, body: bytes, **options: Any) -> None:
