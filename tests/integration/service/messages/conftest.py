@@ -1,0 +1,23 @@
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import pytest_asyncio
+
+from service.adapters.store import migrate
+from tests.conftest import run
+from tests.integration.service.messages.rig import Rig, running
+
+
+@pytest.fixture(scope="module")
+def migrated_url(new_database: Callable[[], str]) -> str:
+    """A database of this module's own."""
+    url = new_database()
+    run(migrate(url))
+    return url
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def rig(amqp_url: str, migrated_url: str) -> AsyncIterator[Rig]:
+    """The running service, one per module."""
+    async with running(amqp_url, migrated_url) as rig:
+        yield rig
