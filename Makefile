@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 READY := .venv/.installed
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench clean
+.PHONY: help run demo test check bench chaos clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -27,9 +27,12 @@ check: $(READY) ## formatting, lint, types, import floors
 bench: $(READY) ## benchmarks, with a written and plotted result
 	@$(PYTHON) -m tests.bench
 
+chaos: $(READY) ## break everything while people buy, then look whether the money is right (ARGS="--seed 1 --minutes 2")
+	@$(PYTHON) -m tests.chaos $(ARGS)
+
 clean: ## remove the stack's data, .venv and every cache
 	@test ! -x $(PYTHON) || $(PYTHON) -m deploy.local clean
-	@rm -rf .venv .bench .stack .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+	@rm -rf .venv .bench .chaos .stack .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml uv.lock
