@@ -79,11 +79,14 @@ class Relay:
         return bool(sent)
 
     async def _publish(self, row: OutboxRow) -> bool:
+        fields = {"payment_id": row.payment_id, "event_id": row.event_id, "attempts": row.attempts}
         try:
             await self._publisher.event(row)
         except UnpublishedError as error:
-            fields = {"payment_id": row.payment_id, "event_id": row.event_id, "attempts": row.attempts}
             _log.warning("event %s was not confirmed (%s)", row.event_id, error, extra=fields)
+            return False
+        except Exception:  # noqa: BLE001 - a row that surprises us (a newer version wrote it) must not stop the others
+            _log.exception("event %s cannot be published", row.event_id, extra=fields)
             return False
         return True
 
