@@ -1,0 +1,279 @@
+"""The relay between a real outbox and a real broker: nothing lost, in order per payment, whatever happens between."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from service.adapters.store import Database, PostgresOutbox, Wakeups
+from service.application.ports import OutboxRow
+from service.bootstrap import SystemClock
+from service.entrypoints.broker import Publisher, UnpublishedError, rabbit_broker
+from service.entrypoints.relay import LEASE_SECONDS, Relay
+from tests.integration.bridge.peer import network_to
+from tests.integration.service.messages.rig import Message, Rig, around, until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+PAYMENT = """
+    INSERT INTO payments (reference, booking_id, user_id, amount_minor, currency, success_url, cancel_url, livemode,
+                          gateway_request, status, version, created_at, updated_at, expires_at)
+    VALUES ($1, (random() * 1e15)::bigint + 1, 1, 1, 'inr', 's', 'c', false, '{}', 'PENDING', 0, now(), now(), now())
+    RETURNING id
+"""
+EVENT = """
+    INSERT INTO outbox (event_id, payment_id, sequence, routing_key, headers, body, created_at)
+    VALUES ($1, $2, $3, $4, '{"x-request-id": "r-1"}', $5, now()) RETURNING id
+"""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def rig(amqp_url: str, migrated_url: str) -> AsyncIterator[Rig]:
+    """Without the service: its relay would be one more."""
+    async with around(amqp_url, migrated_url) as rig:
+        yield rig
+
+
+class MovableClock(SystemClock):
+    """The machine's clock, moved."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def now(self) -> Any:
+        return super().now() + self.ahead
+
+
+class DyingPublisher(Publisher):
+    """Does its work, and dies before anybody hears of it."""
+
+    async def event(self, row: OutboxRow) -> None:
+        await super().event(row)
+        raise KeyboardInterrupt
+
+
+class RefusingPublisher(Publisher):
+    """A broker that does not take one payment's events."""
+
+    refused = 0
+
+    async def event(self, row: OutboxRow) -> None:
+        if row.payment_id == self.refused:
+            raise UnpublishedError("nacked")
+        await super().event(row)
+
+
+@dataclass(kw_only=True)
+class Parts:
+    relay: Relay
+    alarm: Wakeups
+    clock: MovableClock
+    publisher: Publisher
+
+
+@asynccontextmanager
+async def a_relay(rig: Rig, *, publisher: type[Publisher] = Publisher, amqp_url: str = "") -> AsyncIterator[Parts]:
+    database = Database(rig.settings.database_url.get_secret_value())
+    broker = rabbit_broker(amqp_url or rig.settings.amqp_url.get_secret_value())
+    await broker.connect()
+    alarm, clock = Wakeups(rig.settings.database_url.get_secret_value()), MovableClock()
+    publishing = publisher(broker)
+    relay = Relay(outbox=PostgresOutbox(database), publisher=publishing, clock=clock, alarm=alarm)
+    try:
+        yield Parts(relay=relay, alarm=alarm, clock=clock, publisher=publishing)
+    finally:
+        await broker.stop()
+        await database.close()
+
+
+@asynccontextmanager
+async def at_work(parts: Parts) -> AsyncIterator[None]:
+    task = asyncio.create_task(parts.relay.run())
+    try:
+        yield
+    finally:
+        parts.relay.stop()
+        await task
+
+
+async def a_payment(rig: Rig) -> int:
+    [row] = await rig.sql(PAYMENT, str(uuid4()))
+    payment_id: int = row["id"]
+    return payment_id
+
+
+async def written(
+    rig: Rig | asyncpg.Connection, payment_id: int, sequence: int, key: str = "payment.pending", body: bytes = b""
+) -> bytes:
+    """An event in the outbox; its bytes."""
+    content = body or b'{"subject":"%d","sequence":%d}' % (payment_id, sequence)
+    query = rig.sql if isinstance(rig, Rig) else rig.fetch
+    await query(EVENT, str(uuid4()), payment_id, sequence, key, content)
+    return content
+
+
+def bodies(messages: list[Message]) -> list[bytes]:
+    return [message.body for message in messages]
+
+
+async def unsent(rig: Rig) -> int:
+    [row] = await rig.sql("SELECT count(*) AS n FROM outbox WHERE sent_at IS NULL")
+    count: int = row["n"]
+    return count
+
+
+async def test_two_relays_keep_the_order_of_each_payment_and_send_nothing_twice(rig: Rig) -> None:
+    payments = [await a_payment(rig) for _ in range(30)]
+    expected = {payment: [await written(rig, payment, number) for number in range(1, 6)] for payment in payments}
+    async with a_relay(rig) as one, a_relay(rig) as other, at_work(one), at_work(other):
+        await until(lambda: all(len(rig.events_of(payment)) >= 5 for payment in payments))
+        await until(lambda: _none_unsent(rig))
+    assert {payment: bodies(rig.events_of(payment)) for payment in payments} == expected
+
+
+async def _none_unsent(rig: Rig) -> bool:
+    return await unsent(rig) == 0
+
+
+async def test_what_a_dead_relay_had_claimed_is_sent_when_its_lease_ends(rig: Rig) -> None:  # F31
+    payment = await a_payment(rig)
+    content = await written(rig, payment, 1)
+    async with a_relay(rig) as dead, a_relay(rig) as alive:
+        database = Database(rig.settings.database_url.get_secret_value())
+        claimed = await PostgresOutbox(database).claim(limit=10, at=dead.clock.now(), lease_seconds=LEASE_SECONDS)
+        await database.close()
+        assert [row.payment_id for row in claimed] == [payment]
+        assert not await alive.relay.publish_next()
+        alive.clock.ahead = timedelta(seconds=LEASE_SECONDS + 1)
+        assert await alive.relay.publish_next()
+    assert bodies(await rig.told(payment, events=1)) == [content]
+
+
+async def test_a_relay_that_dies_after_the_confirm_leaves_the_same_bytes_to_the_next(rig: Rig) -> None:  # F32
+    payment = await a_payment(rig)
+    content = await written(rig, payment, 1)
+    async with a_relay(rig, publisher=DyingPublisher) as dying, a_relay(rig) as next_one:
+        row = (await _outbox_claim(rig, dying))[0]
+        with pytest.raises(KeyboardInterrupt):
+            await dying.publisher.event(row)
+        next_one.clock.ahead = timedelta(seconds=LEASE_SECONDS + 1)
+        assert await next_one.relay.publish_next()
+    first, second = await rig.told(payment, events=2)
+    assert first.body == second.body == content
+    assert first.properties.message_id == second.properties.message_id
+    assert first.properties.timestamp == second.properties.timestamp
+
+
+async def _outbox_claim(rig: Rig, parts: Parts) -> Any:
+    database = Database(rig.settings.database_url.get_secret_value())
+    try:
+        return await PostgresOutbox(database).claim(limit=10, at=parts.clock.now(), lease_seconds=LEASE_SECONDS)
+    finally:
+        await database.close()
+
+
+async def test_one_payments_event_that_the_broker_refuses_waits_while_others_flow(rig: Rig) -> None:  # F56
+    bad, good = await a_payment(rig), await a_payment(rig)
+    refused = [await written(rig, bad, 1), await written(rig, bad, 2)]
+    content = await written(rig, good, 1)
+    RefusingPublisher.refused = bad
+    async with a_relay(rig, publisher=RefusingPublisher) as parts:
+        waits = []
+        for _ in range(4):
+            before = parts.clock.now()
+            await parts.relay.publish_next()
+            [row] = await rig.sql("SELECT claimed_until FROM outbox WHERE payment_id = $1 AND sequence = 1", bad)
+            waits.append(round((row["claimed_until"] - before).total_seconds()))
+            assert not await parts.relay.publish_next()  # it is left alone, and its second event stays behind it
+            parts.clock.ahead += timedelta(seconds=waits[-1] + 1)
+        assert waits == [1, 2, 4, 8]
+        assert bodies(await rig.told(good, events=1)) == [content]
+        assert rig.events_of(bad) == []
+        RefusingPublisher.refused = 0
+        while await parts.relay.publish_next():
+            pass
+    assert bodies(await rig.told(bad, events=2)) == refused
+
+
+@pytest.mark.parametrize(
+    "bad", [{"key": "payment.unheard-of"}, {"body": b'{"subject":"0","x":"%s"}' % (b"x" * 10**6)}], ids=["key", "1 MB"]
+)
+async def test_a_row_that_is_odd_in_itself_does_not_stop_the_others(rig: Rig, bad: dict[str, Any]) -> None:
+    odd, good = await a_payment(rig), await a_payment(rig)
+    await written(rig, odd, 1, **bad)
+    content = await written(rig, good, 1)
+    try:
+        async with a_relay(rig) as parts, at_work(parts):
+            assert bodies(await rig.told(good, events=1)) == [content]
+    finally:
+        await rig.sql("UPDATE outbox SET sent_at = now() WHERE payment_id = $1", odd)
+
+
+async def test_a_row_that_commits_later_than_its_id_is_not_skipped(rig: Rig) -> None:  # F54
+    late, early = await a_payment(rig), await a_payment(rig)
+    async with a_relay(rig) as parts, at_work(parts), rig.database.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        content = await written(connection, late, 1)
+        other = await written(rig, early, 1)
+        assert bodies(await rig.told(early, events=1)) == [other]
+        await transaction.commit()
+        assert bodies(await rig.told(late, events=1)) == [content]
+
+
+async def test_without_notifications_the_timer_finds_what_is_there(rig: Rig) -> None:
+    async with a_relay(rig) as parts, at_work(parts):  # nobody listens
+        payment = await a_payment(rig)
+        content = await written(rig, payment, 1)
+        assert bodies(await rig.told(payment, events=1)) == [content]
+
+
+async def test_a_listener_that_the_database_cut_off_listens_again(rig: Rig) -> None:  # F40
+    listeners = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+    alarm = Wakeups(rig.settings.database_url.get_secret_value())
+    listening = asyncio.create_task(alarm.run())
+    try:
+        [first] = await until(lambda: rig.sql(listeners))
+        await rig.sql("SELECT pg_terminate_backend($1)", first["pid"])
+
+        async def anew() -> bool:
+            return [row["pid"] for row in await rig.sql(listeners)] not in ([], [first["pid"]])
+
+        await until(anew)
+        await alarm.wait(1)  # it rings once it listens
+        waiting = asyncio.create_task(alarm.wait(60))
+        await asyncio.sleep(0)
+        await rig.sql("SELECT pg_notify('payment_outbox', '')")
+        await asyncio.wait_for(waiting, 10)
+    finally:
+        listening.cancel()
+        await asyncio.wait([listening])
+
+
+async def test_what_was_written_while_the_broker_was_away_is_sent_when_it_is_back(rig: Rig) -> None:  # F53
+    async with (
+        network_to(rig.settings.amqp_url.get_secret_value()) as (network, amqp_url),
+        a_relay(rig, amqp_url=amqp_url) as parts,
+    ):
+        network.cut()
+        payments = [await a_payment(rig) for _ in range(5)]
+        expected = {payment: [await written(rig, payment, number) for number in (1, 2, 3)] for payment in payments}
+        async with at_work(parts):
+
+            async def tried() -> bool:
+                [row] = await rig.sql("SELECT count(*) AS n FROM outbox WHERE attempts > 0 AND sent_at IS NULL")
+                return bool(row["n"])
+
+            await until(tried)
+            open_transactions = "SELECT 1 FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
+            assert await rig.sql(f"{open_transactions} AND datname = current_database()") == []
+            network.mend()
+            await until(lambda: all(len(rig.events_of(payment)) >= 3 for payment in payments))
+    assert {payment: bodies(rig.events_of(payment)) for payment in payments} == expected
