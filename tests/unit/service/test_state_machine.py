@@ -1,0 +1,381 @@
+"""Whatever happens in whatever order: nobody pays twice, nothing is lost, and no answer is taken back.
+
+Hypothesis draws the callers, the payers, the faults, the crashes and the clock; `machine` says what must hold.
+"""
+
+import logging
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from contracts.replies import CheckoutSession, PaymentState
+from service.application import handlers
+from service.application.ports import CommandContext
+from service.domain.errors import (
+    AlreadyPaidError,
+    CreateInProgressError,
+    GatewayBusyError,
+    GatewayFailedError,
+    IdempotencyKeyReusedError,
+    MessageIdReusedError,
+    OutcomeUnknownError,
+    PaymentFailedError,
+    PaymentNotFoundError,
+    PaymentServiceError,
+    StoreUnavailableError,
+)
+from service.domain.outcomes import Expired, Open, Outcome, Paid, Processing, UnknownCause
+from service.domain.payment import PaymentStatus
+from tests.service_support import context, create
+from tests.unit.service.machine import House, Job, Replica
+
+FULL = settings(
+    derandomize=True,
+    deadline=None,
+    database=None,
+    max_examples=500,
+    stateful_step_count=50,
+    suppress_health_check=list(HealthCheck),
+)
+_NOBODY_KNOWS = (OutcomeUnknownError, GatewayFailedError, GatewayBusyError, StoreUnavailableError)
+_REUSED = (IdempotencyKeyReusedError, MessageIdReusedError)
+_REFUSALS = (*_NOBODY_KNOWS, *_REUSED, AlreadyPaidError, PaymentFailedError, CreateInProgressError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """A create as its sender keeps it. An empty message id stands for a new one."""
+
+    booking: int
+    user: int
+    amount: str
+    caller: str
+    key: str | None
+    patient: bool
+    message_id: str = ""
+
+    @property
+    def content(self) -> tuple[int, int, str]:
+        return self.booking, self.user, self.amount
+
+    @property
+    def names(self) -> list[tuple[str, ...]]:
+        """Under what the service has to recognise it."""
+        return [(self.message_id,), *([(self.caller, self.key)] if self.key else [])]
+
+
+AMOUNTS = st.sampled_from(["449.97", "449.97", "500.00", "666.00"])
+REPLICAS = st.integers(0, 1)
+PACES = st.lists(st.sampled_from([0, 0, 1, 2, 5]), min_size=1, max_size=4).map(tuple)
+WHICH = st.integers(0, 3)
+"""Which session, counted from the newest."""
+CREATES = st.builds(
+    Sent,
+    booking=st.integers(1, 2),
+    user=st.integers(1, 2),
+    amount=AMOUNTS,
+    caller=st.sampled_from(["booking-service", "kiosk"]),
+    key=st.sampled_from([None, "key-1", "key-2"]),
+    patient=st.booleans(),
+)
+
+
+class AnythingMayHappen(RuleBasedStateMachine):
+    sent = Bundle("sent")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.house = House()
+        self.messages = 0
+        self.contents: dict[tuple[str, ...], set[tuple[int, int, str]]] = {}
+        self.promised: dict[tuple[str, ...], str] = {}
+
+    # --- callers --------------------------------------------------------------------------------------------------
+
+    @rule(target=sent, command=CREATES, replica=REPLICAS)
+    def create(self, command: Sent, replica: int) -> Sent:
+        command = self._posted(command)
+        self.house.do(self._job(self._creating(command), replica))
+        return command
+
+    @rule(command=sent, how=st.sampled_from(["redelivered", "same key", "no key", "other amount"]), replica=REPLICAS)
+    def repeat(self, command: Sent, how: str, replica: int) -> None:
+        self.house.do(self._job(self._creating(self._repeated(command, how)), replica))
+
+    @precondition(lambda self: self.house.ledger.sessions)
+    @rule(which=WHICH, replica=REPLICAS)
+    def verify(self, which: int, replica: int) -> None:
+        self.house.do(self._job(self._verifying(which), replica))
+
+    @precondition(lambda self: self.house.ledger.sessions)
+    @rule(which=WHICH)
+    def status(self, which: int) -> None:
+        self.house.do(self._job(self._status(which), 0))
+
+    # --- payers and the gateway -----------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.house.ledger.sessions)
+    @rule(which=WHICH, how=st.sampled_from(["fitting", "fitting", "declined", "slowly", "differently"]))
+    def pay(self, which: int, how: str) -> None:
+        self._pay(which, how)
+
+    @precondition(lambda self: self.house.ledger.sessions)
+    @rule(which=WHICH, arrives=st.booleans())
+    def slow_money_arrives_or_not(self, which: int, arrives: bool) -> None:  # noqa: FBT001
+        session_id = self._session(which)
+        if isinstance(self.house.ledger.stands(session_id), Processing):
+            self.house.ledger.stand(session_id, self._money(session_id) if arrives else Expired())
+
+    @rule(fault=st.sampled_from([None, None, *UnknownCause]))
+    def the_gateway_fails_or_recovers(self, fault: UnknownCause | None) -> None:
+        self.house.ledger.fault = fault
+
+    @rule(calls=st.integers(1, 3), late=st.booleans())
+    def answers_get_lost(self, calls: int, late: bool) -> None:  # noqa: FBT001
+        if late:
+            self.house.ledger.late_calls = calls
+        else:
+            self.house.ledger.lost_answers = calls
+
+    @rule(arrive=st.booleans())
+    def calls_on_their_way_arrive_or_not(self, arrive: bool) -> None:  # noqa: FBT001
+        if arrive:
+            self.house.ledger.deliver()
+        else:
+            self.house.ledger.lose_calls()
+
+    # --- the service by itself ------------------------------------------------------------------------------------
+
+    @rule(replica=REPLICAS)
+    def settle(self, replica: int) -> None:
+        self.house.do(self._job(self._settling, replica))
+
+    @rule(replica=REPLICAS, faults=st.lists(st.sampled_from(["", "refused", "unconfirmed"]), max_size=3))
+    def relay(self, replica: int, faults: list[str]) -> None:
+        self.house.subscriber.faults.extend(faults)
+        self.house.do(self._job(self._relaying, replica))
+
+    @rule(faults=st.lists(st.sampled_from(["", "refused", "lost"]), min_size=1, max_size=4))
+    def the_database_fails(self, faults: list[str]) -> None:
+        self.house.store_faults.extend(faults)
+
+    @rule(seconds=st.sampled_from([1, 20, 225, 300, 1200, 25 * 3600]))
+    def time_passes(self, seconds: int) -> None:
+        self.house.advance(seconds)
+
+    @rule(
+        jobs=st.lists(
+            st.tuples(
+                st.one_of(
+                    st.tuples(st.just("create"), st.one_of(sent, CREATES)),
+                    st.tuples(st.sampled_from(["verify", "pay"]), WHICH),
+                    st.tuples(st.sampled_from(["settle", "relay", "a second"]), st.none()),
+                ),
+                REPLICAS,
+                st.integers(0, 8),
+                PACES,
+            ),
+            min_size=1,
+            max_size=3,
+        ),
+        killed=st.one_of(st.none(), st.tuples(REPLICAS, st.integers(0, 30))),
+    )
+    def several_at_once(self, jobs: list[Any], killed: tuple[int, int] | None) -> None:
+        """Handlers in one or two replicas, interleaved; perhaps one of the replicas is killed meanwhile."""
+        works = [self._job(self._work(*what), *rest) for what, *rest in jobs]
+        self.house.do(*works, kill=killed)
+
+    # --- what must hold -------------------------------------------------------------------------------------------
+
+    @invariant()
+    def all_is_well(self) -> None:
+        self.house.check()
+
+    def teardown(self) -> None:
+        try:
+            self.house.heal()
+            self.house.check_healed()
+            for booking in {payment.booking_id for payment in list(self.house.store.payments.values())}:
+                self._check_that_the_booking_can_be_paid(booking)
+            for which in range(len(self.house.ledger.sessions)):
+                self.house.do(self._job(self._verifying(which), 0))
+        finally:
+            self.house.close()
+
+    def _check_that_the_booking_can_be_paid(self, booking: int) -> None:
+        wish = Sent(booking=booking, user=1, amount="700.00", caller="", key=None, patient=True)
+        self.house.do(self._job(self._creating(self._posted(wish)), 0))
+        live = [p for p in self.house.store.payments.values() if p.booking_id == booking and p.status != "FAILED"]
+        (payment,) = live
+        payable = isinstance(self.house.ledger.stands(payment.session_id), Open)
+        assert payable or payment.status is PaymentStatus.COMPLETED or self.house.is_held_up(payment)
+
+    # --- how it is done, and what answers must be -----------------------------------------------------------------
+
+    def _job(self, work: Any, replica: int, delay: int = 0, pace: tuple[int, ...] = (0,)) -> Job:
+        return Job(work=work, replica=replica, delay=delay, pace=pace)
+
+    def _work(self, name: str, detail: Any) -> Callable[[Replica], Coroutine[Any, Any, None]]:
+        match name:
+            case "create":
+                return self._creating(detail if detail.message_id else self._posted(detail))
+            case "verify":
+                return self._verifying(detail)
+            case "settle":
+                return self._settling
+            case "relay":
+                return self._relaying
+
+        async def at_a_moment(_: Replica) -> None:
+            if name == "pay":
+                self._pay(detail, "fitting")
+            else:
+                self.house.advance(1)
+
+        return at_a_moment
+
+    def _posted(self, command: Sent) -> Sent:
+        self.messages += 1
+        return replace(command, message_id=f"message-{self.messages}")
+
+    def _repeated(self, command: Sent, how: str) -> Sent:
+        match how:
+            case "redelivered":
+                return command
+            case "same key":
+                return self._posted(command)
+            case "no key":
+                return self._posted(replace(command, key=None))
+        other = "500.00" if command.amount == "449.97" else "449.97"
+        return self._posted(replace(command, amount=other))
+
+    def _context(self, *, patient: bool, **members: Any) -> CommandContext:
+        deadline = None if patient else self.house.clock.now() + timedelta(seconds=1)
+        return context(deadline=deadline, **members)
+
+    def _creating(self, command: Sent) -> Callable[[Replica], Coroutine[Any, Any, None]]:
+        async def work(replica: Replica) -> None:
+            for name in command.names:
+                self.contents.setdefault(name, set()).add(command.content)
+            finals = self._finals()
+            content = create(bookingId=command.booking, userId=command.user, amount=command.amount)
+            sent = self._context(
+                patient=command.patient,
+                message_id=command.message_id,
+                caller=command.caller,
+                idempotency_key=command.key,
+            )
+            try:
+                answer = await handlers.create_checkout(content, context=sent, steps=replica.steps)
+            except _REFUSALS as error:
+                self._check_refusal(command, error)
+            else:
+                self._check_session(command, answer, finals)
+
+        return work
+
+    def _check_refusal(self, command: Sent, error: PaymentServiceError) -> None:
+        if isinstance(error, _REUSED):
+            assert any(len(self.contents[name]) > 1 for name in command.names), "refused as another's key, and is not"
+        if isinstance(error, AlreadyPaidError | PaymentFailedError):
+            payment = self.house.store.payments[error.payment.id if error.payment else 0]
+            paid = isinstance(error, AlreadyPaidError)
+            assert payment.booking_id == command.booking
+            assert payment.status is (PaymentStatus.COMPLETED if paid else PaymentStatus.FAILED), "a false refusal"
+
+    def _check_session(self, command: Sent, answer: CheckoutSession, finals: set[str]) -> None:
+        assert answer.session_id not in finals, "a session that had ended was offered"
+        (payment,) = [p for p in self.house.store.payments.values() if p.session_id == answer.session_id]
+        about = payment.booking_id, payment.user_id, payment.money.major
+        assert about == (command.booking, command.user, Decimal(command.amount)), "a session for something else"
+        assert (answer.booking_id, Decimal(str(answer.amount))) == (about[0], about[2])
+        for name in command.names:
+            promised = self.promised.setdefault(name, answer.session_id)
+            assert promised == answer.session_id, "a repeat got another session"
+
+    def _verifying(self, which: int) -> Callable[[Replica], Coroutine[Any, Any, None]]:
+        async def work(replica: Replica) -> None:
+            command, finals = handlers.VerifyCheckout(session_id=self._session(which)), self._finals()
+            known = any(p.session_id == command.session_id for p in self.house.store.payments.values())
+            try:
+                answer, _ = await handlers.verify_checkout(
+                    command, context=self._context(patient=True), steps=replica.steps
+                )
+            except PaymentNotFoundError:
+                assert not known
+            except StoreUnavailableError:
+                pass
+            else:
+                self._check_state(answer, finals)
+
+        return work
+
+    def _status(self, which: int) -> Callable[[Replica], Coroutine[Any, Any, None]]:
+        async def work(replica: Replica) -> None:
+            command, finals = handlers.GetPaymentStatus(transaction_id=self._session(which)), self._finals()
+            try:
+                answer = await handlers.get_payment_status(command, store=replica.steps.store)
+            except (PaymentNotFoundError, StoreUnavailableError):
+                return
+            self._check_state(answer, finals)
+
+        return work
+
+    def _check_state(self, answer: PaymentState, finals: set[str]) -> None:
+        payment = self.house.store.payments[answer.payment_id]
+        if answer.payment_status != "PENDING" or answer.transaction_id in finals:
+            assert answer.payment_status == payment.status.value, "an answer that was, or will be, taken back"
+
+    async def _settling(self, replica: Replica) -> None:
+        with suppress(StoreUnavailableError):
+            await replica.settler.settle_next()
+
+    async def _relaying(self, replica: Replica) -> None:
+        with suppress(StoreUnavailableError):
+            await replica.relay.flush()
+
+    def _finals(self) -> set[str]:
+        return {p.session_id or "" for p in self.house.store.payments.values() if p.status.is_final}
+
+    def _session(self, which: int) -> str:
+        sessions = list(self.house.ledger.sessions)
+        return sessions[-1 - which % len(sessions)] if sessions else "cs_test_none"
+
+    def _money(self, session_id: str, **differently: Any) -> Paid:
+        payment = self.house.ledger.sessions[session_id].payment
+        return replace(Paid(money=payment.money, reference=payment.reference, livemode=False), **differently)
+
+    def _pay(self, which: int, how: str) -> None:
+        session_id = self._session(which)
+        if how == "declined" or session_id not in self.house.ledger.sessions:
+            return  # a declined card leaves the session as it is
+        outcome: Outcome = self._money(session_id)
+        if how == "slowly":
+            outcome = Processing()
+        if how == "differently":
+            outcome = self._money(session_id, reference="another payment's")
+        if isinstance(self.house.ledger.stands(session_id), Open):
+            self.house.ledger.stand(session_id, outcome)
+
+
+@pytest.fixture
+def _in_silence() -> Iterator[None]:
+    """Hundreds of thousands of log lines would be kept for a report that nobody reads."""
+    logger = logging.getLogger("service")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    yield
+    logger.setLevel(level)
+
+
+@pytest.mark.usefixtures("_in_silence")
+def test_whatever_happens_nobody_pays_twice_and_nothing_is_lost() -> None:
+    run_state_machine_as_test(AnythingMayHappen, settings=FULL)
