@@ -226,6 +226,8 @@ class FakeGateway:
         """While set, calls do nothing and end like this."""
         self.lost_answers = 0
         """So many calls do their work, and nobody hears of it."""
+        self.sticky = False
+        """An error is kept under every usual key."""
         self.refusal: Outcome | None = None
         self.refuses_end_before: datetime | None = None
         """A session must end later than this, as the gateway's own clock demands."""
@@ -240,6 +242,8 @@ class FakeGateway:
     async def open(self, payment: Payment, *, timeout_seconds: float, proven_absent: bool = False) -> Outcome:
         if trouble := await self._called("open under a second key" if proven_absent else "open", timeout_seconds):
             return trouble
+        if self.sticky and not proven_absent:
+            return Unknown(cause=UnknownCause.FAILED)
         if self.refusal is not None:
             return self.refusal
         if self.refuses_end_before is not None and payment.expires_at < self.refuses_end_before:

@@ -23,13 +23,15 @@ from service.domain.errors import (
     PaymentServiceError,
 )
 from service.domain.outcomes import Outcome, Unknown, UnknownCause
-from service.domain.payment import Payment
+from service.domain.payment import OPENED_WITHIN, Payment
 from service.domain.status import Change, ChangeKind, decide, unsettled
 
 _log = logging.getLogger(__name__)
 
 RESUMED_AFTER: Final = timedelta(seconds=60)
-"""A payment without a session that is older than this was left behind: its session may exist, be paid or have ended."""
+"""A payment without a session that is older than this was left behind: its session may be paid or have ended."""
+KEY_KEPT: Final = timedelta(hours=23)
+"""The gateway keeps keys for at least a day, and with them whether a session was made: until then a repeat is proof."""
 
 UNSETTLED_AFTER: Final = 10
 """Tries of the settler, about half an hour, after which it calls a person."""
@@ -148,16 +150,22 @@ class Steps:
 
     async def _open(self, payment: Payment, context: CommandContext) -> Payment:
         timeout = self.policy.gateway_timeout_seconds
-        resumed = self.clock.now() - payment.created_at > RESUMED_AFTER
-        # The key may be forgotten by now, and the frozen expiry refused although the session exists: look for it first.
-        outcome: Outcome | None = await self.gateway.find(payment, timeout_seconds=timeout) if resumed else None
-        if outcome is None:
-            # So late no call of ours is on its way any more: what was not found was not made.
-            absent = resumed and payment.seems_over(self.clock.now())
-            outcome = await self.gateway.open(payment, timeout_seconds=timeout, proven_absent=absent)
+        age = self.clock.now() - payment.created_at
+        outcome: Outcome = Unknown(cause=UnknownCause.FAILED)
+        if age < KEY_KEPT:
+            outcome = await self.gateway.open(payment, timeout_seconds=timeout)
+        if age > RESUMED_AFTER and isinstance(outcome, Unknown) and outcome.cause is UnknownCause.FAILED:
+            # The key is forgotten, or the gateway repeats an error that it kept under it: look for the session itself.
+            found = await self.gateway.find(payment, timeout_seconds=timeout)
+            if found is not None:
+                outcome = found
+            elif age > OPENED_WITHIN:
+                # So late no call of ours is on its way any more, and none can make a session with that expiry: what is
+                # not found was not made.
+                outcome = await self.gateway.open(payment, timeout_seconds=timeout, proven_absent=True)
         payment = await self.apply(payment, outcome, context=context)
         _raise_if_unknown(outcome, payment)
-        if resumed and not payment.status.is_final:
+        if age > RESUMED_AFTER and not payment.status.is_final:
             # A repeated answer shows the session as it was when it was made, not as it is.
             outcome = await self.gateway.look_up(payment, timeout_seconds=timeout)
             payment = await self.apply(payment, outcome, context=context)

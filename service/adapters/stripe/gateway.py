@@ -13,7 +13,7 @@ from contracts.fields import is_session_id
 from service.adapters.stripe import outcomes
 from service.application.ports import CheckoutTerms
 from service.domain.outcomes import Opened, Outcome, Refused, Unknown, UnknownCause
-from service.domain.payment import Payment
+from service.domain.payment import OPENED_WITHIN, Payment
 
 _log = logging.getLogger(__name__)
 
@@ -21,9 +21,9 @@ _SESSIONS: Final = "/v1/checkout/sessions"
 _RETRIES: Final = 2
 """Of the SDK itself, under the same key: connection errors, 409 key in use, 5xx. Never past our own deadline."""
 _CONNECT_SECONDS: Final = 3.0
-_CLOCK_SKEW: Final = timedelta(minutes=5)
+_CLOCK_SKEW: Final = timedelta(minutes=2)
 _PAGE: Final = 100
-_MAX_PAGES: Final = 50
+_MAX_PAGES: Final = 100
 
 
 class StripeGateway:
@@ -85,8 +85,9 @@ class StripeGateway:
         return outcomes.of_created(answer) if isinstance(answer, Mapping) else answer
 
     async def find(self, payment: Payment, *, timeout_seconds: float) -> Opened | Unknown | None:
-        """Look through the sessions made around the payment's creation and afterwards."""
-        created = {"gte": int((payment.created_at - _CLOCK_SKEW).timestamp())}
+        """Look through the sessions of the only minutes in which the payment's can have been made."""
+        until = payment.created_at + OPENED_WITHIN + _CLOCK_SKEW
+        created = {"gte": int((payment.created_at - _CLOCK_SKEW).timestamp()), "lte": int(until.timestamp())}
         params: dict[str, Any] = {"created": created, "limit": _PAGE}
         for _ in range(_MAX_PAGES):
             answer = await self._call("list", payment, timeout_seconds, "get", _SESSIONS, **params)

@@ -284,24 +284,24 @@ async def test_a_lost_answer_and_its_repeat_make_one_session(world: World) -> No
     assert [answer.session_id] == list(world.gateway.sessions)
 
 
-async def test_a_create_resumed_after_a_minute_looks_for_the_session_first(world: World) -> None:
+async def test_a_create_resumed_after_a_minute_looks_how_its_session_stands(world: World) -> None:
     world.gateway.lost_answers = 1
     with pytest.raises(OutcomeUnknownError):
         await world.create()
     world.clock.advance(61)
     answer = await world.create()
-    assert world.gateway.calls == ["open", "find", "look_up"]
+    assert world.gateway.calls == ["open", "open", "look_up"]
     assert [answer.session_id] == list(world.gateway.sessions)
 
 
-async def test_a_create_resumed_after_a_minute_that_finds_nothing_makes_the_session(world: World) -> None:
+async def test_a_create_resumed_after_a_minute_makes_the_session_that_was_not_made(world: World) -> None:
     world.gateway.fault = UnknownCause.FAILED
     with pytest.raises(GatewayFailedError):
         await world.create()
     world.gateway.fault = None
     world.clock.advance(61)
     await world.create()
-    assert world.gateway.calls == ["open", "find", "open", "look_up"]
+    assert world.gateway.calls == ["open", "open", "look_up"]
     assert len(world.gateway.sessions) == 1
 
 
@@ -325,7 +325,7 @@ async def test_a_create_resumed_while_nobody_can_look_makes_no_second_session(wo
     world.gateway.fault = UnknownCause.BUSY
     with pytest.raises(GatewayBusyError):
         await world.create()
-    assert world.gateway.calls == ["open", "find"]
+    assert world.gateway.calls == ["open", "open"]
 
 
 # --- time -----------------------------------------------------------------------------------------------------------

@@ -142,19 +142,28 @@ async def test_tries_grow_apart(house: House) -> None:
     assert sum(claims) < 8
 
 
-async def test_an_old_payment_whose_session_exists_gets_that_one(house: House) -> None:
+async def test_a_payment_whose_key_is_forgotten_gets_the_session_that_exists(house: House) -> None:
     await house.cut_off_create(lost_answers=1)
-    await house.settle_after(3600)
-    assert house.gateway.calls.count("open") == 1
-    assert "find" in house.gateway.calls
+    await house.settle_after(24 * 3600)
+    assert house.gateway.calls[:3] == ["open", "find", "look_up"]
     assert house.payment.session_id in house.gateway.sessions
 
 
-async def test_an_old_payment_without_a_session_is_refused_under_a_second_key(house: House) -> None:
-    """Under the usual key the gateway would repeat whatever it said first, a 500 included."""
+async def test_a_forgotten_key_is_not_used_again(house: House) -> None:
     await house.cut_off_create()
     house.gateway.refusal = Refused(detail="expires_at")
-    await house.settle_after(3600)
+    await house.settle_after(24 * 3600)
+    assert house.gateway.calls == ["open", "find", "open under a second key"]
+    assert (house.payment.status, house.payment.reason) == (PaymentStatus.FAILED, "refused")
+
+
+async def test_an_error_kept_under_the_key_does_not_hold_a_booking_for_a_day(house: House) -> None:
+    await house.cut_off_create()
+    house.gateway.sticky = True
+    await house.settle_after(60)
+    assert house.payment.status is PaymentStatus.PENDING
+    house.gateway.refusal = Refused(detail="expires_at")
+    await house.settle_after(300)
     assert house.gateway.calls[-1] == "open under a second key"
     assert (house.payment.status, house.payment.reason) == (PaymentStatus.FAILED, "refused")
 
