@@ -1,4 +1,4 @@
-"""`payment-service run | migrate | show`."""
+"""`payment-service run | migrate | show | dead-letters`."""
 
 import argparse
 import asyncio
@@ -13,7 +13,7 @@ import uvicorn
 import uvloop
 
 from contracts.logs import log_config
-from service import bootstrap, show
+from service import bootstrap, dead_letters, show
 from service.adapters.store import migrate
 from service.domain.errors import StoreUnavailableError
 from service.settings import DatabaseSettings, Settings, SettingsError, load
@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("migrate", help="bring the database to the tables that this version needs")
     shown = commands.add_parser("show", help="print payments with their journal, for a person")
     shown.add_argument("id", help="a payment id, a transaction id (cs_...) or booking:<id>")
+    dead_letters.add_parser(commands)
     return parser
 
 
@@ -58,6 +59,8 @@ def _command(arguments: argparse.Namespace) -> Coroutine[Any, Any, int]:
             return _run(load(Settings))
         case "migrate":
             return _migrate(load(DatabaseSettings))
+        case "dead-letters":
+            return dead_letters.run(arguments, load(dead_letters.needs(arguments)))
         case _:
             return show.show(arguments.id, load(DatabaseSettings))
 

@@ -59,6 +59,7 @@ def _is_api_base(value: str) -> bool:
     )
 
 
+_AMQP_DEFAULT: Final = "amqp://guest:guest@127.0.0.1:5672/"
 _AmqpUrl = Annotated[SecretStr, _scheme("amqp", "amqps")]
 _DatabaseUrl = Annotated[SecretStr, _scheme("postgresql+asyncpg", "postgresql", "postgres")]
 _ReturnUrl = Annotated[str, _checked(urls.origin)]
@@ -70,7 +71,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore")
 
-    amqp_url: _AmqpUrl = Field(SecretStr("amqp://guest:guest@127.0.0.1:5672/"), description="amqp:// or amqps:// URL")
+    amqp_url: _AmqpUrl = Field(SecretStr(_AMQP_DEFAULT), description="amqp:// or amqps:// URL")
     database_url: _DatabaseUrl = Field(description="postgresql://user:password@host:port/name")
     stripe_api_key: Annotated[SecretStr, _checked(_is_key)] = Field(
         description="a secret or restricted key of Stripe: sk_test_, rk_test_, sk_live_ or rk_live_ and what follows"
@@ -117,6 +118,18 @@ class DatabaseSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore")
 
     database_url: _DatabaseUrl = Field(description="postgresql://user:password@host:port/name")
+
+
+class BrokerSettings(BaseSettings):
+    """What looking at dead letters needs."""
+
+    model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore")
+
+    amqp_url: _AmqpUrl = Field(SecretStr(_AMQP_DEFAULT), description="amqp:// or amqps:// URL")
+
+
+class OperatorSettings(BrokerSettings, DatabaseSettings):
+    """What replaying and dropping dead letters needs: the record of it is in the database."""
 
 
 def load(model: type[BaseSettings] = Settings) -> Any:

@@ -2,8 +2,19 @@
 
 from service.adapters.store.database import Database
 from service.adapters.store.migrate import current_revision, migrate, newest_revision
+from service.adapters.store.operators import OperatorJournal, OperatorLine
 from service.adapters.store.outbox import PostgresOutbox
 from service.adapters.store.store import PostgresStore
 from service.adapters.store.wakeups import Wakeups
 
-__all__ = ["Database", "PostgresOutbox", "PostgresStore", "Wakeups", "current_revision", "migrate", "newest_revision"]
+__all__ = [
+    "Database",
+    "OperatorJournal",
+    "OperatorLine",
+    "PostgresOutbox",
+    "PostgresStore",
+    "Wakeups",
+    "current_revision",
+    "migrate",
+    "newest_revision",
+]

@@ -99,6 +99,21 @@ journal = Table(
     Index("journal_payment_id_idx", "payment_id"),
 )
 
+# What operators did to dead letters. Append-only like the journal; a letter need not belong to a payment.
+operator_journal = Table(
+    "operator_journal",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("kind", String(30), nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("queue", String(255), nullable=False),
+    Column("message_id", Text),
+    Column("reason", Text, nullable=False),
+    Column("body_sha256", String(64), nullable=False),
+    Column("at", _Time, nullable=False),
+    Index("operator_journal_message_id_idx", "message_id"),
+)
+
 outbox = Table(
     "outbox",
     metadata,
