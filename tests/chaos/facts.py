@@ -148,7 +148,7 @@ async def parked(system: System) -> tuple[dict[str, str], set[str]]:
 
 def _reason(headers: dict[str, Any]) -> str:
     if headers.get(envelope.REASON):
-        return str(headers[envelope.REASON])
+        return f"{headers[envelope.REASON]} {headers.get(envelope.FAULT_CODE, '')}".strip()
     deaths = headers.get("x-death") or []
     return str(deaths[0].get("reason", "")) if deaths else ""
 

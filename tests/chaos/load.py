@@ -155,8 +155,7 @@ class Buyers:
                 await self._create(buyer)
                 made = await self._create(buyer, bridge=buyer.other_bridge)
             case Way.CHANGED:
-                await self._create(buyer)
-                made = await self._create(buyer, other=True, bridge=buyer.other_bridge)
+                made = await self._change(buyer)
             case Way.DROPPED:
                 await self._drop(buyer, key)
                 made = await self._create(buyer, key=key, bridge=buyer.other_bridge)
@@ -182,6 +181,14 @@ class Buyers:
         operation = Operation(kind="create", booking=buyer.booking, began=self.now(), minor=minor)
         request = self._post(buyer, key, other=other)
         return await self._repeat(operation, request, buyer.bridge if bridge is None else bridge)
+
+    async def _change(self, buyer: Buyer) -> Operation:
+        """Another amount for the same booking; and a payer whose browser still shows the old page."""
+        old = await self._create(buyer)
+        made = await self._create(buyer, other=True, bridge=buyer.other_bridge)
+        if old.acknowledged and made.acknowledged:
+            await self._pay(buyer, old.answer["sessionId"], CARDS[Payer.GOOD][0])
+        return made
 
     async def _drop(self, buyer: Buyer, key: str | None) -> None:
         """Send a create and close the socket before, or while, it is answered."""

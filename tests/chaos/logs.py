@@ -1,14 +1,16 @@
 """What our processes said, by how often they said it."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
-LONGEST = 140
+LONGEST = 160
+_NUMBERS = re.compile(r"0x[0-9a-f]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9]+")
 
 
 def counted(folder: Path, *levels: str) -> dict[str, int]:
-    """Each line of these levels in a folder's logs, without its numbers, with the kind of process; frequent first."""
+    """Each line of these levels in a folder's logs, by kind of process, without its numbers and ids; frequent first."""
     lines: Counter[str] = Counter()
     for log in sorted(folder.glob("*.log")):
         kind = log.name.partition("-")[0].partition(".")[0]
@@ -27,4 +29,4 @@ def _text(line: str, levels: tuple[str, ...]) -> str:
         return ""
     cause = str(entry.get("exc_info", "")).strip().rpartition("\n")[2]
     text = f"{entry.get('message', '')} ({cause})" if cause else str(entry.get("message", ""))
-    return "".join("#" if letter.isdigit() else letter for letter in text)[:LONGEST]
+    return _NUMBERS.sub("#", text)[:LONGEST]

@@ -11,7 +11,7 @@ class Way(StrEnum):
     PLAIN = "as the Booking Service does it, without a key"
     KEYED = "with an Idempotency-Key"
     AGAIN = "created, then created again with the same content"
-    CHANGED = "created, then created with another amount"
+    CHANGED = "created, then created with another amount, and the old page is tried"
     DROPPED = "the client drops the socket, then comes back with the same key"
     DESERTED = "the client drops the socket and never comes back"
     TWINS = "the same key at both bridges at once"
