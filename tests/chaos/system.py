@@ -283,7 +283,7 @@ class System:
                     self._spawn(member)
 
     def _last_words(self, member: Member) -> str:
-        return processes.last_lines(self.folder / "logs" / f"{member.name}.{member.starts}.log", 5)
+        return processes.last_lines(self.folder / "logs" / f"{member.name}.{member.starts}.log", 15)
 
     async def _stop_members(self) -> None:
         await asyncio.gather(*(processes.stop(member.pid) for member in self.members.values() if member.pid))
