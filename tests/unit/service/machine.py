@@ -281,6 +281,8 @@ class House:
         self.replicas = [Replica(self), Replica(self)]
         self._loop = _ClockLoop(self.clock)
         self._checked: dict[int, Payment] = {}
+        self.broken = False
+        """Something did not hold: what follows from it must not hide it."""
 
     def close(self) -> None:
         self._loop.close()
@@ -291,7 +293,11 @@ class House:
 
     def do(self, *jobs: Job, kill: tuple[int, int] | None = None) -> None:
         """Run the jobs to their end; with `kill`, a replica dies after so many turns of the loop."""
-        self._loop.run_until_complete(self._do(jobs, kill))
+        try:
+            self._loop.run_until_complete(self._do(jobs, kill))
+        except BaseException:
+            self.broken = True
+            raise
 
     async def _do(self, jobs: tuple[Job, ...], kill: tuple[int, int] | None) -> None:
         tasks = [asyncio.create_task(self._run(job)) for job in jobs]
@@ -323,6 +329,7 @@ class House:
     # --- what must hold after each step ---------------------------------------------------------------------------
 
     def check(self) -> None:
+        self.broken = True  # until all was seen to hold
         if self.surprises:
             raise self.surprises[0]
         self._check_bookings()
@@ -330,6 +337,7 @@ class House:
             if self._checked.get(payment.id) is not payment:
                 self._check_changed(payment)
                 self._checked[payment.id] = payment
+        self.broken = False
 
     def _check_bookings(self) -> None:
         live = Counter(p.booking_id for p in self.store.payments.values() if p.status is not PaymentStatus.FAILED)
