@@ -153,23 +153,27 @@ class Requester:
         self, channel: Channel, command: CommandType, content: bytes, headers: Mapping[str, str]
     ) -> DeliveredMessage:
         publication = self._publication(command, content, headers)
+        reply: asyncio.Future[DeliveredMessage] = asyncio.get_running_loop().create_future()
         call: _Call | None = None
         try:
-            async with asyncio.timeout(self.timeout_seconds) as deadline:
-                call = _Call(reply=asyncio.get_running_loop().create_future(), deadline=deadline)
-                with self._waiting(channel, publication, call):
-                    payload = publication.encode(channel.number, channel.max_content_size)
-                    await channel.write_queue.put(ChannelFrame(payload=payload, should_close=False))
-                    return await call.reply
-        except TimeoutError:
-            if call is not None and call.failure is not None:
-                self.counters.unavailable += 1
-                raise call.failure from None
-            self.counters.expired += 1
-            raise DeadlineExceededError from None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.timeout_seconds) as deadline:
+                    call = _Call(reply=reply, deadline=deadline)
+                    with self._waiting(channel, publication, call):
+                        payload = publication.encode(channel.number, channel.max_content_size)
+                        await channel.write_queue.put(ChannelFrame(payload=payload, should_close=False))
+                        await reply
+            # What comes in the same turn of the loop as the deadline, or as the end of the connection, is an answer.
+            if reply.done() and not reply.cancelled():
+                return reply.result()
         except PublishError:
             self.counters.unroutable += 1
             raise NoServiceError from None
+        if call is not None and call.failure is not None:
+            self.counters.unavailable += 1
+            raise call.failure
+        self.counters.expired += 1
+        raise DeadlineExceededError
 
     @contextlib.contextmanager
     def _waiting(self, channel: Channel, publication: Publication, call: _Call) -> Iterator[None]:

@@ -5,6 +5,9 @@ import time
 from typing import Any
 
 import pytest
+from aiormq.abc import DeliveredMessage
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
 
 from bridge.errors import (
     BadReplyError,
@@ -112,6 +115,29 @@ async def test_no_answer_goes_to_another_caller_however_late_replies_are(amqp_ur
         # A command that the broker dropped at its expiration was never answered.
         await until(lambda: requester.counters.stray == 3 * len(peer.commands) - len(answered))
         assert requester.counters.expired == len(outcomes) - len(answered)
+
+
+async def test_an_answer_in_the_same_turn_of_the_loop_as_the_end_of_its_call_is_an_answer(
+    requester: Requester, peer: Peer
+) -> None:
+    """Thrown away, it would be neither answered nor counted as stray, and the caller would repeat what is done."""
+    await peer.fall_silent()
+    asking = asyncio.create_task(ask(requester, 9))
+    await until(lambda: requester.in_flight == 1)
+    [(correlation_id, call)] = requester._calls.items()
+    document = {"paymentId": 1, "bookingId": 1, "paymentStatus": "PENDING", "transactionId": "cs_test_9"}
+    properties = Basic.Properties(correlation_id=correlation_id, message_type="payment.status.reply")
+    call.fail(BrokerUnavailableError())
+    await requester._on_reply(
+        DeliveredMessage(
+            delivery=Basic.Deliver(),
+            header=ContentHeader(properties=properties),
+            body=json.dumps(document).encode(),
+            channel=peer.channel,
+        )
+    )
+    assert (await asking)["transactionId"] == "cs_test_9"
+    assert (requester.counters.answered, requester.counters.unavailable, requester.counters.stray) == (1, 0, 0)
 
 
 async def test_with_the_service_gone_every_caller_is_answered_by_its_own_deadline(amqp_url: str, peer: Peer) -> None:

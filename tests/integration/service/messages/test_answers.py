@@ -93,7 +93,7 @@ async def test_a_verify_that_cannot_ask_says_so_and_a_status_never_asks(rig: Rig
         await rig.ask(STATUS, {"transactionId": session})
 
 
-# --- faults -------------------------------------------------------------------------------------------------------------
+# --- faults -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", [VERIFY, STATUS])
@@ -179,7 +179,7 @@ async def test_a_failing_stripe_is_a_fault_that_may_be_repeated(rig: Rig, troubl
     assert len(await rig.sessions_of(command["bookingId"])) == 1
 
 
-# --- repeats ------------------------------------------------------------------------------------------------------------
+# --- repeats ----------------------------------------------------------------------------------------------------------
 
 
 async def test_a_command_that_is_delivered_again_has_the_same_answer_and_no_second_effect(rig: Rig) -> None:  # F14, B25
@@ -228,7 +228,7 @@ async def test_another_amount_ends_the_old_session_first(rig: Rig) -> None:
     assert (await rig.sandbox.control("stats"))["max_payable_per_booking"] == 1
 
 
-# --- deadlines ----------------------------------------------------------------------------------------------------------
+# --- deadlines --------------------------------------------------------------------------------------------------------
 
 
 async def test_a_command_whose_caller_has_left_is_parked_and_not_executed(rig: Rig) -> None:  # F6
