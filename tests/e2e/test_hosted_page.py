@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Page, Request, Route, async_playwright
+from playwright.async_api import Page, Request, Route, async_playwright, expect
 
 from tests.integration.sandbox.harness import Running, line, running_sandbox
 
@@ -71,8 +71,8 @@ async def payer(request: pytest.FixtureRequest) -> AsyncIterator[Payer]:
 
 async def test_a_payer_pays_with_a_card_and_is_sent_to_the_shop(payer: Payer) -> None:
     session_id = await payer.opens()
-    assert await payer.page.get_by_text("₹449.97").first.is_visible()
-    assert await payer.page.get_by_text("3 seats").is_visible()
+    await expect(payer.page.get_by_text("₹449.97").first).to_be_visible()
+    await expect(payer.page.get_by_text("3 seats")).to_be_visible()
     assert await payer.page.get_by_role("button", name="Pay").count() == 1
     await payer.pays_with("4242 4242 4242 4242")
     await payer.page.wait_for_url(f"{SHOP}/done?session={session_id}")
@@ -83,9 +83,10 @@ async def test_a_payer_reads_why_a_card_was_declined_and_pays_with_another(payer
     session_id = await payer.opens()
     await payer.pays_with("4000000000009995")
     alert = payer.page.get_by_role("alert")
-    assert await alert.inner_text() == "Your card has insufficient funds."
+    await expect(alert).to_have_text("Your card has insufficient funds.")
     assert await payer.status(session_id) == "open"
     await payer.page.reload()
+    await expect(alert).to_be_visible()
     assert len([url for url in payer.asked_for if "declined" in url]) == 2
     await payer.pays_with("4242424242424242")
     await payer.page.wait_for_url(f"{SHOP}/**")
@@ -96,23 +97,23 @@ async def test_a_payer_reads_why_a_card_was_declined_and_pays_with_another(payer
 async def test_a_bank_asks_for_3d_secure(payer: Payer, outcome: str) -> None:
     session_id = await payer.opens()
     await payer.pays_with("4000 0000 0000 3220")
-    assert await payer.page.get_by_role("heading", name="3-D Secure").is_visible()
+    await expect(payer.page.get_by_role("heading", name="3-D Secure")).to_be_visible()
     assert await payer.status(session_id) == "open"
     await payer.page.get_by_role("button", name=outcome, exact=True).click()
     if outcome == "Complete":
         await payer.page.wait_for_url(f"{SHOP}/done?session={session_id}")
         assert await payer.status(session_id) == "complete"
     else:
-        assert "unable to authenticate" in await payer.page.get_by_role("alert").inner_text()
+        await expect(payer.page.get_by_role("alert")).to_contain_text("unable to authenticate")
         assert await payer.status(session_id) == "open"
 
 
 async def test_a_test_card_is_chosen_with_one_click(payer: Payer) -> None:
     session_id = await payer.opens()
     await payer.page.get_by_role("button", name="Declined 4000 0000 0000 0002").click()
-    assert await payer.page.get_by_label("Card number").input_value() == "4000 0000 0000 0002"
+    await expect(payer.page.get_by_label("Card number")).to_have_value("4000 0000 0000 0002")
     await payer.page.get_by_role("button", name="Pay").click()
-    assert await payer.page.get_by_role("alert").inner_text() == "Your card was declined."
+    await expect(payer.page.get_by_role("alert")).to_have_text("Your card was declined.")
     assert await payer.status(session_id) == "open"
 
 
@@ -121,9 +122,9 @@ async def test_a_mistake_in_the_form_is_told_at_its_field(payer: Payer) -> None:
     await payer.page.get_by_label("Expiry").fill("01/20")
     await payer.page.get_by_label("CVC").fill("1")
     await payer.pays_with("4242")
-    assert await payer.page.get_by_label("Card number").get_attribute("aria-invalid") == "true"
+    await expect(payer.page.get_by_label("Card number")).to_have_attribute("aria-invalid", "true")
     for remark in ("Your card number is incomplete.", "date is in the past.", "security code is incomplete."):
-        assert await payer.page.locator(".remark", has_text=remark).is_visible()
+        await expect(payer.page.locator(".remark", has_text=remark)).to_be_visible()
     assert await payer.status(session_id) == "open"
 
 
@@ -142,7 +143,7 @@ async def test_a_page_whose_time_is_over_says_so(payer: Payer) -> None:
     session_id = await payer.opens()
     await payer.sandbox.control("clock", {"advance_seconds": 7200})
     await payer.pays_with("4242424242424242")
-    assert await payer.page.get_by_role("heading", name="This checkout has expired").is_visible()
+    await expect(payer.page.get_by_role("heading", name="This checkout has expired")).to_be_visible()
     assert await payer.status(session_id) == "expired"
 
 
@@ -153,7 +154,7 @@ async def test_a_paid_page_takes_no_second_payment(payer: Payer) -> None:
     await payer.pays_with("4242424242424242")  # the form was open in this tab all the time
     await payer.page.wait_for_url(f"{SHOP}/done?session={session_id}")
     await payer.page.goto(address)
-    assert await payer.page.get_by_role("heading", name="You have already paid").is_visible()
+    await expect(payer.page.get_by_role("heading", name="You have already paid")).to_be_visible()
     _, _, events = await payer.sandbox.raw("GET", "/v1/events?type=payment_intent.succeeded")
     assert len(events["data"]) == 1
 
@@ -162,7 +163,7 @@ async def test_nothing_from_a_caller_becomes_markup(payer: Payer) -> None:
     await payer.opens(
         line_items=[line(name='<img src=x onerror="alert(1)">')], cancel_url="https://booking.test/?a=1&b='"
     )
-    assert await payer.page.get_by_text('<img src=x onerror="alert(1)">').is_visible()
+    await expect(payer.page.get_by_text('<img src=x onerror="alert(1)">')).to_be_visible()
     assert await payer.page.locator("img").count() == 0
 
 
