@@ -36,7 +36,8 @@ from tests.chaos.plan import Plan, draw
 from tests.chaos.system import System
 
 FOLDER = Path(__file__).parents[2] / ".chaos"
-WAIT_SECONDS = 45.0
+WAIT_SECONDS = 100.0
+"""Longer than the time to pay: until then the settler has work."""
 LATE_SECONDS = 60.0
 """How long clients that are still repeating may go on after the last fault."""
 PIPE_WIDTH = 130
@@ -92,7 +93,7 @@ async def chaos(plan: Plan, arguments: argparse.Namespace, folder: Path, console
         return figures | {
             "seed": plan.seed,
             "command": f"python -m tests.chaos --seed {plan.seed} --minutes {arguments.minutes:g}"
-            f" --operations {len(plan.buyers)}",
+            f" --operations {len(plan.buyers)} --kills {arguments.kills:g}",
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
             "per_minute": round(len(buyers.operations) / seconds * 60),
@@ -124,7 +125,8 @@ async def _settle(system: System, buyers: Buyers, wait_seconds: float) -> tuple[
         await facts.drain_audit(system, gathered.delivered)
         gathered.dead, gathered.delayed = await facts.parked(system)
         waited = time.monotonic() - began
-        unfinished = gathered.unsent or any(each.invariant != "I11" for each in invariants.check(gathered))
+        pending = any(payment["status"] == "PENDING" for payment in gathered.payments)
+        unfinished = pending or gathered.unsent or any(each.invariant != "I11" for each in invariants.check(gathered))
         if waited > wait_seconds or not unfinished:
             return gathered, waited
         await asyncio.sleep(2)
@@ -137,7 +139,12 @@ def _own_seconds() -> float:
 
 def main() -> int:
     arguments = _arguments()
-    plan = draw(arguments.seed, seconds=arguments.minutes * 60, operations=arguments.operations)
+    plan = draw(
+        arguments.seed,
+        seconds=arguments.minutes * 60,
+        operations=arguments.operations,
+        kills_per_minute=arguments.kills,
+    )
     for library in ("aio_pika", "aiormq"):  # that the broker is down is no news here
         logging.getLogger(library).setLevel(logging.CRITICAL)
     console = Console(highlight=False, soft_wrap=True)
@@ -171,6 +178,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="the same seed is the same buyers and faults")
     parser.add_argument("--minutes", type=float, default=2.0, help="how long people buy and things break")
     parser.add_argument("--operations", type=int, help="buyers, spread evenly over the time (300 a minute)")
+    parser.add_argument("--kills", type=float, default=10, help="processes killed a minute, besides all other faults")
     parser.add_argument("--buyers", type=int, default=60, help="buyers at once; the others wait until one is done")
     parser.add_argument("--wait", type=float, default=WAIT_SECONDS, help="seconds to wait at most for what is open")
     parser.add_argument("--keep", action="store_true", help="keep the temporary folder with every log")

@@ -18,11 +18,13 @@ from contracts.commands import CommandType
 from deploy.local import processes, rabbitmq_install
 from service.adapters.store.database import POOL_SIZE
 from tests.chaos.load import Command, Operation
-from tests.chaos.system import System
+from tests.chaos.system import WINDOW_SECONDS, System
 
 AUDIT = "chaos.audit"
 SAMPLE_SECONDS = 2.0
 PEEK_SECONDS = 3.0
+GRACE_SECONDS = 30
+"""How late the settler may be with a payment that is due."""
 QUIET_SECONDS = 3.0
 """Connections that nobody needs any more are gone after this."""
 SERVICE_CONNECTIONS, BRIDGE_CONNECTIONS = 2, 1
@@ -65,7 +67,12 @@ async def tables(system: System) -> tuple[list[dict[str, Any]], list[dict[str, A
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             payments = await connection.fetch(
                 "SELECT id, booking_id, reference, amount_minor, currency, status, reason, attention, session_id,"
-                " version, created_at::text FROM payments ORDER BY id"
+                " version, created_at::text, status = 'PENDING'"
+                "  AND created_at < now() - make_interval(secs => CASE WHEN session_id IS NULL THEN 0 ELSE $1 END + $2)"
+                "  AND coalesce(settle_after, created_at) < now() - make_interval(secs => $2) AS neglected"
+                " FROM payments ORDER BY id",
+                float(WINDOW_SECONDS),
+                float(GRACE_SECONDS),
             )
             journal = await connection.fetch("SELECT payment_id, version, kind, status FROM journal ORDER BY id")
             unsent = await connection.fetchval("SELECT count(*) FROM outbox WHERE sent_at IS NULL")

@@ -22,6 +22,7 @@ INVARIANTS = {
     "I9": "Answers are true",
     "I10": "Money is equal everywhere",
     "I11": "Nothing leaks",
+    "I12": "What is over does not stay unfinished",
 }
 
 
@@ -251,6 +252,13 @@ def _other_money(operations: Iterable[Operation], rows: dict[str, dict[str, Any]
             )
 
 
+def _neglected(facts: Facts) -> Found:
+    """With a session: its time to pay is over. Without: its creator is gone. And the settler has not come when due."""
+    for payment in facts.payments:
+        if payment["neglected"]:
+            yield payment["booking_id"], f"payment {payment['id']} is over and still PENDING, and nobody tries any more"
+
+
 def _leaks(facts: Facts) -> Found:
     leaks = facts.leaks
     single = {
@@ -278,6 +286,7 @@ RULES: dict[str, Callable[[Facts], Found]] = {
     "I9": _untrue_answers,
     "I10": _unequal_money,
     "I11": _leaks,
+    "I12": _neglected,
 }
 
 

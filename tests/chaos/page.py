@@ -71,7 +71,7 @@ def render(figures: dict[str, Any]) -> str:
 
 def _tiles(figures: dict[str, Any]) -> str:
     totals = figures["totals"]
-    names = ("operations", "attempts", "acknowledged", "recovered", "failed", "lost", "duplicated")
+    names = ("operations", "kills", "attempts", "acknowledged", "recovered", "failed", "lost", "duplicated")
     tiles = {name: totals[name] for name in names} | {"operations a minute": figures["per_minute"]}
     return "".join(
         f'<div class="card tile"><b class="{"bad" if name in {"lost", "duplicated"} and value else ""}">{value:,}</b>'

@@ -1,6 +1,6 @@
 """What will happen, all of it drawn from one `random.Random`: the same seed is the same buyers and the same faults."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from random import Random
 
@@ -113,6 +113,8 @@ KINDS = (
 CALM_SECONDS = 5.0
 """Before the first fault, and at the end: what an undisturbed system does belongs into the picture."""
 OVERLAPPING = 0.4
+KILLED_SECONDS = 4.0
+"""From a kill until the process is up again, about."""
 MOST_AT_ONCE = 3
 """More than that, and nobody can say which of them it was."""
 
@@ -125,10 +127,10 @@ class Plan:
     faults: list[Fault]
 
 
-def draw(seed: int, *, seconds: float, operations: int) -> Plan:
-    """The plan of a seed."""
+def draw(seed: int, *, seconds: float, operations: int, kills_per_minute: float) -> Plan:
+    """The plan of a seed. The kills come on top of the faults, whatever else is broken at that moment."""
     random = Random(seed)  # noqa: S311 - to be repeated, not to be secret
-    faults = _faults(random, seconds)
+    faults = _numbered(_faults(random, seconds) + _kills(random, seconds, kills_per_minute))
     buyers = [_buyer(random, number, seconds * number / operations) for number in range(operations)]
     return Plan(seed=seed, seconds=seconds, buyers=buyers, faults=faults)
 
@@ -198,3 +200,25 @@ def _faults(random: Random, seconds: float) -> list[Fault]:
         else:
             at, together = end + random.uniform(0.7, 2.0), 0
     return faults
+
+
+def _kills(random: Random, seconds: float, per_minute: float) -> list[Fault]:
+    """`kill -9` of a service or a bridge, again and again; each is given the time to be up again."""
+    kills: list[Fault] = []
+    up_at: dict[str, float] = {}
+    at = CALM_SECONDS
+    while per_minute and (at := at + random.uniform(0.5, 1.5) * 60 / per_minute) < seconds - CALM_SECONDS:
+        targets = [name for name in (*SERVICES, *BRIDGES) if up_at.get(name, 0.0) <= at]
+        if not targets:
+            continue
+        target = random.choice(targets)
+        up_at[target] = at + KILLED_SECONDS
+        kind = "service killed" if target in SERVICES else "bridge killed"
+        kills.append(Fault(number=0, kind=kind, target=target, at=round(at, 2), seconds=0.0, value=0.0))
+    return kills
+
+
+def _numbered(faults: list[Fault]) -> list[Fault]:
+    """In the order of their times."""
+    ordered = sorted(faults, key=lambda fault: fault.at)
+    return [replace(fault, number=number) for number, fault in enumerate(ordered, start=1)]

@@ -38,7 +38,8 @@ def summed_up(
     creates = sorted(each.ended for each in operations if each.kind == "create" and each.acknowledged)
     faults = [_fault(window, creates) for window in windows]
     return {
-        "totals": _counts(operations, violations),
+        "totals": {"kills": sum(window.fault.kind.endswith("killed") for window in windows)}
+        | _counts(operations, violations),
         "operations": _by_kind(operations),
         "answers": _answers(operations),
         "faults": faults,

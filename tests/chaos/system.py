@@ -22,6 +22,8 @@ from deploy.local.stack import command_path
 from tests.chaos.proxy import Mode, Proxy
 
 DATABASE = "payments"
+WINDOW_SECONDS = 60
+"""The time to pay, the shortest there may be: so the settler ends what nobody pays while everything breaks."""
 REPLICAS = 2
 READY_SECONDS = 60.0
 RESTART_SECONDS = 0.5
@@ -230,6 +232,7 @@ class System:
             "DATABASE_URL": self._through(self.database_url, "services-database"),
             "STRIPE_API_KEY": "sk_test_chaos000001",
             "STRIPE_API_BASE": f"http://127.0.0.1:{self.links['services-stripe'].port}",
+            "PAYMENT_WINDOW_SECONDS": str(WINDOW_SECONDS),
         }
         bridge = {"AMQP_URL": self._through(self.amqp_url, "bridges-broker")}
         for number in range(1, REPLICAS + 1):
@@ -245,7 +248,9 @@ class System:
         return address._replace(netloc=address.netloc.replace(f":{address.port}", f":{self.links[link].port}")).geturl()
 
     def _environment(self) -> dict[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("BRIDGE_", "STRIPE_"))}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("BRIDGE_", "STRIPE_", "PAYMENT_"))
+        }
         # Compiled code is kept, in our folder: processes that start every few seconds must not compile every time.
         inherited.pop("PYTHONDONTWRITEBYTECODE", None)
         return {

@@ -12,7 +12,7 @@ from tests.chaos import invariants, page, report
 from tests.chaos.facts import Facts, Leaks
 from tests.chaos.faults import ACTIONS, Window
 from tests.chaos.load import Attempt, Command, Operation
-from tests.chaos.plan import KINDS, Fault, draw
+from tests.chaos.plan import KINDS, Fault, Plan, draw
 from tests.chaos.proxy import Mode, Proxy
 
 SOON = 0.15
@@ -114,19 +114,32 @@ async def test_a_slow_link_delivers_late() -> None:
 # --- the plan ---------------------------------------------------------------------------------------------------------
 
 
+def plan(seed: int, *, seconds: float = 120, operations: int = 50, kills_per_minute: float = 0) -> Plan:
+    return draw(seed, seconds=seconds, operations=operations, kills_per_minute=kills_per_minute)
+
+
 def test_the_same_seed_is_the_same_plan_and_another_seed_another() -> None:
-    first = draw(7, seconds=120, operations=50)
-    assert first == draw(7, seconds=120, operations=50)
-    assert first.faults != draw(8, seconds=120, operations=50).faults
-    assert first.faults == draw(7, seconds=120, operations=60).faults
+    first = plan(7)
+    assert first == plan(7)
+    assert first.faults != plan(8).faults
+    assert first.faults == plan(7, operations=60).faults
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_plan_waits_for_the_queues_and_ends_in_calm(seed: int) -> None:
-    faults = draw(seed, seconds=300, operations=1).faults
+    faults = plan(seed, seconds=300).faults
     assert {fault.kind for fault in faults} == {kind.name for kind in KINDS}
     assert min(fault.at for fault in faults if fault.kind == "broker killed") >= 25
     assert max(fault.at + fault.seconds for fault in faults) <= 295
+
+
+def test_kills_come_on_top_at_their_rate_and_leave_time_to_be_up_again() -> None:
+    faults = plan(3, seconds=600, kills_per_minute=12).faults
+    kills = [fault for fault in faults if fault.kind in {"service killed", "bridge killed"}]
+    assert len(faults) - len(kills) > 60
+    assert 90 < len(kills) < 170
+    assert [fault.number for fault in faults] == [*range(1, len(faults) + 1)]
+    assert [fault.at for fault in faults] == sorted(fault.at for fault in faults)
 
 
 def test_every_kind_of_fault_can_be_done() -> None:
@@ -134,7 +147,7 @@ def test_every_kind_of_fault_can_be_done() -> None:
 
 
 def test_amounts_are_doubles_as_java_prints_them() -> None:
-    buyers = draw(1, seconds=60, operations=500).buyers
+    buyers = plan(1, operations=500).buyers
     assert all(round(float(buyer.amount) * 100) == buyer.minor for buyer in buyers)
     assert any(len(buyer.amount) > 12 for buyer in buyers)
 
@@ -178,6 +191,7 @@ def good() -> Facts:
         "attention": None,
         "session_id": SESSION,
         "version": 2,
+        "neglected": False,
     }
     history = [("created", "PENDING"), ("opened", "PENDING"), ("completed", "COMPLETED")]
     return Facts(
@@ -291,6 +305,7 @@ BREACHES: dict[str, tuple[str, Callable[[Facts], object]]] = {
     ),
     "a transaction that stands still": ("I11", lambda f: setattr(f.leaks, "idle_in_transaction_seconds", (6.0, 5.0))),
     "a consumer that is missing": ("I11", lambda f: f.leaks.consumers.update(queue=(1, 2))),
+    "a payment whose time is over": ("I12", lambda f: payment_of(f, neglected=True)),
     "channels that grow": ("I11", lambda f: f.leaks.growth.update(channels=(13, 12))),
 }
 
