@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from aio_pika.exceptions import AMQPError
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelPreconditionFailed
+from aiormq.exceptions import ChannelAccessRefused
 from faststream.asgi import AsgiFastStream
 from faststream.rabbit import RabbitBroker
 
@@ -39,6 +40,8 @@ GATEWAY_TIMEOUT_SECONDS: Final = 8.0
 """Below the bridge's deadline (10 s), so that a caller hears what happened instead of nothing."""
 START_SECONDS: Final = 30.0
 """How long the database and the broker may take to appear."""
+ATTEMPT_SECONDS: Final = 15.0
+"""How long one attempt to reach them may take; a broker that has just started elects leaders for new queues."""
 
 
 class StartError(Exception):
@@ -88,13 +91,12 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url.get_secret_value())
         stack.push_async_callback(database.close)
-        await _reach("the database (DATABASE_URL)", database.ping, (StoreUnavailableError,))
+        await _reach("the database (DATABASE_URL)", database.ping, (StoreUnavailableError, TimeoutError))
         await _check_revision(database)
 
         publishing = brokers.rabbit_broker(settings.amqp_url.get_secret_value())
         stack.push_async_callback(publishing.stop)
-        await _reach("RabbitMQ (AMQP_URL)", publishing.connect, (AMQPError, OSError, TimeoutError))
-        await brokers.declare(publishing)
+        await _reach("RabbitMQ (AMQP_URL)", functools.partial(_declare, publishing), CONNECTION_EXCEPTIONS)
         publisher = brokers.Publisher(publishing)
 
         wakeups = Wakeups(settings.database_url.get_secret_value())
@@ -144,7 +146,8 @@ async def _reach(name: str, attempt: Callable[[], Awaitable[Any]], errors: tuple
     waiting = False
     while True:
         try:
-            await attempt()
+            async with asyncio.timeout(ATTEMPT_SECONDS):
+                await attempt()
         except errors as error:
             if asyncio.get_running_loop().time() > deadline:
                 raise StartError(f"{name} cannot be reached ({type(error).__name__}).") from None
@@ -154,6 +157,15 @@ async def _reach(name: str, attempt: Callable[[], Awaitable[Any]], errors: tuple
             await asyncio.sleep(0.5)
         else:
             return
+
+
+async def _declare(publishing: RabbitBroker) -> None:
+    """The broker may end between any two of these steps, so they are one attempt."""
+    await publishing.connect()
+    try:
+        await brokers.declare(publishing)
+    except (ChannelAccessRefused, ChannelPreconditionFailed) as error:
+        raise StartError(f"RabbitMQ (AMQP_URL) refuses the queues that are needed: {error}") from None
 
 
 async def _check_revision(database: Database) -> None:
