@@ -25,7 +25,8 @@ p.sub { color: #66707c; margin: 0 0 22px; } code { font: 13px ui-monospace, "Dej
 .card { background: #fff; border: 1px solid #e3e6ea; border-radius: 12px; padding: 18px 20px; }
 .verdict { display: flex; align-items: center; gap: 18px; border-left: 6px solid var(--tone); margin-bottom: 16px; }
 .verdict b { font-size: 20px; color: var(--tone); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(128px, 1fr)); gap: 12px; margin-bottom: 16px; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(114px, 1fr)); gap: 12px; margin-bottom: 16px; }
+.card.tile { padding: 16px 14px; }
 .tile b { display: block; font-size: 25px; line-height: 1.2; font-variant-numeric: tabular-nums; }
 .tile span { color: #66707c; font-size: 13px; }
 .wide { overflow-x: auto; } svg { width: 100%; height: auto; display: block; }
@@ -72,7 +73,7 @@ def render(figures: dict[str, Any]) -> str:
 def _tiles(figures: dict[str, Any]) -> str:
     totals = figures["totals"]
     names = ("operations", "kills", "attempts", "acknowledged", "recovered", "failed", "lost", "duplicated")
-    tiles = {name: totals[name] for name in names} | {"operations a minute": figures["per_minute"]}
+    tiles = {name: totals[name] for name in names} | {"per minute": figures["per_minute"]}
     return "".join(
         f'<div class="card tile"><b class="{"bad" if name in {"lost", "duplicated"} and value else ""}">{value:,}</b>'
         f"<span>{name}</span></div>"
@@ -169,7 +170,7 @@ def draw(figures: dict[str, Any]) -> str:
         "axes.spines.right": False,
     }
     lanes = _lanes(figures["faults"])
-    height = 5.2 + 0.19 * (max(lanes.values(), default=0) + 1)
+    height = 5.2 + 0.19 * len(lanes)
     with mpl.rc_context(style):
         figure, (load, latency, faults) = plt.subplots(
             3, 1, figsize=(13, height), sharex=True, height_ratios=[2.4, 2.0, height - 4.4], layout="constrained"
@@ -229,47 +230,31 @@ def _draw_latency(axes: Any, figures: dict[str, Any]) -> None:
     axes.legend(loc="upper left", ncols=2, frameon=False, bbox_to_anchor=(0, 1.18))
 
 
-def _draw_faults(axes: Any, figures: dict[str, Any], lanes: dict[int, int]) -> None:
+def _draw_faults(axes: Any, figures: dict[str, Any], lanes: dict[str, int]) -> None:
     for fault in figures["faults"]:
-        lane, tone = lanes[fault["number"]], colour(fault["kind"])
-        length = max(fault["felt"] - fault["began"], 0.35)
+        lane, tone = lanes[_lane(fault)], colour(fault["kind"])
+        length = max(fault["felt"] - fault["began"], 0.003 * figures["seconds"])
         axes.barh(lane, length, left=fault["began"], height=0.62, color=tone)
-        target = (
-            "" if fault["kind"].startswith(fault["target"]) or fault["target"] == "stripe" else f" · {fault['target']}"
-        )
-        after = fault["began"] + length
         if fault["recovery"] is not None:
             after = fault["ended"] + fault["recovery"]
             axes.plot([fault["ended"], after], [lane, lane], color=tone, linewidth=1.2, linestyle=":")
-            axes.plot(after, lane, marker="o", markersize=4.5, color="white", markeredgecolor=GOOD, markeredgewidth=1.6)
-        right_edge = after > 0.78 * figures["seconds"]
-        label = f"{fault['kind']}{target}"
-        if right_edge:
-            axes.annotate(
-                label,
-                (fault["began"], lane),
-                (-5, 0),
-                textcoords="offset points",
-                va="center",
-                ha="right",
-                fontsize=7.5,
-            )
-        else:
-            axes.annotate(
-                label,
-                (max(after, fault["began"] + length), lane),
-                (7, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=7.5,
-            )
-    axes.set_ylim(max(lanes.values(), default=0) + 0.8, -0.8)
-    axes.set_yticks([])
+            axes.plot(after, lane, marker="o", markersize=4, color="white", markeredgecolor=GOOD, markeredgewidth=1.4)
+    axes.set_ylim(len(lanes) - 0.2, -0.8)
+    axes.set_yticks([*lanes.values()], [*lanes], fontsize=7.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", color="#eef0f2")
+    axes.set_axisbelow(True)
     axes.set_xlim(0, figures["seconds"])
     axes.set_xlabel("seconds from the start of the load   (ring: first checkout acknowledged after the fault)")
     axes.spines["left"].set_visible(False)
 
 
-def _lanes(faults: list[dict[str, Any]]) -> dict[int, int]:
-    """A staircase of rows: each fault one below the last, so that labels never meet."""
-    return {fault["number"]: place for place, fault in enumerate(sorted(faults, key=lambda each: each["began"]))}
+def _lanes(faults: list[dict[str, Any]]) -> dict[str, int]:
+    """A row for each kind of fault and what it hit: as many faults as there are, the picture keeps its height."""
+    return {name: place for place, name in enumerate(sorted({_lane(fault) for fault in faults}))}
+
+
+def _lane(fault: dict[str, Any]) -> str:
+    """Named after the kind, and the target where the kind does not tell it."""
+    kind, target = fault["kind"], fault["target"]
+    return kind if kind.lower().startswith(target) else f"{kind} · {target}"
