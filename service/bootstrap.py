@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelPreconditionFailed
-from aiormq.exceptions import ChannelAccessRefused
 from faststream.asgi import AsgiFastStream
 from faststream.rabbit import RabbitBroker
 
@@ -94,9 +92,11 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         await _reach("the database (DATABASE_URL)", database.ping, (StoreUnavailableError, TimeoutError))
         await _check_revision(database)
 
-        publishing = brokers.rabbit_broker(settings.amqp_url.get_secret_value())
+        amqp_url = settings.amqp_url.get_secret_value()
+        await _reach("RabbitMQ (AMQP_URL)", functools.partial(_declare, amqp_url), brokers.UNREACHABLE)
+        publishing = brokers.rabbit_broker(amqp_url)
         stack.push_async_callback(publishing.stop)
-        await _reach("RabbitMQ (AMQP_URL)", functools.partial(_declare, publishing), CONNECTION_EXCEPTIONS)
+        await _connect(publishing)
         publisher = brokers.Publisher(publishing)
 
         wakeups = Wakeups(settings.database_url.get_secret_value())
@@ -120,7 +120,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         stack.push_async_callback(_stop_settler, settler, settling)
 
         delivery = functools.partial(Delivery, publisher=publisher, clock=clock)
-        consuming = brokers.rabbit_broker(settings.amqp_url.get_secret_value(), middlewares=(delivery,))
+        consuming = brokers.rabbit_broker(amqp_url, middlewares=(delivery,))
         consumers.register(consuming, steps=steps, gateway_prefetch=settings.stripe_concurrency)
         yield Service(asgi=_asgi(consuming, database), steps=steps, relay=relay, failed=failed)
 
@@ -159,13 +159,19 @@ async def _reach(name: str, attempt: Callable[[], Awaitable[Any]], errors: tuple
             return
 
 
-async def _declare(publishing: RabbitBroker) -> None:
-    """The broker may end between any two of these steps, so they are one attempt."""
-    await publishing.connect()
+async def _declare(amqp_url: str) -> None:
     try:
-        await brokers.declare(publishing)
-    except (ChannelAccessRefused, ChannelPreconditionFailed) as error:
-        raise StartError(f"RabbitMQ (AMQP_URL) refuses the queues that are needed: {error}") from None
+        await brokers.declare(amqp_url)
+    except brokers.TopologyRefusedError as error:
+        raise StartError(f"RabbitMQ (AMQP_URL) refuses what is needed: {error}") from None
+
+
+async def _connect(publishing: RabbitBroker) -> None:
+    """Once: what FastStream began in vain would stay, so a broker that ends in this very moment ends us."""
+    try:
+        await publishing.connect()
+    except brokers.UNREACHABLE as error:
+        raise StartError(f"RabbitMQ (AMQP_URL) was lost at the start ({type(error).__name__}).") from None
 
 
 async def _check_revision(database: Database) -> None:

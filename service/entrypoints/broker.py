@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from aio_pika import IncomingMessage
-from aio_pika.exceptions import AMQPError
+from aio_pika import IncomingMessage, connect
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError, ChannelPreconditionFailed
+from aiormq.exceptions import ChannelAccessRefused
 from faststream import BaseMiddleware
 from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, RabbitExchange, RabbitQueue
 from pamqp.commands import Basic
@@ -23,7 +24,14 @@ _CONNECT_SECONDS: Final = 5.0
 _HEARTBEAT_SECONDS: Final = 5
 _CHECK_SECONDS: Final = 2.0
 
+UNREACHABLE: Final = (*CONNECTION_EXCEPTIONS, TimeoutError)
+"""What a connection raises when the broker is not there, or has gone."""
+
 DEFAULT_EXCHANGE: Final = RabbitExchange("")
+
+
+class TopologyRefusedError(Exception):
+    """The broker will not have an exchange, queue or binding that is needed; the text is the broker's."""
 
 
 class UnpublishedError(Exception):
@@ -63,14 +71,28 @@ def queue(data: topology.Queue) -> RabbitQueue:
     )
 
 
-async def declare(broker: RabbitBroker) -> None:
-    """Declare every exchange, queue and binding of the topology. Repeating it changes nothing."""
-    for data in topology.EXCHANGES:
-        await broker.declare_exchange(exchange(data))
-    for queue_data in topology.QUEUES:
-        declared = await broker.declare_queue(queue(queue_data))
-        if queue_data.exchange is not None:
-            await declared.bind(queue_data.exchange.name, routing_key=queue_data.routing_key)
+async def declare(url: str) -> None:
+    """Declare every exchange, queue and binding of the topology. Repeating it changes nothing.
+
+    On a connection that is gone afterwards, whatever happened: FastStream's would go on reconnecting for ever.
+
+    Raises:
+        TopologyRefusedError: somebody made a queue with other arguments, or we may not declare it.
+        UNREACHABLE: the broker is not there, or ended meanwhile.
+    """
+    async with await connect(connect_url(url), timeout=_CONNECT_SECONDS) as connection:
+        channel = await connection.channel()
+        try:
+            for data in topology.EXCHANGES:
+                await channel.declare_exchange(data.name, data.type, durable=True)
+            for queue_data in topology.QUEUES:
+                declared = await channel.declare_queue(
+                    queue_data.name, durable=True, arguments={**queue_data.arguments}
+                )
+                if queue_data.exchange is not None:
+                    await declared.bind(queue_data.exchange.name, routing_key=queue_data.routing_key)
+        except (ChannelAccessRefused, ChannelPreconditionFailed) as error:
+            raise TopologyRefusedError(str(error)) from error
 
 
 async def consuming(broker: RabbitBroker) -> bool:
