@@ -133,10 +133,17 @@ def _asgi(consuming: RabbitBroker, database: Database) -> AsgiFastStream:
             return False
         return True
 
+    started = asyncio.Event()
+
+    async def broker_delivers() -> bool:
+        # Asked while FastStream still connects, it would connect a second time, and that one would stay.
+        return started.is_set() and await brokers.consuming(consuming)
+
     def tell() -> None:
+        started.set()
         _log.info("ready: consuming commands")
 
-    checks = {"database": database_answers, "broker": lambda: brokers.consuming(consuming)}
+    checks = {"database": database_answers, "broker": broker_delivers}
     return AsgiFastStream(consuming, asgi_routes=health.routes(checks), logger=None, after_startup=[tell])
 
 

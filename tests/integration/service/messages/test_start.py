@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import pytest
 
 from contracts import topology
 from service.bootstrap import StartError
-from tests.integration.service.messages.rig import CREATE, a_create, around, serving, until
+from tests.integration.service.messages.rig import CREATE, Rig, a_create, around, serving, until
 
 CUTS = 10
 """Connections that end early: during the handshake, then at every step of declaring the first queues."""
@@ -64,6 +65,10 @@ async def broker_that_ends_connections(amqp_url: str, *, cuts: int) -> AsyncIter
         yield parts._replace(netloc=f"{credentials}@127.0.0.1:{port}").geturl(), link
 
 
+async def _is_ready(rig: Rig) -> bool:
+    return (await rig.ready()).status_code == HTTPStatus.OK
+
+
 async def test_a_broker_that_ends_while_the_service_connects_and_declares_delays_the_start_and_no_more(
     amqp_url: str, migrated_url: str
 ) -> None:
@@ -71,10 +76,10 @@ async def test_a_broker_that_ends_while_the_service_connects_and_declares_delays
     async with (
         broker_that_ends_connections(amqp_url, cuts=CUTS) as (broken_url, link),
         around(amqp_url, migrated_url) as rig,
-        serving(rig.settings.model_copy(update={"amqp_url": type(rig.settings.amqp_url)(broken_url)})),
+        serving(rig.settings.model_copy(update={"amqp_url": type(rig.settings.amqp_url)(broken_url)})) as rig.service,
     ):
         assert link.all > CUTS
-        await until(lambda: rig.consumers(CREATE))
+        await until(lambda: _is_ready(rig))
         assert (await rig.ask(CREATE, a_create())).type == "checkout.create.reply"
         await until(lambda: link.open == SERVICE_CONNECTIONS)
 
