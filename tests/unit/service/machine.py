@@ -21,6 +21,7 @@ from service.application.steps import Asked, Steps
 from service.domain.errors import IllegalTransitionError, PaymentServiceError, StoreUnavailableError
 from service.domain.outcomes import Expired, Open, Opened, Outcome, Paid, Processing, Refused, Unknown, UnknownCause
 from service.domain.payment import AttentionReason, FailureReason, Payment, PaymentStatus
+from service.domain.status import ChangeKind
 from service.entrypoints.broker import UnpublishedError
 from service.entrypoints.relay import Relay
 from service.entrypoints.settler import Settler
@@ -366,6 +367,8 @@ class House:
         for line, row in zip(journal[1:], rows, strict=True):
             told = PaymentEvent.model_validate_json(row.body).data
             assert (told.status, told.sequence) == (line.status, line.version), "an event tells what did not happen"
+        once = Counter(line.kind for line in journal if line.kind != ChangeKind.ATTENTION)
+        assert max(once.values()) == 1, "a change was made twice"
         finals = {line.status for line in journal} - {PaymentStatus.PENDING}
         assert finals <= {payment.status}, "a final status changed"
 
@@ -406,7 +409,8 @@ class House:
         assert not unfinished, "a payment stays PENDING without a reason"
         told = {payment.id: payment.version for payment in self.store.payments.values() if payment.version}
         assert dict(self.subscriber.last) == told, "an event was lost"
-        assert set(self.subscriber.bodies) == {each.row.event_id for each in self.store.outbox._waiting}
+        written = {each.row.event_id for each in self.store.outbox._waiting}
+        assert set(self.subscriber.bodies) == written, "an event was told under another id"
         known = {payment.session_id for payment in self.store.payments.values() if payment.session_id}
         assert set(self.ledger.sessions) == known, "a session at the gateway that no payment knows"
 
