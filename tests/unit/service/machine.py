@@ -233,10 +233,12 @@ class Replica:
 
     def __init__(self, house: "House") -> None:
         self._alive = True
+        self.fuse: int | None = None
+        """If set, it dies after so many more crossings of its lines."""
         self.tasks: list[asyncio.Task[Any]] = []
-        store = _Line(house.store, self, house.store_faults)
-        outbox = _Line(house.store.outbox, self, house.store_faults)
-        gateway, publisher = _Line(house.ledger, self), _Line(house.subscriber, self)
+        store = _Line(house.store_port, self, house.store_faults)
+        outbox = _Line(house.outbox_port, self, house.store_faults)
+        gateway, publisher = _Line(house.gateway_port, self), _Line(house.subscriber, self)
         self.steps = _WatchedSteps(
             store=store, gateway=gateway, policy=house.rules, clock=house.clock, surprises=house.surprises
         )
@@ -244,7 +246,15 @@ class Replica:
         # The alarm only tells a running relay when to look again; here every round is asked for.
         self.relay = Relay(outbox=outbox, publisher=publisher, clock=house.clock, alarm=None)
 
+    @property
+    def alive(self) -> bool:
+        return self._alive
+
     def check(self) -> None:
+        if self.fuse is not None:
+            self.fuse -= 1
+            if self.fuse < 0 and self._alive:
+                self.kill()
         if not self._alive:
             raise asyncio.CancelledError
 
@@ -285,6 +295,21 @@ class House:
         self.broken = False
         """Something did not hold: what follows from it must not hide it."""
 
+    @property
+    def store_port(self) -> Any:
+        return self.store
+
+    @property
+    def outbox_port(self) -> Any:
+        return self.store.outbox
+
+    @property
+    def gateway_port(self) -> Any:
+        return self.ledger
+
+    async def look(self) -> None:
+        """Bring what is seen of the store up to date; a store in memory always is."""
+
     def close(self) -> None:
         self._loop.close()
 
@@ -315,6 +340,9 @@ class House:
             await asyncio.sleep(0)
         else:
             raise AssertionError("a handler never ends, or a flight stays in the air")
+        self._raise_errors(tasks)
+
+    def _raise_errors(self, tasks: list[asyncio.Task[Any]]) -> None:
         for replica in self.replicas:
             replica.tasks.clear()
         for task in tasks:

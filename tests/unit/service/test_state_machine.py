@@ -102,10 +102,13 @@ class AnythingMayHappen(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.house = House()
+        self.house = self.a_house()
         self.messages = 0
         self.contents: dict[tuple[str, ...], set[tuple[int, int, str]]] = {}
         self.promised: dict[tuple[str, ...], str] = {}
+
+    def a_house(self) -> House:
+        return House()
 
     # --- callers --------------------------------------------------------------------------------------------------
 
@@ -212,6 +215,12 @@ class AnythingMayHappen(RuleBasedStateMachine):
         works = [self._job(self._work(*what), *rest) for what, *rest in jobs]
         self.house.do(*works, kill=killed)
 
+    @rule(command=sent, how=HOWS, replica=REPLICAS, moment=st.integers(0, 30), pace=PACES)
+    def crash(self, command: Sent, how: str, replica: int, moment: int, pace: tuple[int, ...]) -> None:
+        """The replica that has the command is killed; whoever sent it may come again, or not."""
+        work = self._creating(self._repeated(command, how))
+        self.house.do(self._job(work, replica, 0, pace), kill=(replica, moment))
+
     @rule(command=sent, how=HOWS, rival=st.sampled_from(["redelivered", "verify", "settle", "pay"]), pace=PACES)
     def two_replicas_race(self, command: Sent, how: str, rival: str, pace: tuple[int, ...]) -> None:
         """About one booking: where a change must be seen to be out of date."""
@@ -304,8 +313,10 @@ class AnythingMayHappen(RuleBasedStateMachine):
             try:
                 answer = await handlers.create_checkout(content, context=sent, steps=replica.steps)
             except _REFUSALS as error:
+                await self.house.look()
                 self._check_refusal(command, error)
             else:
+                await self.house.look()
                 self._check_session(command, answer, finals)
 
         return work
@@ -332,6 +343,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
     def _verifying(self, which: int) -> Callable[[Replica], Coroutine[Any, Any, None]]:
         async def work(replica: Replica) -> None:
             command, finals = handlers.VerifyCheckout(session_id=self._session(which)), self._finals()
+            await self.house.look()
             known = any(p.session_id == command.session_id for p in self.house.store.payments.values())
             try:
                 answer, _ = await handlers.verify_checkout(
@@ -342,6 +354,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
             except StoreUnavailableError:
                 pass
             else:
+                await self.house.look()
                 self._check_state(answer, finals)
 
         return work
@@ -353,6 +366,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
                 answer = await handlers.get_payment_status(command, store=replica.steps.store)
             except (PaymentNotFoundError, StoreUnavailableError):
                 return
+            await self.house.look()
             self._check_state(answer, finals)
 
         return work
