@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -153,6 +154,7 @@ async def killed_with_a_command_in_its_hands(shop: Shop) -> None:
         await _command(shop, BOOKING)
         await until(lambda: _waits_to_insert(shop))
         await shop.end_processes()
+        await until(lambda: _nothing_waits(shop))  # PostgreSQL would go on with what a dead client asked for
     await _start(shop, "second")
     await _command(shop, BOOKING + 1)
     await until(lambda: _opened(shop, BOOKING + 1), 30)
@@ -169,6 +171,7 @@ async def _start(shop: Shop, name: str) -> None:
         "STRIPE_API_BASE": shop.rig.sandbox.url,
         "SERVICE_PORT": str(processes.free_ports(1)[0]),
         "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(Path(__file__).parents[2]),
     }
     pid = processes.spawn(
         [sys.executable, "-m", "tests.mutants", shop.mutant],
@@ -190,6 +193,13 @@ async def _waits_to_insert(shop: Shop) -> list[Any]:
     return await shop.rig.sql(
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         " AND query ILIKE '%INSERT INTO payments%'"
+    )
+
+
+async def _nothing_waits(shop: Shop) -> bool:
+    return not await shop.rig.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
 
 
