@@ -120,7 +120,7 @@ async def _settle(system: System, buyers: Buyers, wait_seconds: float) -> tuple[
     began = time.monotonic()
     gathered = Facts(operations=buyers.operations, commands=buyers.commands)
     while True:
-        gathered.payments, gathered.journal, gathered.unsent = await facts.tables(system)
+        gathered.payments, gathered.journal, gathered.unsent = await facts.tables(system.database_url)
         gathered.sessions, gathered.most_payable = await system.ledger(), await system.most_payable()
         await facts.drain_audit(system, gathered.delivered)
         gathered.dead, gathered.delayed = await facts.parked(system)

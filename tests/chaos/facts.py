@@ -60,9 +60,9 @@ class Facts:
     leaks: Leaks = field(default_factory=Leaks)
 
 
-async def tables(system: System) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
+async def tables(database_url: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
     """Payments, journal and the number of unsent events, as of one moment."""
-    connection = await asyncpg.connect(system.database_url, timeout=5, command_timeout=30)
+    connection = await asyncpg.connect(database_url, timeout=5, command_timeout=30)
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             payments = await connection.fetch(

@@ -21,6 +21,7 @@ from service.application.steps import Asked, Steps
 from service.domain.errors import IllegalTransitionError, PaymentServiceError, StoreUnavailableError
 from service.domain.outcomes import Expired, Open, Opened, Outcome, Paid, Processing, Refused, Unknown, UnknownCause
 from service.domain.payment import AttentionReason, FailureReason, Payment, PaymentStatus
+from service.domain.status import ChangeKind
 from service.entrypoints.broker import UnpublishedError
 from service.entrypoints.relay import Relay
 from service.entrypoints.settler import Settler
@@ -232,10 +233,12 @@ class Replica:
 
     def __init__(self, house: "House") -> None:
         self._alive = True
+        self.fuse: int | None = None
+        """If set, it dies after so many more crossings of its lines."""
         self.tasks: list[asyncio.Task[Any]] = []
-        store = _Line(house.store, self, house.store_faults)
-        outbox = _Line(house.store.outbox, self, house.store_faults)
-        gateway, publisher = _Line(house.ledger, self), _Line(house.subscriber, self)
+        store = _Line(house.store_port, self, house.store_faults)
+        outbox = _Line(house.outbox_port, self, house.store_faults)
+        gateway, publisher = _Line(house.gateway_port, self), _Line(house.subscriber, self)
         self.steps = _WatchedSteps(
             store=store, gateway=gateway, policy=house.rules, clock=house.clock, surprises=house.surprises
         )
@@ -243,7 +246,15 @@ class Replica:
         # The alarm only tells a running relay when to look again; here every round is asked for.
         self.relay = Relay(outbox=outbox, publisher=publisher, clock=house.clock, alarm=None)
 
+    @property
+    def alive(self) -> bool:
+        return self._alive
+
     def check(self) -> None:
+        if self.fuse is not None:
+            self.fuse -= 1
+            if self.fuse < 0 and self._alive:
+                self.kill()
         if not self._alive:
             raise asyncio.CancelledError
 
@@ -284,6 +295,21 @@ class House:
         self.broken = False
         """Something did not hold: what follows from it must not hide it."""
 
+    @property
+    def store_port(self) -> Any:
+        return self.store
+
+    @property
+    def outbox_port(self) -> Any:
+        return self.store.outbox
+
+    @property
+    def gateway_port(self) -> Any:
+        return self.ledger
+
+    async def look(self) -> None:
+        """Bring what is seen of the store up to date; a store in memory always is."""
+
     def close(self) -> None:
         self._loop.close()
 
@@ -314,6 +340,9 @@ class House:
             await asyncio.sleep(0)
         else:
             raise AssertionError("a handler never ends, or a flight stays in the air")
+        self._raise_errors(tasks)
+
+    def _raise_errors(self, tasks: list[asyncio.Task[Any]]) -> None:
         for replica in self.replicas:
             replica.tasks.clear()
         for task in tasks:
@@ -366,6 +395,8 @@ class House:
         for line, row in zip(journal[1:], rows, strict=True):
             told = PaymentEvent.model_validate_json(row.body).data
             assert (told.status, told.sequence) == (line.status, line.version), "an event tells what did not happen"
+        once = Counter(line.kind for line in journal if line.kind != ChangeKind.ATTENTION)
+        assert max(once.values()) == 1, "a change was made twice"
         finals = {line.status for line in journal} - {PaymentStatus.PENDING}
         assert finals <= {payment.status}, "a final status changed"
 
@@ -406,7 +437,8 @@ class House:
         assert not unfinished, "a payment stays PENDING without a reason"
         told = {payment.id: payment.version for payment in self.store.payments.values() if payment.version}
         assert dict(self.subscriber.last) == told, "an event was lost"
-        assert set(self.subscriber.bodies) == {each.row.event_id for each in self.store.outbox._waiting}
+        written = {each.row.event_id for each in self.store.outbox._waiting}
+        assert set(self.subscriber.bodies) == written, "an event was told under another id"
         known = {payment.session_id for payment in self.store.payments.values() if payment.session_id}
         assert set(self.ledger.sessions) == known, "a session at the gateway that no payment knows"
 

@@ -14,7 +14,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from contracts.replies import CheckoutSession, PaymentState
 from service.application import handlers
@@ -72,6 +80,7 @@ class Sent:
         return [(self.message_id,), *([(self.caller, self.key)] if self.key else [])]
 
 
+HOWS = st.sampled_from(["redelivered", "same key", "no key", "other amount"])
 AMOUNTS = st.sampled_from(["449.97", "449.97", "449.97", "500.00", "500.00", "666.00"])
 REPLICAS = st.integers(0, 1)
 PACES = st.lists(st.sampled_from([0, 0, 1, 2, 5]), min_size=1, max_size=4).map(tuple)
@@ -93,12 +102,20 @@ class AnythingMayHappen(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.house = House()
+        self.house = self.a_house()
         self.messages = 0
         self.contents: dict[tuple[str, ...], set[tuple[int, int, str]]] = {}
         self.promised: dict[tuple[str, ...], str] = {}
 
+    def a_house(self) -> House:
+        return House()
+
     # --- callers --------------------------------------------------------------------------------------------------
+
+    @initialize(target=sent, command=CREATES)
+    def first_create(self, command: Sent) -> Sent:
+        """Nothing is broken yet, so most runs begin with a session: without one hardly anything can happen."""
+        return self.create(command, 0)
 
     @rule(target=sent, command=CREATES, replica=REPLICAS)
     def create(self, command: Sent, replica: int) -> Sent:
@@ -106,7 +123,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
         self.house.do(self._job(self._creating(command), replica))
         return command
 
-    @rule(command=sent, how=st.sampled_from(["redelivered", "same key", "no key", "other amount"]), replica=REPLICAS)
+    @rule(command=sent, how=HOWS, replica=REPLICAS)
     def repeat(self, command: Sent, how: str, replica: int) -> None:
         self.house.do(self._job(self._creating(self._repeated(command, how)), replica))
 
@@ -123,8 +140,13 @@ class AnythingMayHappen(RuleBasedStateMachine):
     # --- payers and the gateway -----------------------------------------------------------------------------------
 
     @precondition(lambda self: self.house.ledger.sessions)
-    @rule(which=WHICH, how=st.sampled_from(["fitting", "fitting", "declined", "slowly", "differently"]))
-    def pay(self, which: int, how: str) -> None:
+    @rule(which=WHICH)
+    def pay(self, which: int) -> None:
+        self._pay(which, "fitting")
+
+    @precondition(lambda self: self.house.ledger.sessions)
+    @rule(which=WHICH, how=st.sampled_from(["differently", "slowly", "declined"]))
+    def pay_otherwise(self, which: int, how: str) -> None:
         self._pay(which, how)
 
     @precondition(lambda self: self.house.ledger.sessions)
@@ -193,6 +215,19 @@ class AnythingMayHappen(RuleBasedStateMachine):
         works = [self._job(self._work(*what), *rest) for what, *rest in jobs]
         self.house.do(*works, kill=killed)
 
+    @rule(command=sent, how=HOWS, replica=REPLICAS, moment=st.integers(0, 30), pace=PACES)
+    def crash(self, command: Sent, how: str, replica: int, moment: int, pace: tuple[int, ...]) -> None:
+        """The replica that has the command is killed; whoever sent it may come again, or not."""
+        work = self._creating(self._repeated(command, how))
+        self.house.do(self._job(work, replica, 0, pace), kill=(replica, moment))
+
+    @rule(command=sent, how=HOWS, rival=st.sampled_from(["a copy", "verify", "settle", "pay"]), pace=PACES)
+    def two_replicas_race(self, command: Sent, how: str, rival: str, pace: tuple[int, ...]) -> None:
+        """About one booking: where a change must be seen to be out of date."""
+        first = self._creating(command := self._repeated(command, how))
+        second = self._creating(command) if rival == "a copy" else self._work(rival, 0)
+        self.house.do(self._job(first, 0), self._job(second, 1, 0, pace))
+
     # --- what must hold -------------------------------------------------------------------------------------------
 
     @invariant()
@@ -209,6 +244,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
                 self._check_that_the_booking_can_be_paid(booking)
             for which in range(len(self.house.ledger.sessions)):
                 self.house.do(self._job(self._verifying(which), 0))
+            self.house.check()
         finally:
             self.house.close()
 
@@ -278,8 +314,10 @@ class AnythingMayHappen(RuleBasedStateMachine):
             try:
                 answer = await handlers.create_checkout(content, context=sent, steps=replica.steps)
             except _REFUSALS as error:
+                await self.house.look()
                 self._check_refusal(command, error)
             else:
+                await self.house.look()
                 self._check_session(command, answer, finals)
 
         return work
@@ -306,6 +344,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
     def _verifying(self, which: int) -> Callable[[Replica], Coroutine[Any, Any, None]]:
         async def work(replica: Replica) -> None:
             command, finals = handlers.VerifyCheckout(session_id=self._session(which)), self._finals()
+            await self.house.look()
             known = any(p.session_id == command.session_id for p in self.house.store.payments.values())
             try:
                 answer, _ = await handlers.verify_checkout(
@@ -316,6 +355,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
             except StoreUnavailableError:
                 pass
             else:
+                await self.house.look()
                 self._check_state(answer, finals)
 
         return work
@@ -327,6 +367,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
                 answer = await handlers.get_payment_status(command, store=replica.steps.store)
             except (PaymentNotFoundError, StoreUnavailableError):
                 return
+            await self.house.look()
             self._check_state(answer, finals)
 
         return work

@@ -1,0 +1,254 @@
+"""The state machine once more, on PostgreSQL and on the sandbox through Stripe's SDK: shorter, and as strict.
+
+What hypothesis draws and what must hold is `tests/unit/service`'s; only the house is another one. A replica dies at a
+drawn crossing of a line, and whatever of it is on its way to the database or to Stripe then is cut in the middle.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, fields
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Any
+
+import asyncpg
+import pytest
+from hypothesis import Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from sqlalchemy import select
+
+from deploy.sandbox import cards
+from service.adapters.store import Database, PostgresOutbox, PostgresStore, migrate, tables
+from service.adapters.store.store import _payment
+from service.adapters.stripe import StripeGateway
+from service.application.ports import JournalEntry, OutboxRow
+from service.domain.money import Money
+from service.domain.outcomes import Expired, Open, Outcome, Paid, Unknown, UnknownCause
+from service.domain.payment import Payment
+from tests.conftest import run
+from tests.fakes import FakeStore, _Waiting
+from tests.integration.sandbox.harness import KEY, Running, running_sandbox
+from tests.mutants import mutants
+from tests.service_support import policy
+from tests.unit.service.machine import House, Job, Replica
+from tests.unit.service.test_state_machine import FULL, AnythingMayHappen, _in_silence
+
+__all__ = ["_in_silence"]
+
+SHORT = settings(FULL, max_examples=40, stateful_step_count=30, phases=[Phase.generate])
+PATIENCE_SECONDS = 60.0
+_EMPTY = """
+    ALTER TABLE journal DISABLE TRIGGER journal_append_only;
+    TRUNCATE payments, request_keys, journal, outbox RESTART IDENTITY CASCADE;
+    ALTER TABLE journal ENABLE TRIGGER journal_append_only;
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What all houses of a run stand on, one after another."""
+
+    runner: asyncio.Runner
+    database: Database
+    admin: asyncpg.Connection
+    gateway: StripeGateway
+    sandbox: Running
+
+
+class Wire:
+    """Stripe's gateway with the faults that the machine draws: calls that fail, and answers that get lost."""
+
+    def __init__(self, gateway: StripeGateway, sandbox: Running) -> None:
+        self._gateway, self._account = gateway, sandbox.sandbox.account
+        self.fault: UnknownCause | None = None
+        self.lost_answers = 0
+        self.late_calls = 0
+        self.livemode = gateway.livemode
+        self.checkout_request = gateway.checkout_request
+
+    async def open(self, payment: Payment, **options: Any) -> Any:
+        return await self._send(self._gateway.open, payment, options)
+
+    async def find(self, payment: Payment, **options: Any) -> Any:
+        return await self._send(self._gateway.find, payment, options)
+
+    async def look_up(self, payment: Payment, **options: Any) -> Any:
+        return await self._send(self._gateway.look_up, payment, options)
+
+    async def expire(self, payment: Payment, **options: Any) -> Any:
+        return await self._send(self._gateway.expire, payment, options)
+
+    async def _send(self, call: Callable[..., Any], payment: Payment, options: dict[str, Any]) -> Any:
+        if self.fault is not None:
+            return Unknown(cause=self.fault)
+        answer = await call(payment, **options)
+        if self.lost_answers:
+            self.lost_answers -= 1
+            return Unknown(cause=UnknownCause.TIMEOUT)
+        return answer
+
+    # --- what the machine sees and does at Stripe: not through the adapter, which might be wrong ------------------
+
+    @property
+    def sessions(self) -> dict[str, Any]:
+        return {
+            session["id"]: SimpleNamespace(
+                payment=SimpleNamespace(
+                    booking_id=int(session["metadata"]["bookingId"]),
+                    reference=session["metadata"]["paymentReference"],
+                    money=Money(session["amount_total"], session["currency"]),
+                )
+            )
+            for session in self._account.sessions.bodies
+        }
+
+    def stands(self, session_id: str | None) -> Outcome:
+        self._account.expire_due()
+        session = self._account.session(session_id or "")
+        if session["status"] == "open":
+            return Open()
+        if session["status"] == "expired":
+            return Expired()
+        assert session["payment_status"] == "paid"
+        money = Money(session["amount_total"], session["currency"])
+        return Paid(money=money, reference=session["metadata"]["paymentReference"], livemode=session["livemode"])
+
+    def stand(self, session_id: str, outcome: Outcome) -> None:
+        """Only payers change a session; a card's money is there at once, or never."""
+        if not isinstance(outcome, Paid):
+            return
+        payer = {"email": "payer@example.com", "name": "A Payer"}
+        self._account.pay(session_id, cards.find("4242424242424242"), payer)
+        if outcome.reference != self.sessions[session_id].payment.reference:
+            self._account._change(session_id, amount_total=self._account.session(session_id)["amount_total"] + 1)
+
+    def deliver(self, *, until: datetime | None = None) -> None:
+        """What was sent is there: between this process and itself nothing stays on its way."""
+
+    def lose_calls(self) -> None:
+        """As above."""
+
+    def heal(self) -> None:
+        self.fault, self.lost_answers, self.late_calls = None, 0, 0
+
+
+class RealHouse(House):
+    """Two replicas on a real database and a real gateway. `store` is only what was seen of the database last."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._postgres = PostgresStore(parts.database)
+        self._outbox = PostgresOutbox(parts.database)
+        self._wire = Wire(parts.gateway, parts.sandbox)
+        parts.runner.run(parts.admin.execute(_EMPTY))
+        super().__init__()
+        self._loop.close()
+        self._loop = parts.runner.get_loop()  # type: ignore[assignment]
+        self.ledger = self._wire  # type: ignore[assignment]
+        self.rules = policy(gateway_timeout_seconds=20.0)
+        self.replicas = [Replica(self), Replica(self)]
+        account = parts.sandbox.sandbox.account
+        account._wall_clock = lambda: self.clock.now().timestamp()
+        parts.sandbox.sandbox.reset()
+
+    @property
+    def store_port(self) -> Any:
+        return self._postgres
+
+    @property
+    def outbox_port(self) -> Any:
+        return self._outbox
+
+    @property
+    def gateway_port(self) -> Any:
+        return self._wire
+
+    def close(self) -> None:
+        """The loop is everybody's."""
+
+    async def _do(self, jobs: tuple[Job, ...], kill: tuple[int, int] | None) -> None:
+        if kill is not None:
+            self.replicas[kill[0]].fuse = kill[1] // 3
+        tasks = [asyncio.create_task(self._run(job)) for job in jobs]
+        for job, task in zip(jobs, tasks, strict=True):
+            self.replicas[job.replica].tasks.append(task)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await asyncio.wait(tasks)
+            while flights := [flight for replica in self.replicas for flight in replica.flights]:
+                await asyncio.wait(flights)
+        self.replicas = [replica if replica.alive else Replica(self) for replica in self.replicas]
+        for replica in self.replicas:
+            replica.fuse = None
+        self._raise_errors(tasks)
+        await self.look()
+
+    async def look(self) -> None:
+        seen = FakeStore()
+        async with self._parts.database.transaction() as connection:
+            payments = (await connection.execute(select(tables.payments).order_by(tables.payments.c.id))).all()
+            lines = (await connection.execute(select(tables.journal).order_by(tables.journal.c.id))).all()
+            by_sequence = select(tables.outbox).order_by(tables.outbox.c.payment_id, tables.outbox.c.sequence)
+            rows = (await connection.execute(by_sequence)).all()
+        seen.payments = {row.id: _payment(row) for row in payments}
+        for line in lines:
+            seen._journal.setdefault(line.payment_id, []).append(_record_of(JournalEntry, line))
+        seen.outbox._waiting = [_Waiting(row=_record_of(OutboxRow, row), sent_at=row.sent_at) for row in rows]
+        self.store = seen
+
+
+def _record_of(kind: Any, row: Any) -> Any:
+    return kind(**{member.name: getattr(row, member.name) for member in fields(kind)})
+
+
+@pytest.fixture
+def parts(new_database: Callable[[], str]) -> Iterator[Parts]:
+    """On a database of its own: each run begins with an empty one."""
+    url = new_database()
+    run(migrate(url))
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        stack = AsyncExitStack()
+
+        async def build() -> Parts:
+            sandbox = await stack.enter_async_context(running_sandbox())
+            admin = await asyncpg.connect(url)
+            stack.push_async_callback(admin.close)
+            database = Database(url)
+            stack.push_async_callback(database.close)
+            gateway = StripeGateway(api_key=KEY, api_base=sandbox.url, concurrency=8)
+            stack.push_async_callback(gateway.close)
+            return Parts(runner=runner, database=database, admin=admin, gateway=gateway, sandbox=sandbox)
+
+        yield runner.run(build())
+        runner.run(stack.aclose())
+
+
+def play(parts: Parts) -> None:
+    class OnRealParts(AnythingMayHappen):
+        def a_house(self) -> House:
+            return RealHouse(parts)
+
+    run_state_machine_as_test(OnRealParts, settings=SHORT)
+
+
+@pytest.mark.usefixtures("_in_silence")
+def test_whatever_happens_to_real_parts_nobody_pays_twice_and_nothing_is_lost(parts: Parts) -> None:
+    play(parts)
+
+
+@pytest.mark.usefixtures("_in_silence")
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        mutants.another_key_each_time,
+        mutants.ended_here_and_not_at_stripe,
+        mutants.the_settler_looks_only_for_what_was_never_opened,
+    ],
+    ids=lambda mutant: mutant.__name__,
+)
+def test_the_state_machine_on_real_parts_notices(
+    parts: Parts, mutant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutant(monkeypatch)
+    with pytest.raises(AssertionError, match="Failing test case"):
+        play(parts)

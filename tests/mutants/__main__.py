@@ -1,0 +1,15 @@
+"""A service process with one part broken: `python -m tests.mutants <name>`; without a name it is as it should be."""
+
+import sys
+
+import pytest
+
+from service.__main__ import main
+from tests.mutants.mutants import MUTANTS
+
+if __name__ == "__main__":
+    name = sys.argv[1]
+    if name:
+        MUTANTS[name].patch(pytest.MonkeyPatch())
+    sys.argv[1:] = ["run"]
+    main()
