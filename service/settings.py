@@ -92,6 +92,7 @@ class Settings(BaseSettings):
         None, description="origins (https://host:port) that callers may name in their URLs, separated by commas"
     )
     payment_window_seconds: int = Field(900, ge=60, le=82_800, description="an integer from 60 to 82800")
+    outbox_retention_days: int = Field(7, ge=1, le=3650, description="an integer from 1 to 3650")
     verify_freshness_seconds: float = Field(1, ge=0, le=60, description="a number from 0 to 60")
     service_host: str = Field("127.0.0.1", min_length=1, description="an address to listen on")
     service_port: int = Field(8086, ge=0, le=65535, description="a port number")

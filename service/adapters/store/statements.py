@@ -13,12 +13,14 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
+    delete,
     exists,
     func,
     insert,
     or_,
     select,
     text,
+    tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -39,6 +41,7 @@ SETTLE_SECONDS: Final = 30.0
 """Between the settler's first two tries of a payment: longer than a try takes. It doubles with each, with jitter."""
 MAX_SETTLE_SECONDS: Final = 300.0
 
+_TIME: Final = payments.c.created_at.type
 _KEY_COLUMNS: Final = ("scope", "caller", "key", "fingerprint")
 
 
@@ -105,7 +108,7 @@ def _record() -> Executable:
     )
 
 
-_fresh_since = bindparam("fresh_since", type_=payments.c.asked_at.type)
+_fresh_since = bindparam("fresh_since", type_=_TIME)
 
 BEGIN: Final = _begin()
 RECORD: Final = _record()
@@ -120,13 +123,13 @@ CLAIM_ASK: Final = (
         payments.c.id == bindparam("payment_id"),
         or_(payments.c.asked_at.is_(None), payments.c.asked_at <= _fresh_since),
     )
-    .values(asked_at=bindparam("at", type_=payments.c.asked_at.type))
+    .values(asked_at=bindparam("at", type_=_TIME))
     .returning(payments.c.id)
 )
 NOTE_ASK_FAILED: Final = (
     update(payments)
     .where(payments.c.id == bindparam("payment_id"), payments.c.asked_at == bindparam("at"))
-    .values(ask_failed_at=bindparam("at", type_=payments.c.asked_at.type))
+    .values(ask_failed_at=bindparam("at", type_=_TIME))
     .returning(payments.c.id)
 )
 
@@ -155,7 +158,7 @@ def _claim_unsettled() -> Executable:
 
 
 def _moments(*names: str) -> dict[str, BindParameter[Any]]:
-    return {name: bindparam(name, type_=payments.c.created_at.type) for name in names}
+    return {name: bindparam(name, type_=_TIME) for name in names}
 
 
 CLAIM_UNSETTLED: Final = _claim_unsettled()
@@ -173,5 +176,20 @@ def _payments_of_keys() -> Executable:
     )
 
 
+def _prune_keys() -> Executable:
+    """The scope is spelled out as in the partial index: PostgreSQL finds the index by it."""
+    key = [request_keys.c[name] for name in _KEY_COLUMNS[:-1]]
+    old = (
+        select(*key)
+        .where(text("scope = 'idempotency'"), request_keys.c.created_at < bindparam("before", type_=_TIME))
+        .order_by(request_keys.c.created_at)
+        .limit(bindparam("batch", type_=Integer))
+        .with_for_update(skip_locked=True)
+        .cte("old")
+    )
+    return delete(request_keys).where(tuple_(*key) == tuple_(*old.c)).returning(request_keys.c.payment_id)
+
+
 PAYMENTS_OF_KEYS: Final = _payments_of_keys()
+PRUNE_KEYS: Final = _prune_keys()
 REMEMBER: Final = upsert(request_keys).on_conflict_do_nothing()

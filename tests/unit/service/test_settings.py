@@ -37,6 +37,7 @@ def test_two_variables_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.stripe_api_base == STRIPE_API_BASE
     assert settings.payment_currency == "inr"
     assert (settings.payment_window_seconds, settings.verify_freshness_seconds) == (900, 1)
+    assert settings.outbox_retention_days == 7
     assert (settings.service_host, settings.service_port) == ("127.0.0.1", 8086)
     assert (settings.stripe_concurrency, settings.log_level) == (64, "info")
     assert settings.origins == {"http://127.0.0.1:8084"}
@@ -92,6 +93,7 @@ WRONG = {
     "PAYMENT_CANCEL_URL": ["shown", "ftp://shown.example", "https://user@shown.example/"],
     "PAYMENT_URL_ORIGINS": ["", ",", "https://shown.example,", "shown.example", "*", "https://*.shown.example"],
     "PAYMENT_WINDOW_SECONDS": ["59", "82801", "15m", "nan", "inf", "900.5"],
+    "OUTBOX_RETENTION_DAYS": ["0", "-1", "3651", "7.5", "week", ""],
     "VERIFY_FRESHNESS_SECONDS": ["-1", "61", "nan", "inf", "often"],
     "SERVICE_HOST": [""],
     "SERVICE_PORT": ["-1", "65536", "http", "80.5"],

@@ -140,3 +140,44 @@ async def test_nothing_to_mark_is_nothing_done(pair: Pair) -> None:
     await pair.payment()
     await pair.outbox.mark_sent([], at=NOW)
     assert len(await pair.claim()) == 1
+
+
+# --- pruning --------------------------------------------------------------------------------------------------------
+
+
+async def test_events_are_pruned_by_the_time_they_were_sent_oldest_first(pair: Pair) -> None:
+    ids = []
+    for seconds in (30, 10, 20):
+        await pair.payment()
+        (row,) = await pair.claim(seconds)
+        await pair.outbox.mark_sent([row.id], at=at(seconds - 10**8))
+        ids.append(row.id)
+    prune = pair.outbox.prune_sent
+    assert await prune(before=at(10 - 10**8), limit=10) == 0
+    assert await prune(before=at(31 - 10**8), limit=2) == 2
+    assert await prune(before=at(30 - 10**8), limit=2) == 0, "the newest is left"
+    assert await prune(before=at(31 - 10**8), limit=2) == 1
+
+
+async def test_an_event_that_was_not_sent_is_never_pruned(pair: Pair) -> None:
+    await pair.payment()
+    await pair.outbox.prune_sent(before=at(10**8), limit=1000)
+    assert len(await pair.claim()) == 1
+
+
+async def test_what_follows_a_pruned_event_still_leaves(pair: Pair) -> None:
+    payment = await pair.payment(events=2)
+    (first,) = await pair.claim()
+    await pair.outbox.mark_sent([first.id], at=at(-(10**8)))
+    assert await pair.outbox.prune_sent(before=at(1 - 10**8), limit=10) == 1
+    assert [(row.payment_id, row.sequence) for row in await pair.claim()] == [(payment, 2)]
+
+
+async def test_pruners_share_the_rows(pair: Pair) -> None:
+    for _ in range(30):
+        await pair.payment()
+    await pair.outbox.mark_sent([row.id for row in await pair.claim()], at=at(-(10**8)))
+    before = at(1 - 10**8)
+    counts = await asyncio.gather(*(pair.outbox.prune_sent(before=before, limit=10) for _ in range(6)))
+    assert max(counts) <= 10
+    assert sum(counts) + await pair.outbox.prune_sent(before=before, limit=100) == 30

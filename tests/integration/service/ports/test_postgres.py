@@ -115,6 +115,21 @@ async def test_a_payment_with_a_history_cannot_be_deleted(
 
 
 @pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM request_keys WHERE payment_id = :id AND scope = 'message'",
+        "DELETE FROM outbox WHERE payment_id = :id",
+    ],
+)
+async def test_neither_message_ids_nor_unsent_events_can_be_deleted(
+    store: PostgresStore, database: Database, booking: int, statement: str
+) -> None:
+    payment = await opened(store, booking)
+    with pytest.raises(IntegrityError, match="keeps message ids and unsent events"):
+        await execute(database, statement, id=payment.id)
+
+
+@pytest.mark.parametrize(
     "change",
     [
         "booking_id = 0",
