@@ -17,6 +17,7 @@ from service.adapters.store import (
     PostgresOutbox,
     PostgresStore,
     Wakeups,
+    could_rewrite,
     current_revision,
     newest_revision,
 )
@@ -92,6 +93,8 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         stack.push_async_callback(database.close)
         await _reach("the database (DATABASE_URL)", database.ping, (StoreUnavailableError, TimeoutError))
         await _check_revision(database)
+        if await could_rewrite(database):
+            _log.warning("the role of DATABASE_URL could change the record: see MIGRATION_DATABASE_URL")
 
         amqp_url = settings.amqp_url.get_secret_value()
         await _reach("RabbitMQ (AMQP_URL)", functools.partial(_declare, amqp_url), brokers.UNREACHABLE)

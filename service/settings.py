@@ -2,7 +2,7 @@
 
 import re
 from typing import Annotated, Any, Final, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -119,6 +119,26 @@ class DatabaseSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore")
 
     database_url: _DatabaseUrl = Field(description="postgresql://user:password@host:port/name")
+
+
+class MigrateSettings(DatabaseSettings):
+    """What migrating needs: the tables may belong to another role than the application's."""
+
+    migration_database_url: _DatabaseUrl | None = Field(
+        None, description="postgresql://user:password@host:port/name, of the role that shall own the tables"
+    )
+
+    @model_validator(mode="after")
+    def _the_application_has_a_name(self) -> Self:
+        if self.migration_database_url is not None and not self.application:
+            raise ValueError("DATABASE_URL must name its user, whom the migration grants what the application needs")
+        return self
+
+    @property
+    def application(self) -> str:
+        """The role by which the service uses the tables; empty if the URL leaves it to the system."""
+        parts = urlsplit(self.database_url.get_secret_value())
+        return unquote(parts.username or "") or parse_qs(parts.query).get("user", [""])[0]
 
 
 class BrokerSettings(BaseSettings):

@@ -97,7 +97,7 @@ journal = Table(
     Column("detail", JSON, nullable=False),
     Column("request_id", String(128), nullable=False),
     Column("at", _Time, nullable=False),
-    Index("journal_payment_id_idx", "payment_id"),
+    UniqueConstraint("payment_id", "version"),
 )
 
 # What operators did to dead letters. Append-only like the journal; a letter need not belong to a payment.

@@ -10,11 +10,11 @@ from datetime import datetime, timedelta
 import pytest
 
 from contracts.events import PaymentEvent
-from service.adapters.store import Database, PostgresOutbox, PostgresStore, migrate
+from service.adapters.store import Database, PostgresOutbox, PostgresStore
 from service.application.ports import Outbox, OutboxRow, Store
 from service.domain.outcomes import Expired
 from service.domain.status import decide
-from tests.conftest import run
+from tests.conftest import Migrated
 from tests.fakes import FakeOutbox, FakeStore
 from tests.integration.service.ports.test_store import an_opening, begun, changed
 from tests.service_support import NOW, a_draft, context
@@ -23,11 +23,9 @@ _bookings = itertools.count(os.getpid() * 1_000_000 + 800_001)
 
 
 @pytest.fixture(scope="session")
-def outbox_url(new_database: Callable[[], str]) -> str:
+def outbox_url(new_migrated: Callable[[], Migrated]) -> str:
     """A database in which nobody else writes events."""
-    url = new_database()
-    run(migrate(url))
-    return url
+    return new_migrated().application
 
 
 @dataclass(frozen=True, kw_only=True)
