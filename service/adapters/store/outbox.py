@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ARRAY, BigInteger, Integer, any_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import ARRAY, BigInteger, Integer, any_, bindparam, exists, func, or_, select, update
 from sqlalchemy.sql.base import Executable
 
 from contracts import body, envelope
 from service.adapters.store.database import Database
+from service.adapters.store.statements import PRUNE_SENT
 from service.adapters.store.tables import outbox
 from service.application import translation
 from service.application.ports import CommandContext, OutboxRow
@@ -62,20 +63,7 @@ def _claim() -> Executable:
     )
 
 
-def _prune() -> Executable:
-    old = (
-        select(outbox.c.id)
-        .where(outbox.c.sent_at < bindparam("before", type_=outbox.c.sent_at.type))
-        .order_by(outbox.c.sent_at)
-        .limit(bindparam("batch", type_=Integer))
-        .with_for_update(skip_locked=True)
-        .cte("old")
-    )
-    return delete(outbox).where(outbox.c.id == old.c.id).returning(outbox.c.id)
-
-
 _CLAIM: Final = _claim()
-_PRUNE: Final = _prune()
 _MARK_SENT: Final = (
     update(outbox)
     .where(outbox.c.id == any_(bindparam("ids", type_=ARRAY(BigInteger))))
@@ -129,4 +117,4 @@ class PostgresOutbox:
 
     async def prune_sent(self, *, before: datetime, limit: int) -> int:
         """See the port. Rows that another replica is deleting in this moment are skipped."""
-        return len(await self._database.run(_PRUNE, {"before": before, "batch": limit}))
+        return len(await self._database.run(PRUNE_SENT, {"before": before, "batch": limit}))

@@ -8,19 +8,23 @@ from typing import Any, Final
 from sqlalchemy import (
     ARRAY,
     BindParameter,
+    Column,
+    ColumnElement,
     Integer,
     String,
     Table,
+    TextClause,
     and_,
+    any_,
     bindparam,
     delete,
     exists,
     func,
     insert,
+    literal_column,
     or_,
     select,
     text,
-    tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -176,20 +180,25 @@ def _payments_of_keys() -> Executable:
     )
 
 
-def _prune_keys() -> Executable:
-    """The scope is spelled out as in the partial index: PostgreSQL finds the index by it."""
-    key = [request_keys.c[name] for name in _KEY_COLUMNS[:-1]]
+def _prune(table: Table, column: Column[Any], *conditions: ColumnElement[bool] | TextClause) -> Executable:
+    """Delete the rows whose `column` lies before `:before`, `:batch` of the oldest at most; a row answered for each.
+
+    Deleted where they were found and locked, by their place: joined by a key, PostgreSQL may read the whole table.
+    """
+    place: ColumnElement[Any] = literal_column(f"{table.name}.ctid")
     old = (
-        select(*key)
-        .where(text("scope = 'idempotency'"), request_keys.c.created_at < bindparam("before", type_=_TIME))
-        .order_by(request_keys.c.created_at)
+        select(place)
+        .select_from(table)
+        .where(*conditions, column < bindparam("before", type_=_TIME))
+        .order_by(column)
         .limit(bindparam("batch", type_=Integer))
         .with_for_update(skip_locked=True)
-        .cte("old")
     )
-    return delete(request_keys).where(tuple_(*key) == tuple_(*old.c)).returning(request_keys.c.payment_id)
+    return delete(table).where(place == any_(func.array(old.scalar_subquery()))).returning(table.c.payment_id)
 
 
 PAYMENTS_OF_KEYS: Final = _payments_of_keys()
-PRUNE_KEYS: Final = _prune_keys()
+# The scope is spelled out as in the partial index: PostgreSQL finds the index by it.
+PRUNE_KEYS: Final = _prune(request_keys, request_keys.c.created_at, text("scope = 'idempotency'"))
+PRUNE_SENT: Final = _prune(outbox, outbox.c.sent_at)
 REMEMBER: Final = upsert(request_keys).on_conflict_do_nothing()
