@@ -100,7 +100,7 @@ async def _stop_when_failed(service: bootstrap.Service, server: uvicorn.Server) 
 
 async def _migrate(settings: MigrateSettings) -> int:
     url = settings.migration_database_url or settings.database_url
-    granted = await migrate(url.get_secret_value(), application=settings.application or None)
+    granted = await migrate(url.get_secret_value(), application=settings.application)
     sys.stdout.write(f"The database is at revision {newest_revision()}.\n")
     if granted:
         sys.stdout.write(f"The role {settings.application} may do what the service needs, and no more.\n")

@@ -135,10 +135,12 @@ class MigrateSettings(DatabaseSettings):
         return self
 
     @property
-    def application(self) -> str:
-        """The role by which the service uses the tables; empty if the URL leaves it to the system."""
+    def application(self) -> str | None:
+        """The role by which the service uses the tables, if another one shall own them."""
+        if self.migration_database_url is None:
+            return None
         parts = urlsplit(self.database_url.get_secret_value())
-        return unquote(parts.username or "") or parse_qs(parts.query).get("user", [""])[0]
+        return unquote(parts.username or "") or parse_qs(parts.query).get("user", [None])[0]
 
 
 class BrokerSettings(BaseSettings):

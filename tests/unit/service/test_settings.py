@@ -192,6 +192,8 @@ def test_migrating_may_have_a_role_of_its_own(monkeypatch: pytest.MonkeyPatch) -
 )
 def test_the_applications_role_is_the_user_of_its_url(monkeypatch: pytest.MonkeyPatch, url: str, role: str) -> None:
     monkeypatch.setenv("DATABASE_URL", url)
+    assert load(MigrateSettings).application is None, "with one role there is nobody to grant anything to"
+    monkeypatch.setenv("MIGRATION_DATABASE_URL", "postgresql://owner@db.example/payments")
     assert load(MigrateSettings).application == role
 
 

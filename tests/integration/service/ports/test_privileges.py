@@ -198,6 +198,26 @@ async def test_the_service_warns_at_its_start_when_its_role_could_change_the_rec
     assert told == [["the role of DATABASE_URL could change the record: see MIGRATION_DATABASE_URL"], []]
 
 
+async def test_a_database_with_one_role_can_be_given_a_second(
+    new_database: Callable[[], str], application: tuple[str, str], two: Migrated
+) -> None:
+    owner = await asyncio.to_thread(new_database)
+    alone = two.application.rpartition("/")[0] + f"/{owner.rpartition('/')[2]}"
+    admin = await asyncpg.connect(owner)
+    if not await admin.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
+        await admin.close()
+        pytest.skip("the user of DATABASE_URL is no administrator")
+    await admin.execute(f"GRANT CREATE ON SCHEMA public TO {application[0]}")
+    assert not await migrate(alone)
+    await admin.execute(f"REASSIGN OWNED BY {application[0]} TO current_user")
+    await admin.close()
+    assert await migrate(owner, application=application[0])
+    database = Database(alone)
+    assert not await could_rewrite(database)
+    await opened(PostgresStore(database), 1)
+    await database.close()
+
+
 def migrated_by_command(**urls: str) -> str:
     inherited = {name: value for name, value in os.environ.items() if not name.endswith("DATABASE_URL")}
     status, said = run(processes.run([command_path("payment-service"), "migrate"], env=inherited | urls))
