@@ -14,9 +14,9 @@ import uvloop
 
 from contracts.logs import log_config
 from service import bootstrap, dead_letters, show
-from service.adapters.store import migrate
+from service.adapters.store import NoSuchRoleError, migrate, newest_revision
 from service.domain.errors import StoreUnavailableError
-from service.settings import DatabaseSettings, Settings, SettingsError, load
+from service.settings import DatabaseSettings, MigrateSettings, Settings, SettingsError, load
 
 
 class _Server(uvicorn.Server):
@@ -37,6 +37,8 @@ def main() -> None:
         status = uvloop.run(_command(arguments))
     except (SettingsError, bootstrap.StartError) as error:
         sys.exit(f"payment-service cannot start:\n{error}")
+    except NoSuchRoleError as error:
+        sys.exit(f"payment-service: {error}")
     except StoreUnavailableError:
         sys.exit("payment-service: the database (DATABASE_URL) cannot be reached.")
     sys.exit(status)
@@ -58,7 +60,7 @@ def _command(arguments: argparse.Namespace) -> Coroutine[Any, Any, int]:
         case "run":
             return _run(load(Settings))
         case "migrate":
-            return _migrate(load(DatabaseSettings))
+            return _migrate(load(MigrateSettings))
         case "dead-letters":
             return dead_letters.run(arguments, load(dead_letters.needs(arguments)))
         case _:
@@ -96,9 +98,12 @@ async def _stop_when_failed(service: bootstrap.Service, server: uvicorn.Server) 
     server.should_exit = True
 
 
-async def _migrate(settings: DatabaseSettings) -> int:
-    revision = await migrate(settings.database_url.get_secret_value())
-    print(f"The database is at revision {revision}.")  # noqa: T201 - a command's answer
+async def _migrate(settings: MigrateSettings) -> int:
+    url = settings.migration_database_url or settings.database_url
+    granted = await migrate(url.get_secret_value(), application=settings.application)
+    sys.stdout.write(f"The database is at revision {newest_revision()}.\n")
+    if granted:
+        sys.stdout.write(f"The role {settings.application} may do what the service needs, and no more.\n")
     return 0
 
 

@@ -6,8 +6,8 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Protocol
 
 from faststream.asgi import AsgiFastStream
 from faststream.rabbit import RabbitBroker
@@ -17,6 +17,7 @@ from service.adapters.store import (
     PostgresOutbox,
     PostgresStore,
     Wakeups,
+    could_rewrite,
     current_revision,
     newest_revision,
 )
@@ -28,6 +29,7 @@ from service.domain.errors import StoreUnavailableError
 from service.entrypoints import broker as brokers
 from service.entrypoints import consumers, health
 from service.entrypoints.delivery import Delivery
+from service.entrypoints.pruner import Pruner
 from service.entrypoints.relay import Relay
 from service.entrypoints.settler import Settler
 from service.settings import STRIPE_API_BASE, Settings
@@ -91,6 +93,8 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         stack.push_async_callback(database.close)
         await _reach("the database (DATABASE_URL)", database.ping, (StoreUnavailableError, TimeoutError))
         await _check_revision(database)
+        if await could_rewrite(database):
+            _log.warning("the role of DATABASE_URL could change the record: see MIGRATION_DATABASE_URL")
 
         amqp_url = settings.amqp_url.get_secret_value()
         await _reach("RabbitMQ (AMQP_URL)", functools.partial(_declare, amqp_url), brokers.UNREACHABLE)
@@ -100,11 +104,17 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         publisher = brokers.Publisher(publishing)
 
         wakeups = Wakeups(settings.database_url.get_secret_value())
-        relay = Relay(outbox=PostgresOutbox(database), publisher=publisher, clock=clock, alarm=wakeups)
+        outbox, store = PostgresOutbox(database), PostgresStore(database)
+        relay = Relay(outbox=outbox, publisher=publisher, clock=clock, alarm=wakeups)
         listening = _watched(wakeups.run(), name="outbox-wakeups", failed=failed)
         stack.push_async_callback(_cancel, listening)
         relaying = _watched(relay.run(), name="outbox-relay", failed=failed)
         stack.push_async_callback(_stop_relay, relay, relaying)
+
+        events_kept = timedelta(days=settings.outbox_retention_days)
+        pruner = Pruner(store=store, outbox=outbox, clock=clock, events_kept=events_kept)
+        pruning = _watched(pruner.run(), name="pruner", failed=failed)
+        stack.push_async_callback(_stop, pruner, pruning)
 
         gateway = StripeGateway(
             api_key=settings.stripe_api_key.get_secret_value(),
@@ -112,12 +122,12 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
             concurrency=settings.stripe_concurrency,
         )
         stack.push_async_callback(gateway.close)
-        steps = Steps(store=PostgresStore(database), gateway=gateway, policy=policy(settings), clock=clock)
+        steps = Steps(store=store, gateway=gateway, policy=policy(settings), clock=clock)
         stack.push_async_callback(steps.drain)
 
         settler = Settler(steps=steps)
         settling = _watched(settler.run(), name="settler", failed=failed)
-        stack.push_async_callback(_stop_settler, settler, settling)
+        stack.push_async_callback(_stop, settler, settling)
 
         delivery = functools.partial(Delivery, publisher=publisher, clock=clock)
         consuming = brokers.rabbit_broker(amqp_url, middlewares=(delivery,))
@@ -201,8 +211,13 @@ def _watched(work: Coroutine[Any, Any, None], *, name: str, failed: asyncio.Even
     return task
 
 
-async def _stop_settler(settler: Settler, task: asyncio.Task[None]) -> None:
-    settler.stop()
+class _Worker(Protocol):
+    def stop(self) -> None: ...
+
+
+async def _stop(worker: _Worker, task: asyncio.Task[None]) -> None:
+    """The round that is under way is finished."""
+    worker.stop()
     await asyncio.wait([task])
 
 
@@ -213,8 +228,7 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 async def _stop_relay(relay: Relay, task: asyncio.Task[None]) -> None:
     """What is committed leaves before we do; what cannot is sent by another replica or at the next start."""
-    relay.stop()
-    await asyncio.wait([task])
+    await _stop(relay, task)
     try:
         await relay.flush()
     except StoreUnavailableError:

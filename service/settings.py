@@ -2,7 +2,7 @@
 
 import re
 from typing import Annotated, Any, Final, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -92,6 +92,7 @@ class Settings(BaseSettings):
         None, description="origins (https://host:port) that callers may name in their URLs, separated by commas"
     )
     payment_window_seconds: int = Field(900, ge=60, le=82_800, description="an integer from 60 to 82800")
+    outbox_retention_days: int = Field(7, ge=1, le=3650, description="an integer from 1 to 3650")
     verify_freshness_seconds: float = Field(1, ge=0, le=60, description="a number from 0 to 60")
     service_host: str = Field("127.0.0.1", min_length=1, description="an address to listen on")
     service_port: int = Field(8086, ge=0, le=65535, description="a port number")
@@ -118,6 +119,28 @@ class DatabaseSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore")
 
     database_url: _DatabaseUrl = Field(description="postgresql://user:password@host:port/name")
+
+
+class MigrateSettings(DatabaseSettings):
+    """What migrating needs: the tables may belong to another role than the application's."""
+
+    migration_database_url: _DatabaseUrl | None = Field(
+        None, description="postgresql://user:password@host:port/name, of the role that shall own the tables"
+    )
+
+    @model_validator(mode="after")
+    def _the_application_has_a_name(self) -> Self:
+        if self.migration_database_url is not None and not self.application:
+            raise ValueError("DATABASE_URL must name its user, whom the migration grants what the application needs")
+        return self
+
+    @property
+    def application(self) -> str | None:
+        """The role by which the service uses the tables, if another one shall own them."""
+        if self.migration_database_url is None:
+            return None
+        parts = urlsplit(self.database_url.get_secret_value())
+        return unquote(parts.username or "") or parse_qs(parts.query).get("user", [None])[0]
 
 
 class BrokerSettings(BaseSettings):

@@ -12,6 +12,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from deploy.local import postgres, rabbitmq
+from service.adapters.store import migrate
 
 Result = TypeVar("Result")
 SERVERS = pytest.StashKey[Path]()
@@ -129,6 +131,43 @@ def new_database(postgres_url: str) -> Iterator[Callable[[], str]]:
     yield create
     for name in names:
         run(postgres.execute(postgres_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Migrated:
+    """A database with our tables: by the role that owns them, and by the one that the service has."""
+
+    owner: str
+    application: str
+
+
+@pytest.fixture(scope="session")
+def application(postgres_url: str) -> Iterator[tuple[str, str]]:
+    """The name and password of a role that owns nothing; those of the server named, if that user may make no roles."""
+    may = "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user"
+    if run(postgres.execute(postgres_url, may)) != "t":
+        address = urlsplit(postgres_url)
+        yield address.username or "", address.password or ""
+        return
+    name = f"bookticket_test_{uuid.uuid4().hex[:12]}"
+    run(postgres.make_role(postgres_url, name, name))
+    yield name, name
+    run(postgres.execute(postgres_url, f'DROP ROLE "{name}"'))
+
+
+@pytest.fixture(scope="session")
+def new_migrated(application: tuple[str, str], new_database: Callable[[], str]) -> Callable[[], Migrated]:
+    """Makes a database with our tables at each call, as `payment-service migrate` does with two roles."""
+
+    def create() -> Migrated:
+        owner = new_database()
+        name, password = application
+        run(migrate(owner, application=name))
+        address = urlsplit(owner)
+        netloc = f"{name}:{password}@{address.netloc.rpartition('@')[2]}"
+        return Migrated(owner=owner, application=address._replace(netloc=netloc).geturl())
+
+    return create
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The ports as small classes in memory. The port suites hold them to what the real adapters do."""
 
 import asyncio
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
@@ -40,10 +41,11 @@ class FakeOutbox:
 
     def __init__(self) -> None:
         self._waiting: list[_Waiting] = []
+        self._ids = itertools.count(1)
 
     @property
     def events(self) -> list[PaymentEvent]:
-        """All that was ever written, oldest first."""
+        """All that was written and not pruned, oldest first."""
         return [PaymentEvent.model_validate_json(waiting.row.body) for waiting in self._waiting]
 
     def write(self, change: Change, context: CommandContext) -> None:
@@ -52,7 +54,7 @@ class FakeOutbox:
         if context.trace_parent is not None:
             headers[envelope.TRACE_PARENT] = context.trace_parent
         row = OutboxRow(
-            id=len(self._waiting) + 1,
+            id=next(self._ids),
             event_id=event.id,
             payment_id=change.payment.id,
             sequence=change.payment.version,
@@ -89,6 +91,13 @@ class FakeOutbox:
             if waiting.row.id == row_id:
                 waiting.claimed_until = until
 
+    async def prune_sent(self, *, before: datetime, limit: int) -> int:
+        await asyncio.sleep(0)
+        sent = [(waiting.sent_at, waiting.row.id) for waiting in self._waiting if waiting.sent_at is not None]
+        pruned = [row_id for sent_at, row_id in sorted(sent) if sent_at < before][:limit]
+        self._waiting = [waiting for waiting in self._waiting if waiting.row.id not in pruned]
+        return len(pruned)
+
 
 class FakeStore:
     """Payments in a dictionary. Like a transaction, what follows a method's first wait is not interrupted."""
@@ -96,7 +105,7 @@ class FakeStore:
     def __init__(self, outbox: FakeOutbox | None = None) -> None:
         self.outbox = outbox or FakeOutbox()
         self.payments: dict[int, Payment] = {}
-        self._keys: dict[tuple[KeyScope, str, str], tuple[str, int]] = {}
+        self._keys: dict[tuple[KeyScope, str, str], tuple[str, int, datetime]] = {}
         self._journal: dict[int, list[JournalEntry]] = {}
         self._settle_after: dict[int, datetime] = {}
 
@@ -105,13 +114,14 @@ class FakeStore:
         begun = self._of_keys(keys) or self._live(draft) or self._insert(draft, request_id)
         if begun.relation is not Relation.OTHER:
             for key in keys:
-                self._keys.setdefault((key.scope, key.caller, key.key), (key.fingerprint, begun.payment.id))
+                binding = (key.fingerprint, begun.payment.id, draft.created_at)
+                self._keys.setdefault((key.scope, key.caller, key.key), binding)
         return begun
 
     def _of_keys(self, keys: Sequence[RequestKey]) -> Begun | None:
         bound = [(key, self._keys.get((key.scope, key.caller, key.key))) for key in keys]
         known = [(key, *binding) for key, binding in bound if binding is not None]
-        for key, fingerprint, _ in known:
+        for key, fingerprint, *_ in known:
             if fingerprint != key.fingerprint:
                 raise _REUSED[key.scope]
         return Begun(payment=self.payments[known[0][2]], relation=Relation.REPEATED) if known else None
@@ -203,6 +213,14 @@ class FakeStore:
     async def journal(self, payment_id: int) -> Sequence[JournalEntry]:
         await asyncio.sleep(0)
         return list(self._journal.get(payment_id, []))
+
+    async def prune_keys(self, *, before: datetime, limit: int) -> int:
+        await asyncio.sleep(0)
+        ages = [(at, key) for key, (_, _, at) in self._keys.items() if key[0] is KeyScope.IDEMPOTENCY and at < before]
+        pruned = sorted(ages)[:limit]
+        for _, key in pruned:
+            del self._keys[key]
+        return len(pruned)
 
 
 @dataclass(kw_only=True)

@@ -18,10 +18,14 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+import asyncpg
+
 from deploy.local import processes
 from deploy.local.processes import LocalError
 
 USER: Final = "bookticket"
+APPLICATION: Final = "payment_service"
+"""The role of the running service: the tables belong to the other one, and it may do what it was granted."""
 START_SECONDS: Final = 60.0
 
 
@@ -33,10 +37,15 @@ class Server:
     pid: int
     port: int
     password: str
+    application_password: str
 
     def url(self, database: str = "postgres") -> str:
-        """The address of one of its databases, for any kind of client."""
+        """The address of one of its databases, for any kind of client, by a user who may do everything."""
         return f"postgresql://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
+
+    def application_url(self, database: str) -> str:
+        """The same for the service. The role is there if the server was started with a `database`."""
+        return f"postgresql://{APPLICATION}:{self.application_password}@127.0.0.1:{self.port}/{database}"
 
 
 def programs() -> Path:
@@ -65,7 +74,7 @@ async def start(
         folder: An absolute path, kept between starts; holds the data, the password and the pid.
         port: A free one if None.
         durable: False lets a power cut lose data (not a crash of PostgreSQL), which is fine for tests and faster.
-        database: Created in a new folder beside `postgres`.
+        database: Created in a new folder beside `postgres`, and the application's role with it.
         log: Where it writes; `postgres.log` in the folder if None.
         dies_with_us: End it when this process is killed.
 
@@ -86,12 +95,20 @@ async def start(
         pid_file=folder / "postgres.pid",
         dies_with_us=signal.SIGINT if dies_with_us else None,
     )
-    server = Server(folder=folder, pid=pid, port=port, password=(folder / "password").read_text().strip())
+    server = Server(
+        folder=folder,
+        pid=pid,
+        port=port,
+        password=_secret(folder / "password"),
+        application_password=_secret(folder / "application-password"),
+    )
     try:
         await _wait_until_ready(server, log)
         if database is not None and not (folder / "database").exists():
             await execute(server.url(), f'CREATE DATABASE "{database}"')
             (folder / "database").write_text(database)
+        if database is not None:
+            await make_role(server.url(), APPLICATION, server.application_password)
     except BaseException:
         await stop(folder)
         raise
@@ -132,6 +149,16 @@ async def execute(url: str, statement: str) -> str:
     return said.strip()
 
 
+async def make_role(url: str, name: str, password: str) -> None:
+    """A role that may log in and owns nothing. Not by `psql`: everybody could read the password in its arguments."""
+    connection = await asyncpg.connect(url, timeout=START_SECONDS)
+    try:
+        known = await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", name)
+        await connection.execute(f"{'ALTER' if known else 'CREATE'} ROLE {name} LOGIN PASSWORD '{password}'")
+    finally:
+        await connection.close()
+
+
 def record(server: Server) -> str:
     """The server as JSON, for a process that shares it."""
     return json.dumps(asdict(server) | {"folder": str(server.folder)})
@@ -148,16 +175,14 @@ async def _initdb(folder: Path) -> None:
     new = folder / "data.new"
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(mode=0o700)
-    password = folder / "password"
-    password.touch(mode=0o600)
-    password.write_text(f"{secrets.token_hex(16)}\n")
+    _secret(folder / "password")
     if _is_root():
         os.chown(new, pwd.getpwnam("nobody").pw_uid, -1)
     status, said = await processes.run(
         [
             *_as_nobody(),
             programs() / "initdb",
-            *("--pgdata", new, "--username", USER, "--pwfile", password, "--auth", "scram-sha-256"),
+            *("--pgdata", new, "--username", USER, "--pwfile", folder / "password", "--auth", "scram-sha-256"),
             *("--encoding", "UTF8", "--no-locale", "--no-sync", "--no-instructions"),
         ],
         env=_environment(),
@@ -166,6 +191,14 @@ async def _initdb(folder: Path) -> None:
         message = f"PostgreSQL could not make its data folder {new}: {said.strip()[-500:]}"
         raise LocalError(message)
     new.rename(folder / "data")
+
+
+def _secret(file: Path) -> str:
+    """What the file holds; a new secret, for us alone to read, if there is none."""
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(f"{secrets.token_hex(16)}\n")
+    return file.read_text().strip()
 
 
 async def _wait_until_ready(server: Server, log: Path) -> None:

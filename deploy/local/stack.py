@@ -43,6 +43,7 @@ class Addresses:
     storefront: str
     amqp: str
     database: str
+    """By a user who may do everything, as is `amqp`; the service has a role of its own."""
 
 
 class Stack:
@@ -96,7 +97,8 @@ class Stack:
             if self._settings.sandbox:
                 group.create_task(self._sandbox())
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._service(broker.result(), database.result()))
+            owner, application = database.result()
+            group.create_task(self._service(broker.result(), application))
             group.create_task(self._bridge(broker.result()))
         return Addresses(
             bridge=self._settings.bridge,
@@ -104,24 +106,28 @@ class Stack:
             sandbox=self._settings.sandbox_url if self._settings.sandbox else None,
             storefront=self._settings.storefront,
             amqp=broker.result(),
-            database=database.result(),
+            database=owner,
         )
 
     # --- the parts ----------------------------------------------------------------------------------------------
 
-    async def _database(self) -> str:
+    async def _database(self) -> tuple[str, str]:
+        """The database by the role that owns the tables and by the service's: a person's own may have one for both."""
         url = self._settings.database_url
-        if url is None:
-            folder = self._folder / "postgres"
-            start = postgres.start(folder, database=DATABASE, log=self._log("postgres"), dies_with_us=True)
-            server = await self._timed("PostgreSQL", start)
-            self._pids["postgres"] = server.pid
-            url = server.url(DATABASE)
-        await self._timed("migrations", self._migrate(url))
-        return url
+        if url is not None:
+            await self._timed("migrations", self._migrate({"DATABASE_URL": url}))
+            return url, url
+        folder = self._folder / "postgres"
+        start = postgres.start(folder, database=DATABASE, log=self._log("postgres"), dies_with_us=True)
+        server = await self._timed("PostgreSQL", start)
+        self._pids["postgres"] = server.pid
+        owner, application = server.url(DATABASE), server.application_url(DATABASE)
+        roles = {"MIGRATION_DATABASE_URL": owner, "DATABASE_URL": application}
+        await self._timed("migrations", self._migrate(roles))
+        return owner, application
 
-    async def _migrate(self, url: str) -> None:
-        environment = self._environment() | {"DATABASE_URL": url}
+    async def _migrate(self, roles: dict[str, str]) -> None:
+        environment = self._environment() | roles
         status, said = await processes.run([command_path("payment-service"), "migrate"], env=environment)
         self._log("migrate").parent.mkdir(exist_ok=True)
         self._log("migrate").write_text(said)

@@ -128,6 +128,9 @@ class Store(Protocol):
     async def journal(self, payment_id: int) -> Sequence[JournalEntry]:
         """The payment's history, oldest first."""
 
+    async def prune_keys(self, *, before: datetime, limit: int) -> int:
+        """Forget up to `limit` idempotency keys of before; how many. Message ids are never forgotten."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OutboxRow:
@@ -155,6 +158,9 @@ class Outbox(Protocol):
 
     async def put_off(self, row_id: int, *, until: datetime) -> None:
         """Publishing failed: leave the row alone until then, so that others flow."""
+
+    async def prune_sent(self, *, before: datetime, limit: int) -> int:
+        """Delete up to `limit` events that were sent before; how many. The journal keeps what they told."""
 
 
 class Gateway(Protocol):

@@ -86,7 +86,7 @@ class System:
 
     @property
     def database_url(self) -> str:
-        """Past the proxies."""
+        """Past the proxies, by a user who may do everything."""
         assert self._database is not None
         return self._database.url(DATABASE)
 
@@ -206,7 +206,8 @@ class System:
 
     async def _start_database(self) -> postgres.Server:
         server = await postgres.start(self.folder / "postgres", database=DATABASE, dies_with_us=True)
-        environment = self._environment() | {"DATABASE_URL": server.url(DATABASE)}
+        owner, application = server.url(DATABASE), server.application_url(DATABASE)
+        environment = self._environment() | {"MIGRATION_DATABASE_URL": owner, "DATABASE_URL": application}
         status, said = await processes.run([command_path("payment-service"), "migrate"], env=environment)
         if status:
             raise LocalError(f"payment-service migrate failed: {said}")
@@ -226,10 +227,11 @@ class System:
             await self.links[name].start()
 
     def _define_members(self) -> None:
+        assert self._database is not None
         ports = iter(processes.free_ports(2 * REPLICAS))
         service = {
             "AMQP_URL": self._through(self.amqp_url, "services-broker"),
-            "DATABASE_URL": self._through(self.database_url, "services-database"),
+            "DATABASE_URL": self._through(self._database.application_url(DATABASE), "services-database"),
             "STRIPE_API_KEY": "sk_test_chaos000001",
             "STRIPE_API_BASE": f"http://127.0.0.1:{self.links['services-stripe'].port}",
             "PAYMENT_WINDOW_SECONDS": str(WINDOW_SECONDS),

@@ -4,16 +4,19 @@ from service.adapters.store.database import Database
 from service.adapters.store.migrate import current_revision, migrate, newest_revision
 from service.adapters.store.operators import OperatorJournal, OperatorLine
 from service.adapters.store.outbox import PostgresOutbox
+from service.adapters.store.privileges import NoSuchRoleError, could_rewrite
 from service.adapters.store.store import PostgresStore
 from service.adapters.store.wakeups import Wakeups
 
 __all__ = [
     "Database",
+    "NoSuchRoleError",
     "OperatorJournal",
     "OperatorLine",
     "PostgresOutbox",
     "PostgresStore",
     "Wakeups",
+    "could_rewrite",
     "current_revision",
     "migrate",
     "newest_revision",

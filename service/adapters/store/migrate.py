@@ -6,16 +6,21 @@ from typing import Any, Final
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from service.adapters.store import privileges
 from service.adapters.store.database import CONNECT_SECONDS, Database, async_url
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _LOCK: Final = 7_021_915_001  # any number; two migrations of one database wait for each other
 
 
-async def migrate(url: str) -> str:
-    """Upgrade the database to the newest revision; answers it. Safe to run twice and from two places at once.
+async def migrate(url: str, *, application: str | None = None) -> bool:
+    """Upgrade the database to `newest_revision`. Safe to run twice and from two places at once.
+
+    `application`: the role by which the service will use the tables. It is granted what it needs and no more; the
+    answer is whether that was done, because it is another role than the one that migrates.
 
     Raises:
+        NoSuchRoleError: there is no such role; nothing was changed.
         OSError, TimeoutError, SQLAlchemyError: the database cannot be used; nothing was changed.
     """
     engine = create_async_engine(async_url(url), connect_args={"timeout": CONNECT_SECONDS}, hide_parameters=True)
@@ -23,9 +28,9 @@ async def migrate(url: str) -> str:
         async with engine.begin() as connection:
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
             await connection.run_sync(_upgrade)
+            return application is not None and await connection.run_sync(privileges.grant, application)
     finally:
         await engine.dispose()
-    return newest_revision()
 
 
 async def current_revision(database: Database) -> str | None:

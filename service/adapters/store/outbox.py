@@ -9,6 +9,7 @@ from sqlalchemy.sql.base import Executable
 
 from contracts import body, envelope
 from service.adapters.store.database import Database
+from service.adapters.store.statements import PRUNE_SENT
 from service.adapters.store.tables import outbox
 from service.application import translation
 from service.application.ports import CommandContext, OutboxRow
@@ -113,3 +114,7 @@ class PostgresOutbox:
     async def put_off(self, row_id: int, *, until: datetime) -> None:
         """Publishing failed: leave the row alone until then, so that others flow."""
         await self._database.run(_PUT_OFF, {"row_id": row_id, "until": until})
+
+    async def prune_sent(self, *, before: datetime, limit: int) -> int:
+        """See the port. Rows that another replica is deleting in this moment are skipped."""
+        return len(await self._database.run(PRUNE_SENT, {"before": before, "batch": limit}))

@@ -8,14 +8,20 @@ from typing import Any, Final
 from sqlalchemy import (
     ARRAY,
     BindParameter,
+    Column,
+    ColumnElement,
     Integer,
     String,
     Table,
+    TextClause,
     and_,
+    any_,
     bindparam,
+    delete,
     exists,
     func,
     insert,
+    literal_column,
     or_,
     select,
     text,
@@ -39,6 +45,7 @@ SETTLE_SECONDS: Final = 30.0
 """Between the settler's first two tries of a payment: longer than a try takes. It doubles with each, with jitter."""
 MAX_SETTLE_SECONDS: Final = 300.0
 
+_TIME: Final = payments.c.created_at.type
 _KEY_COLUMNS: Final = ("scope", "caller", "key", "fingerprint")
 
 
@@ -105,7 +112,7 @@ def _record() -> Executable:
     )
 
 
-_fresh_since = bindparam("fresh_since", type_=payments.c.asked_at.type)
+_fresh_since = bindparam("fresh_since", type_=_TIME)
 
 BEGIN: Final = _begin()
 RECORD: Final = _record()
@@ -120,13 +127,13 @@ CLAIM_ASK: Final = (
         payments.c.id == bindparam("payment_id"),
         or_(payments.c.asked_at.is_(None), payments.c.asked_at <= _fresh_since),
     )
-    .values(asked_at=bindparam("at", type_=payments.c.asked_at.type))
+    .values(asked_at=bindparam("at", type_=_TIME))
     .returning(payments.c.id)
 )
 NOTE_ASK_FAILED: Final = (
     update(payments)
     .where(payments.c.id == bindparam("payment_id"), payments.c.asked_at == bindparam("at"))
-    .values(ask_failed_at=bindparam("at", type_=payments.c.asked_at.type))
+    .values(ask_failed_at=bindparam("at", type_=_TIME))
     .returning(payments.c.id)
 )
 
@@ -155,7 +162,7 @@ def _claim_unsettled() -> Executable:
 
 
 def _moments(*names: str) -> dict[str, BindParameter[Any]]:
-    return {name: bindparam(name, type_=payments.c.created_at.type) for name in names}
+    return {name: bindparam(name, type_=_TIME) for name in names}
 
 
 CLAIM_UNSETTLED: Final = _claim_unsettled()
@@ -173,5 +180,25 @@ def _payments_of_keys() -> Executable:
     )
 
 
+def _prune(table: Table, column: Column[Any], *conditions: ColumnElement[bool] | TextClause) -> Executable:
+    """Delete the rows whose `column` lies before `:before`, `:batch` of the oldest at most; a row answered for each.
+
+    Deleted where they were found and locked, by their place: joined by a key, PostgreSQL may read the whole table.
+    """
+    place: ColumnElement[Any] = literal_column(f"{table.name}.ctid")
+    old = (
+        select(place)
+        .select_from(table)
+        .where(*conditions, column < bindparam("before", type_=_TIME))
+        .order_by(column)
+        .limit(bindparam("batch", type_=Integer))
+        .with_for_update(skip_locked=True)
+    )
+    return delete(table).where(place == any_(func.array(old.scalar_subquery()))).returning(table.c.payment_id)
+
+
 PAYMENTS_OF_KEYS: Final = _payments_of_keys()
+# The scope is spelled out as in the partial index: PostgreSQL finds the index by it.
+PRUNE_KEYS: Final = _prune(request_keys, request_keys.c.created_at, text("scope = 'idempotency'"))
+PRUNE_SENT: Final = _prune(outbox, outbox.c.sent_at)
 REMEMBER: Final = upsert(request_keys).on_conflict_do_nothing()

@@ -111,6 +111,10 @@ class PostgresStore:
         names = [member.name for member in fields(JournalEntry)]
         return [JournalEntry(**{name: getattr(row, name) for name in names}) for row in rows]
 
+    async def prune_keys(self, *, before: datetime, limit: int) -> int:
+        """See the port."""
+        return len(await self._database.run(statements.PRUNE_KEYS, {"before": before, "batch": limit}))
+
     async def _insert(self, draft: Draft, keys: Sequence[RequestKey], request_id: str) -> Payment | None:
         """The draft as a payment; None if a key or the booking has one already."""
         parameters = {

@@ -83,6 +83,7 @@ request_keys = Table(
     Column("fingerprint", String(64), nullable=False),
     Column("payment_id", BigInteger, ForeignKey("payments.id"), nullable=False),
     Column("created_at", _Time, nullable=False),
+    Index("request_keys_idempotency_idx", "created_at", postgresql_where=text("scope = 'idempotency'")),
 )
 
 journal = Table(
@@ -96,7 +97,7 @@ journal = Table(
     Column("detail", JSON, nullable=False),
     Column("request_id", String(128), nullable=False),
     Column("at", _Time, nullable=False),
-    Index("journal_payment_id_idx", "payment_id"),
+    UniqueConstraint("payment_id", "version"),
 )
 
 # What operators did to dead letters. Append-only like the journal; a letter need not belong to a payment.
@@ -131,4 +132,5 @@ outbox = Table(
     UniqueConstraint("payment_id", "sequence"),
     Index("outbox_unsent_idx", "id", postgresql_where=text("sent_at IS NULL")),
     Index("outbox_unsent_payment_idx", "payment_id", "sequence", postgresql_where=text("sent_at IS NULL")),
+    Index("outbox_sent_idx", "sent_at", postgresql_where=text("sent_at IS NOT NULL")),
 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.settings import STRIPE_API_BASE, DatabaseSettings, Settings, SettingsError, load
+from service.settings import STRIPE_API_BASE, DatabaseSettings, MigrateSettings, Settings, SettingsError, load
 
 GOOD = {
     "DATABASE_URL": "postgresql://payments:databaseSecret@db.example:5432/payments",
@@ -12,7 +12,7 @@ GOOD = {
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
+    for name in (*Settings.model_fields, *MigrateSettings.model_fields):
         monkeypatch.delenv(name.upper(), raising=False)
         monkeypatch.delenv(name, raising=False)
 
@@ -37,6 +37,7 @@ def test_two_variables_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.stripe_api_base == STRIPE_API_BASE
     assert settings.payment_currency == "inr"
     assert (settings.payment_window_seconds, settings.verify_freshness_seconds) == (900, 1)
+    assert settings.outbox_retention_days == 7
     assert (settings.service_host, settings.service_port) == ("127.0.0.1", 8086)
     assert (settings.stripe_concurrency, settings.log_level) == (64, "info")
     assert settings.origins == {"http://127.0.0.1:8084"}
@@ -92,6 +93,7 @@ WRONG = {
     "PAYMENT_CANCEL_URL": ["shown", "ftp://shown.example", "https://user@shown.example/"],
     "PAYMENT_URL_ORIGINS": ["", ",", "https://shown.example,", "shown.example", "*", "https://*.shown.example"],
     "PAYMENT_WINDOW_SECONDS": ["59", "82801", "15m", "nan", "inf", "900.5"],
+    "OUTBOX_RETENTION_DAYS": ["0", "-1", "3651", "7.5", "week", ""],
     "VERIFY_FRESHNESS_SECONDS": ["-1", "61", "nan", "inf", "often"],
     "SERVICE_HOST": [""],
     "SERVICE_PORT": ["-1", "65536", "http", "80.5"],
@@ -169,3 +171,51 @@ def test_a_command_that_only_reads_needs_the_database_alone(monkeypatch: pytest.
 
 def test_a_stranger_among_the_variables_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     assert loaded(monkeypatch, STRIPE_API_KEYS="x", PAYMENT="y").payment_currency == "inr"
+
+
+def test_migrating_may_have_a_role_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", GOOD["DATABASE_URL"])
+    assert load(MigrateSettings).migration_database_url is None
+    monkeypatch.setenv("MIGRATION_DATABASE_URL", "postgresql://owner:ownerSecret@db.example/payments")
+    settings = load(MigrateSettings)
+    assert settings.migration_database_url.get_secret_value() == "postgresql://owner:ownerSecret@db.example/payments"
+    assert "Secret" not in repr(settings).replace("SecretStr", "")
+
+
+@pytest.mark.parametrize(
+    ("url", "role"),
+    [
+        ("postgresql://payments:p@db.example/payments", "payments"),
+        ("postgresql://a%40b@db.example/payments", "a@b"),
+        ("postgresql://?host=/run/postgresql&user=payments", "payments"),
+    ],
+)
+def test_the_applications_role_is_the_user_of_its_url(monkeypatch: pytest.MonkeyPatch, url: str, role: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    assert load(MigrateSettings).application is None, "with one role there is nobody to grant anything to"
+    monkeypatch.setenv("MIGRATION_DATABASE_URL", "postgresql://owner@db.example/payments")
+    assert load(MigrateSettings).application == role
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        (
+            "MIGRATION_DATABASE_URL",
+            "mysql://shown@host/name",
+            "MIGRATION_DATABASE_URL is not valid; expected: postgres",
+        ),
+        ("MIGRATION_DATABASE_URL", "", "MIGRATION_DATABASE_URL is not valid; expected: postgres"),
+        ("DATABASE_URL", "postgresql://shown.example/name", "DATABASE_URL must name its user"),
+    ],
+)
+def test_a_migration_that_cannot_grant_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    for variable, url in {**GOOD, "MIGRATION_DATABASE_URL": "postgresql://owner@db.example/payments"}.items():
+        monkeypatch.setenv(variable, url)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as problems:
+        load(MigrateSettings)
+    assert str(problems.value).startswith(told)
+    assert "shown" not in str(problems.value)

@@ -14,10 +14,9 @@ from pamqp.commands import Basic
 from contracts import topology
 from contracts.commands import CommandType
 from service import dead_letters
-from service.adapters.store import migrate
 from service.entrypoints import broker as brokers
 from service.settings import BrokerSettings, OperatorSettings
-from tests.conftest import run
+from tests.conftest import Migrated, run
 
 CREATE, VERIFY, STATUS = CommandType.CREATE_CHECKOUT, CommandType.VERIFY_CHECKOUT, CommandType.PAYMENT_STATUS
 
@@ -125,18 +124,16 @@ def declared_amqp_url(amqp_url: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def operators_url(new_database: Callable[[], str]) -> str:
-    url = new_database()
-    run(migrate(url))
-    return url
+def operators(new_migrated: Callable[[], Migrated]) -> Migrated:
+    return new_migrated()
 
 
 @pytest.fixture
-async def desk(declared_amqp_url: str, operators_url: str, capsys: pytest.CaptureFixture[str]) -> AsyncIterator[Desk]:
+async def desk(declared_amqp_url: str, operators: Migrated, capsys: pytest.CaptureFixture[str]) -> AsyncIterator[Desk]:
     """All queues empty; the journal may hold what earlier tests did."""
     connection = await aiormq.connect(declared_amqp_url)
     channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
     for queue in (*topology.COMMAND_QUEUES.values(), *topology.DEAD_LETTER_QUEUES.values()):
         await channel.queue_purge(queue.name)
-    yield Desk(amqp_url=declared_amqp_url, database_url=operators_url, capsys=capsys, channel=channel)
+    yield Desk(amqp_url=declared_amqp_url, database_url=operators.application, capsys=capsys, channel=channel)
     await connection.close()

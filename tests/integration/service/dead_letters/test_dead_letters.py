@@ -18,6 +18,7 @@ from pamqp.commands import Basic
 from contracts import topology
 from service.adapters.dead_letters import opened
 from service.domain.errors import StoreUnavailableError
+from tests.conftest import Migrated
 from tests.integration.service.dead_letters.conftest import CREATE, STATUS, VERIFY, Desk
 from tests.service_support import freezable
 
@@ -342,10 +343,10 @@ async def test_no_dead_letters_are_no_error(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("statement", ["UPDATE operator_journal SET actor = 'x'", "DELETE FROM operator_journal"])
-async def test_what_was_done_stays_written(desk: Desk, statement: str) -> None:
+async def test_what_was_done_stays_written(desk: Desk, operators: Migrated, statement: str) -> None:
     await desk.park()
     await desk.says("drop", "--all")
-    connection = await asyncpg.connect(desk.database_url)
+    connection = await asyncpg.connect(operators.owner)
     with pytest.raises(asyncpg.IntegrityConstraintViolationError, match="append-only"):
         await connection.execute(statement)
     await connection.close()

@@ -3,17 +3,14 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import pytest_asyncio
 
-from service.adapters.store import migrate
-from tests.conftest import run
+from tests.conftest import Migrated
 from tests.integration.service.messages.rig import Rig, running
 
 
 @pytest.fixture(scope="module")
-def migrated_url(new_database: Callable[[], str]) -> str:
+def migrated_url(new_migrated: Callable[[], Migrated]) -> str:
     """A database of this module's own."""
-    url = new_database()
-    run(migrate(url))
-    return url
+    return new_migrated().application
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -10,11 +10,11 @@ from datetime import datetime, timedelta
 import pytest
 
 from contracts.events import PaymentEvent
-from service.adapters.store import Database, PostgresOutbox, PostgresStore, migrate
+from service.adapters.store import Database, PostgresOutbox, PostgresStore
 from service.application.ports import Outbox, OutboxRow, Store
 from service.domain.outcomes import Expired
 from service.domain.status import decide
-from tests.conftest import run
+from tests.conftest import Migrated
 from tests.fakes import FakeOutbox, FakeStore
 from tests.integration.service.ports.test_store import an_opening, begun, changed
 from tests.service_support import NOW, a_draft, context
@@ -23,11 +23,9 @@ _bookings = itertools.count(os.getpid() * 1_000_000 + 800_001)
 
 
 @pytest.fixture(scope="session")
-def outbox_url(new_database: Callable[[], str]) -> str:
+def outbox_url(new_migrated: Callable[[], Migrated]) -> str:
     """A database in which nobody else writes events."""
-    url = new_database()
-    run(migrate(url))
-    return url
+    return new_migrated().application
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,3 +138,44 @@ async def test_nothing_to_mark_is_nothing_done(pair: Pair) -> None:
     await pair.payment()
     await pair.outbox.mark_sent([], at=NOW)
     assert len(await pair.claim()) == 1
+
+
+# --- pruning --------------------------------------------------------------------------------------------------------
+
+
+async def test_events_are_pruned_by_the_time_they_were_sent_oldest_first(pair: Pair) -> None:
+    ids = []
+    for seconds in (30, 10, 20):
+        await pair.payment()
+        (row,) = await pair.claim(seconds)
+        await pair.outbox.mark_sent([row.id], at=at(seconds - 10**8))
+        ids.append(row.id)
+    prune = pair.outbox.prune_sent
+    assert await prune(before=at(10 - 10**8), limit=10) == 0
+    assert await prune(before=at(31 - 10**8), limit=2) == 2
+    assert await prune(before=at(30 - 10**8), limit=2) == 0, "the newest is left"
+    assert await prune(before=at(31 - 10**8), limit=2) == 1
+
+
+async def test_an_event_that_was_not_sent_is_never_pruned(pair: Pair) -> None:
+    await pair.payment()
+    await pair.outbox.prune_sent(before=at(10**8), limit=1000)
+    assert len(await pair.claim()) == 1
+
+
+async def test_what_follows_a_pruned_event_still_leaves(pair: Pair) -> None:
+    payment = await pair.payment(events=2)
+    (first,) = await pair.claim()
+    await pair.outbox.mark_sent([first.id], at=at(-(10**8)))
+    assert await pair.outbox.prune_sent(before=at(1 - 10**8), limit=10) == 1
+    assert [(row.payment_id, row.sequence) for row in await pair.claim()] == [(payment, 2)]
+
+
+async def test_pruners_share_the_rows(pair: Pair) -> None:
+    for _ in range(30):
+        await pair.payment()
+    await pair.outbox.mark_sent([row.id for row in await pair.claim()], at=at(-(10**8)))
+    before = at(1 - 10**8)
+    counts = await asyncio.gather(*(pair.outbox.prune_sent(before=before, limit=10) for _ in range(6)))
+    assert max(counts) <= 10
+    assert sum(counts) + await pair.outbox.prune_sent(before=before, limit=100) == 30

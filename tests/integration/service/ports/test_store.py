@@ -430,3 +430,44 @@ async def test_replicas_share_the_work(store: Store, booking: int) -> None:
         claimed += more
     assert sorted(claimed) == [payment.id for payment in payments]
     await settled(store, *payments)
+
+
+# --- forgetting keys ------------------------------------------------------------------------------------------------
+
+
+async def keyed(store: Store, booking: int, days: int) -> tuple[Draft, RequestKey, RequestKey]:
+    """A create of so many days after long ago: its draft, its message id and its idempotency key."""
+    draft = a_draft(booking_id=booking, created_at=LONG_AGO + timedelta(days=days))
+    message, key = message_key(), idempotency_key(str(uuid4()))
+    payment = (await begun(store, draft, message, key)).payment
+    await changed(store, payment, Expired())
+    return draft, message, key
+
+
+async def test_an_old_idempotency_key_is_forgotten_and_a_newer_one_is_not(store: Store, booking: int) -> None:
+    draft, _, old = await keyed(store, booking, 0)
+    _, _, newer = await keyed(store, booking, 2)
+    assert await store.prune_keys(before=LONG_AGO, limit=10) == 0
+    assert await store.prune_keys(before=LONG_AGO + timedelta(days=1), limit=10) == 1
+    assert (await begun(store, draft, newer)).relation is Relation.REPEATED
+    again = await begun(store, replace(draft, reference=str(uuid4())), message_key(), old)
+    assert again.relation is Relation.CREATED
+    await settled(store, again.payment)
+    await store.prune_keys(before=LONG_AGO + timedelta(days=3), limit=10)
+
+
+async def test_a_message_delivered_again_after_years_finds_its_payment(store: Store, booking: int) -> None:
+    draft, message, _ = await keyed(store, booking, 0)
+    await store.prune_keys(before=LONG_AGO + timedelta(days=1), limit=1000)
+    assert (await begun(store, replace(draft, created_at=NOW), message)).relation is Relation.REPEATED
+
+
+async def test_the_oldest_keys_are_forgotten_first_and_pruners_share_them(store: Store, booking: int) -> None:
+    kept = [await keyed(store, booking, day) for day in range(12)]
+    before = LONG_AGO + timedelta(days=11)
+    counts = await asyncio.gather(*(store.prune_keys(before=before, limit=2) for _ in range(4)))
+    assert max(counts) <= 2
+    assert sum(counts) + await store.prune_keys(before=before, limit=100) == 11
+    draft, _, newest = kept[-1]
+    assert (await begun(store, draft, newest)).relation is Relation.REPEATED
+    assert await store.prune_keys(before=LONG_AGO + timedelta(days=12), limit=100) == 1

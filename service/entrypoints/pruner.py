@@ -1,0 +1,65 @@
+"""The pruner: forgets what nobody needs any more, a little at a time. Any number of processes may run one."""
+
+import asyncio
+import logging
+import random
+from datetime import timedelta
+from typing import Final
+
+from service.application.ports import Clock, Outbox, Store
+from service.domain.errors import StoreUnavailableError
+
+_log = logging.getLogger(__name__)
+
+KEYS_KEPT: Final = timedelta(days=30)
+"""How long a caller may repeat a create under its idempotency key."""
+POLL_SECONDS: Final = 60.0
+BATCH: Final = 500
+"""So many rows of a kind in one round: few milliseconds of the database's time."""
+BUSY_SECONDS: Final = 1.0
+"""Between two rounds when there is more: the database is there for payments."""
+
+
+class Pruner:
+    """Deletes idempotency keys and sent events that are old enough; never payments, journals or message ids."""
+
+    def __init__(self, *, store: Store, outbox: Outbox, clock: Clock, events_kept: timedelta) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._clock = clock
+        self._events_kept = events_kept
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Prune until `stop`."""
+        reachable, more = True, False
+        while not self._stopping.is_set():
+            try:
+                more = await self.prune_next()
+            except StoreUnavailableError:
+                if reachable:  # one line per change
+                    _log.warning("old keys and events cannot be pruned; trying again")
+                reachable, more = False, False
+            else:
+                reachable = True
+            await self._pause((BUSY_SECONDS if more else POLL_SECONDS) * random.uniform(0.75, 1.25))  # noqa: S311
+
+    def stop(self) -> None:
+        """End `run` after the round that is under way."""
+        self._stopping.set()
+
+    async def prune_next(self) -> bool:
+        """One round; whether there may be more to prune."""
+        now = self._clock.now()
+        keys = await self._store.prune_keys(before=now - KEYS_KEPT, limit=BATCH)
+        events = await self._outbox.prune_sent(before=now - self._events_kept, limit=BATCH)
+        if keys or events:
+            _log.info("pruned %d idempotency keys and %d sent events", keys, events)
+        return BATCH in {keys, events}
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
