@@ -156,6 +156,9 @@ class Outbox(Protocol):
     async def put_off(self, row_id: int, *, until: datetime) -> None:
         """Publishing failed: leave the row alone until then, so that others flow."""
 
+    async def release(self, ids: Sequence[int]) -> None:
+        """Publishing was not possible, which is no fault of these: anybody may claim them at once, as if untried."""
+
 
 class Gateway(Protocol):
     """The port behind which Stripe sits. Nothing here raises for what the gateway does: that is an outcome."""

@@ -75,6 +75,12 @@ _PUT_OFF: Final = (
     .values(claimed_until=bindparam("until", type_=outbox.c.claimed_until.type))
     .returning(outbox.c.id)
 )
+_RELEASE: Final = (
+    update(outbox)
+    .where(outbox.c.id == any_(bindparam("ids", type_=ARRAY(BigInteger))), outbox.c.sent_at.is_(None))
+    .values(claimed_until=None, attempts=func.greatest(outbox.c.attempts - 1, 0))
+    .returning(outbox.c.id)
+)
 
 
 class PostgresOutbox:
@@ -113,3 +119,7 @@ class PostgresOutbox:
     async def put_off(self, row_id: int, *, until: datetime) -> None:
         """Publishing failed: leave the row alone until then, so that others flow."""
         await self._database.run(_PUT_OFF, {"row_id": row_id, "until": until})
+
+    async def release(self, ids: Sequence[int]) -> None:
+        """Publishing was not possible, which is no fault of these: anybody may claim them at once, as if untried."""
+        await self._database.run(_RELEASE, {"ids": ids})
