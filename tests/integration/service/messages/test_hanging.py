@@ -13,10 +13,10 @@ from service.application.steps import Steps
 from service.bootstrap import SystemClock
 from service.domain.payment import Draft
 from service.entrypoints import broker as brokers
-from service.entrypoints import consumers, delivery
+from service.entrypoints import consumers
 from service.entrypoints.delivery import HANDLER_SECONDS, Delivery
 from tests.fakes import FakeGateway, FakeStore
-from tests.integration.service.messages.rig import CREATE, STATUS, Rig, a_create, around, serving, until
+from tests.integration.service.messages.rig import CREATE, Rig, a_create, around, until
 from tests.service_support import policy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -84,31 +84,3 @@ async def test_a_handler_that_hangs_is_cut_off_and_its_command_answered_or_tried
         await rig.queue_empty(CREATE)
         assert sorted(store.begun) == sorted(expected)
         assert (await rig.ask(CREATE, waited_for)).type == "checkout.create.reply"
-
-
-async def test_a_stripe_that_hangs_frees_every_slot_in_time(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    """F18 Handler hangs (Stripe): every slot is taken, queries are answered meanwhile, and the commands come again."""
-    caplog.set_level("INFO", logger=delivery.__name__)
-    async with serving(rig.settings) as service:
-        rig.service = service
-        session = (await rig.created())["sessionId"]
-        await rig.sandbox.control("config", {"latency_ms": 9_500})
-        commands = [a_create() for _ in range(SLOTS)]
-        try:
-            for command in commands:
-                await rig.send(CREATE, command)
-
-            async def put_off() -> bool:
-                assert (await rig.ask(STATUS, {"transactionId": session})).type == "payment.status.reply"
-                return caplog.text.count("DEADLINE_EXCEEDED, again later") == SLOTS
-
-            await until(put_off, seconds=20)
-        finally:
-            await rig.sandbox.control("config", {"latency_ms": 0})
-        assert (await rig.ask(CREATE, a_create())).type == "checkout.create.reply"
-        for command in commands:
-            [payment] = await rig.payments_of(command["bookingId"])
-            await rig.told(payment["id"], events=1)
-            assert len(await rig.sessions_of(command["bookingId"])) == 1
-        assert await rig.consumers(CREATE) == 1
-        assert await rig.dead_letters(CREATE) == []
