@@ -98,6 +98,12 @@ class FakeOutbox:
         self._waiting = [waiting for waiting in self._waiting if waiting.row.id not in pruned]
         return len(pruned)
 
+    async def release(self, ids: Sequence[int]) -> None:
+        for waiting in self._waiting:
+            if waiting.row.id in ids and waiting.sent_at is None:
+                waiting.claimed_until = None
+                waiting.row = replace(waiting.row, attempts=max(waiting.row.attempts - 1, 0))
+
 
 class FakeStore:
     """Payments in a dictionary. Like a transaction, what follows a method's first wait is not interrupted."""

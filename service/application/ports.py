@@ -162,6 +162,9 @@ class Outbox(Protocol):
     async def prune_sent(self, *, before: datetime, limit: int) -> int:
         """Delete up to `limit` events that were sent before; how many. The journal keeps what they told."""
 
+    async def release(self, ids: Sequence[int]) -> None:
+        """Publishing was not possible, which is no fault of these: anybody may claim them at once, as if untried."""
+
 
 class Gateway(Protocol):
     """The port behind which Stripe sits. Nothing here raises for what the gateway does: that is an outcome."""

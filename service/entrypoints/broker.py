@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from aio_pika import IncomingMessage, connect
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError, ChannelPreconditionFailed
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError, ChannelPreconditionFailed, DeliveryError
 from aiormq.exceptions import ChannelAccessRefused
 from faststream import BaseMiddleware
 from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, RabbitExchange, RabbitQueue
@@ -29,6 +29,9 @@ UNREACHABLE: Final = (*CONNECTION_EXCEPTIONS, TimeoutError)
 
 DEFAULT_EXCHANGE: Final = RabbitExchange("")
 
+_MAX_BODY_BYTES: Final = 16 * 2**20
+"""RabbitMQ's own default from 4.0 on. Over its bound it ends the channel, with all that is on its way there."""
+
 
 class TopologyRefusedError(Exception):
     """The broker will not have an exchange, queue or binding that is needed; the text is the broker's."""
@@ -36,6 +39,10 @@ class TopologyRefusedError(Exception):
 
 class UnpublishedError(Exception):
     """The broker did not confirm that it keeps the message."""
+
+
+class BrokerLostError(UnpublishedError):
+    """The broker could not be reached, or did not answer in time. That says nothing about the message."""
 
 
 def connect_url(url: str) -> str:
@@ -179,10 +186,16 @@ class Publisher:
         )
 
     async def _publish(self, body: bytes, **options: Any) -> None:
+        if len(body) > _MAX_BODY_BYTES:
+            raise UnpublishedError(f"over {_MAX_BODY_BYTES} bytes")
         try:
             # FastStream's own timeout is not effective while the broker blocks publishers.
             async with asyncio.timeout(PUBLISH_SECONDS):
                 confirmation = await self._broker.publish(body, **options)
+        except DeliveryError as error:
+            raise UnpublishedError("nacked") from error
+        except (AMQPError, OSError, TimeoutError, RuntimeError) as error:  # RuntimeError: a closed connection
+            raise BrokerLostError(type(error).__name__) from error
         except Exception as error:
             raise UnpublishedError(type(error).__name__) from error
         if not isinstance(confirmation, Basic.Ack):

@@ -6,7 +6,7 @@
 | cannot be understood | parked, and a fault | parked |
 | deadline passed | parked | parked |
 | permanent failure | fault | parked |
-| passing failure | fault | again after a growing delay; parked after the last |
+| passing failure, or not done in 12 s | fault | again after a growing delay; parked after the last |
 
 The acknowledgement always comes last. If the service dies or the broker fails before it, the command comes again, and
 every handler is safe to repeat.
@@ -29,7 +29,7 @@ from contracts.commands import CommandType
 from contracts.faults import DeadLetterReason, Fault, FaultCode
 from service.application import translation
 from service.application.ports import Clock
-from service.domain.errors import MessageIdReusedError, PaymentServiceError
+from service.domain.errors import MessageIdReusedError, OutcomeUnknownError, PaymentServiceError
 from service.entrypoints import envelopes
 from service.entrypoints.broker import Publisher, UnpublishedError
 from service.entrypoints.envelopes import Envelope, RejectedCommandError
@@ -38,6 +38,9 @@ _log = logging.getLogger(__name__)
 
 _COMMAND_OF_QUEUE: Final = {queue.name: command for command, queue in topology.COMMAND_QUEUES.items()}
 _REQUEUE_PAUSE_SECONDS: Final = 1.0
+HANDLER_SECONDS: Final = 12.0
+"""How long a handler may take, whatever hangs: above the gateway's timeout, and below GRACE_SECONDS and RabbitMQ's
+consumer timeout, which would end the channel with all that is under way there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +54,13 @@ class Answer:
 class Delivery(BaseMiddleware):
     """One delivery of one command."""
 
-    def __init__(self, msg: Any, /, *, context: Any, publisher: Publisher, clock: Clock) -> None:
+    def __init__(
+        self, msg: Any, /, *, context: Any, publisher: Publisher, clock: Clock, handler_seconds: float = HANDLER_SECONDS
+    ) -> None:
         super().__init__(msg, context=context)
         self._publisher = publisher
         self._clock = clock
+        self._handler_seconds = handler_seconds
 
     async def consume_scope(
         self, call_next: Callable[[Any], Awaitable[Any]], msg: StreamMessage[IncomingMessage]
@@ -86,7 +92,7 @@ class Delivery(BaseMiddleware):
             return await self._park_rejected(message, command, rejected.reason, rejected.text)
         try:
             with self.context.scope("command_context", read.context):
-                answer: Answer = await call_next(msg)
+                answer = await self._in_time(call_next, msg, command)
         except InvalidBodyError as error:
             return await self._park_rejected(message, command, DeadLetterReason.INVALID, str(error))
         except MessageIdReusedError as error:
@@ -99,6 +105,19 @@ class Delivery(BaseMiddleware):
         if read.reply_to is not None:
             await self._answer(message, answer.record, envelope.reply_type(command), read, answer.headers)
         return "done"
+
+    async def _in_time(self, call_next: Callable[[Any], Awaitable[Any]], msg: Any, command: CommandType) -> Answer:
+        """What the handler answers. If it hangs it is cut off, so that its slot is free: it is safe to repeat."""
+        deadline = asyncio.timeout(self._handler_seconds)
+        try:
+            async with deadline:
+                answer: Answer = await call_next(msg)
+                return answer
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            _log.error("a %s was cut off after %g s", command, self._handler_seconds)
+            raise OutcomeUnknownError from None
 
     async def _park_rejected(
         self, message: IncomingMessage, command: CommandType, reason: DeadLetterReason, text: str

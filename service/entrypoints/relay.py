@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from service.application.ports import Clock, Outbox, OutboxRow
 from service.domain.errors import StoreUnavailableError
-from service.entrypoints.broker import PUBLISH_SECONDS, Publisher, UnpublishedError
+from service.entrypoints.broker import PUBLISH_SECONDS, BrokerLostError, Publisher, UnpublishedError
 
 _log = logging.getLogger(__name__)
 
@@ -18,6 +18,8 @@ LEASE_SECONDS: Final = 2 * PUBLISH_SECONDS
 POLL_SECONDS: Final = 1.0
 """Notifications only wake. This is what guarantees."""
 _MAX_PUT_OFF_SECONDS: Final = 300
+ALARM_AFTER: Final = 5
+"""Refusals of one event, half a minute of them, after which each is an error in the log: a person must look."""
 
 
 class Alarm(Protocol):
@@ -39,6 +41,7 @@ class Relay:
         self._clock = clock
         self._alarm = alarm
         self._stopping = False
+        self._broker_takes_events = True
 
     async def run(self) -> None:
         """Publish until `stop`."""
@@ -68,27 +71,47 @@ class Relay:
     async def publish_next(self) -> bool:
         """One round: claim, publish, mark. True if anything was sent, so that there may be more.
 
-        No transaction is open while the broker is awaited; the lease keeps other relays away meanwhile.
+        No transaction is open while the broker is awaited; the lease keeps other relays away meanwhile. A refused
+        event is put off, for longer each time. One that only met a lost broker is not: a backlog must flow as soon as
+        the broker is back.
         """
         rows = await self._outbox.claim(limit=BATCH, at=self._clock.now(), lease_seconds=LEASE_SECONDS)
-        results = await asyncio.gather(*(self._publish(row) for row in rows))
-        sent = [row.id for row, confirmed in zip(rows, results, strict=True) if confirmed]
+        failures = await asyncio.gather(*(self._publish(row) for row in rows))
+        ended = list(zip(rows, failures, strict=True))
+        sent = [row.id for row, failure in ended if failure is None]
         if sent:
             await self._outbox.mark_sent(sent, at=self._clock.now())
-        await self._put_off([row for row, confirmed in zip(rows, results, strict=True) if not confirmed])
+        lost = [row.id for row, failure in ended if isinstance(failure, BrokerLostError)]
+        if lost:
+            await self._outbox.release(lost)
+        self._tell(sent=bool(sent), lost=next((each for each in failures if isinstance(each, BrokerLostError)), None))
+        await self._put_off([row for row, failure in ended if failure and not isinstance(failure, BrokerLostError)])
         return bool(sent)
 
-    async def _publish(self, row: OutboxRow) -> bool:
+    async def _publish(self, row: OutboxRow) -> UnpublishedError | None:
+        """What kept the event from leaving; None if the broker has confirmed it."""
         fields = {"payment_id": row.payment_id, "event_id": row.event_id, "attempts": row.attempts}
         try:
             await self._publisher.event(row)
-        except UnpublishedError as error:
-            _log.warning("event %s was not confirmed (%s)", row.event_id, error, extra=fields)
-            return False
-        except Exception:  # noqa: BLE001 - a row that surprises us (a newer version wrote it) must not stop the others
+        except BrokerLostError as lost:
+            return lost
+        except UnpublishedError as refused:
+            level = logging.WARNING if row.attempts < ALARM_AFTER else logging.ERROR
+            _log.log(level, "event %s was refused (%s)", row.event_id, refused, extra=fields)
+            return refused
+        except Exception as error:  # noqa: BLE001 - a row that surprises us (a newer version wrote it) must not stop the others
             _log.exception("event %s cannot be published", row.event_id, extra=fields)
-            return False
-        return True
+            return UnpublishedError(type(error).__name__)
+        return None
+
+    def _tell(self, *, sent: bool, lost: BrokerLostError | None) -> None:
+        """One line per change."""
+        if lost is not None and self._broker_takes_events:
+            self._broker_takes_events = False
+            _log.warning("events cannot be published (%s); trying again", lost)
+        elif sent and lost is None and not self._broker_takes_events:
+            self._broker_takes_events = True
+            _log.info("events are published again")
 
     async def _put_off(self, rows: Sequence[OutboxRow]) -> None:
         for row in rows:

@@ -76,6 +76,12 @@ _PUT_OFF: Final = (
     .values(claimed_until=bindparam("until", type_=outbox.c.claimed_until.type))
     .returning(outbox.c.id)
 )
+_RELEASE: Final = (
+    update(outbox)
+    .where(outbox.c.id == any_(bindparam("ids", type_=ARRAY(BigInteger))), outbox.c.sent_at.is_(None))
+    .values(claimed_until=None, attempts=func.greatest(outbox.c.attempts - 1, 0))
+    .returning(outbox.c.id)
+)
 
 
 class PostgresOutbox:
@@ -118,3 +124,7 @@ class PostgresOutbox:
     async def prune_sent(self, *, before: datetime, limit: int) -> int:
         """See the port. Rows that another replica is deleting in this moment are skipped."""
         return len(await self._database.run(PRUNE_SENT, {"before": before, "batch": limit}))
+
+    async def release(self, ids: Sequence[int]) -> None:
+        """Publishing was not possible, which is no fault of these: anybody may claim them at once, as if untried."""
+        await self._database.run(_RELEASE, {"ids": ids})

@@ -97,7 +97,7 @@ async def test_a_head_that_never_ends_is_cut(serve: Serve, app: FastAPI, monkeyp
 async def test_a_caller_who_hangs_up_does_not_stop_the_work(
     serve: Serve, app: FastAPI, peer: Peer, requester: Requester, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """F1."""
+    """F1 Client drops the socket mid-request: work goes on, no unhandled error."""
     release = asyncio.Event()
 
     async def wait(command: Command) -> Answer:

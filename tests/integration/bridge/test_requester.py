@@ -91,7 +91,10 @@ async def test_an_answer_that_is_none_is_not_passed_on(requester: Requester, pee
 
 
 async def test_no_answer_goes_to_another_caller_however_late_replies_are(amqp_url: str, peer: Peer) -> None:
-    """F13: fast and slow ones mixed, some too late, each reply sent twice and with strangers in between."""
+    """F13 Late, duplicate, foreign reply: dropped and counted; correlation strict.
+
+    Fast and slow ones mixed, some past their deadline, each reply sent twice and with strangers in between.
+    """
     generator = random.Random(13)  # noqa: S311
 
     async def answer(command: Command) -> None:
@@ -207,7 +210,10 @@ async def test_a_cancelled_call_leaves_nothing_behind(requester: Requester, peer
 
 
 async def test_a_lost_connection_fails_all_who_wait_and_comes_back_by_itself(amqp_url: str, peer: Peer) -> None:
-    """F12, F7: nobody waits for the deadline, new calls fail fast, and no restart is needed."""
+    """F12 Requests in flight when the broker goes: waiters fail on disconnect. F7: new calls fail fast.
+
+    No restart is needed.
+    """
 
     async def never(_: Command) -> None:
         return None

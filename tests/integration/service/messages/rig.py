@@ -157,9 +157,13 @@ class Rig:
         assert isinstance(confirmed, Basic.Ack), confirmed
         return mark
 
+    async def ask_later(self, command: CommandType, body: Any, **changes: Any) -> str:
+        """Send with a reply address; the mark that `reply_to` takes."""
+        return await self.send(command, body, reply_to=envelope.DIRECT_REPLY_TO, **changes)
+
     async def ask(self, command: CommandType, body: Any, **changes: Any) -> Message:
         """Send with a reply address and wait for the answer."""
-        mark = await self.send(command, body, reply_to=envelope.DIRECT_REPLY_TO, **changes)
+        mark = await self.ask_later(command, body, **changes)
         return await self.reply_to(changes.get("correlation_id", mark))
 
     async def reply_to(self, correlation_id: str) -> Message:

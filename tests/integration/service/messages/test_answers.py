@@ -98,8 +98,9 @@ async def test_a_verify_that_cannot_ask_says_so_and_a_status_never_asks(rig: Rig
 
 @pytest.mark.parametrize("command", [VERIFY, STATUS])
 async def test_an_unknown_session_is_not_found_and_stripe_is_not_asked(rig: Rig, command: CommandType) -> None:
+    """F20 Verify of what is not there: no row invented."""
     member = {VERIFY: "sessionId", STATUS: "transactionId"}[command]
-    async with rig.nothing_done():  # F20: nor is a row made up
+    async with rig.nothing_done():
         fault = await rig.ask(command, {member: "cs_test_stranger"}, headers={"x-request-id": "r-4"})
     assert fault.document == {
         "code": "NOT_FOUND",
@@ -182,7 +183,8 @@ async def test_a_failing_stripe_is_a_fault_that_may_be_repeated(rig: Rig, troubl
 # --- repeats ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_command_that_is_delivered_again_has_the_same_answer_and_no_second_effect(rig: Rig) -> None:  # F14, B25
+async def test_a_command_that_is_delivered_again_has_the_same_answer_and_no_second_effect(rig: Rig) -> None:
+    """F14 Redelivery after lost ack: same result, same event id. B25: so is a replay of an old command."""
     command, message_id = a_create(), str(uuid4())
     first = await rig.ask(CREATE, command, message_id=message_id)
     payment = await rig.payment(first.document["sessionId"])
@@ -194,7 +196,8 @@ async def test_a_command_that_is_delivered_again_has_the_same_answer_and_no_seco
     assert len(rig.events_of(payment["id"])) == 1
 
 
-async def test_two_copies_at_once_are_one_payment_and_one_answer(rig: Rig) -> None:  # F15
+async def test_two_copies_at_once_are_one_payment_and_one_answer(rig: Rig) -> None:
+    """F15 Two copies at once: one winner, the other waits and reads. Here: both at one service."""
     commands = [(a_create(), str(uuid4())) for _ in range(20)]
     await rig.sandbox.control("config", {"latency_ms": 100})
     try:
@@ -231,7 +234,8 @@ async def test_another_amount_ends_the_old_session_first(rig: Rig) -> None:
 # --- deadlines --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_command_whose_caller_has_left_is_parked_and_not_executed(rig: Rig) -> None:  # F6
+async def test_a_command_whose_caller_has_left_is_parked_and_not_executed(rig: Rig) -> None:
+    """F6 Expired command (older than its deadline): not executed, counted, parked."""
     gone = {"timestamp": int(time.time()) - 12, "expiration": "10000", "reply_to": envelope.DIRECT_REPLY_TO}
     with rig.replies_since() as replies:
         async with rig.nothing_done():

@@ -128,6 +128,18 @@ async def test_an_event_that_is_put_off_holds_back_its_payment_and_no_other(pair
     assert [(row.payment_id, row.sequence) for row in await pair.claim(61)] == [(stuck, 1), (other, 1)]
 
 
+async def test_what_is_released_is_there_at_once_as_if_untried(pair: Pair) -> None:
+    await pair.payment(events=2)
+    [first] = await pair.claim(0)
+    await pair.outbox.release([first.id])
+    [again] = await pair.claim(0)
+    assert again == first  # its attempts, too
+    await pair.outbox.mark_sent([first.id], at=NOW)
+    await pair.outbox.release([first.id])  # another relay was faster
+    [second] = await pair.claim(1)
+    assert second.sequence == first.sequence + 1
+
+
 async def test_the_oldest_leave_first_and_no_more_than_asked_for(pair: Pair) -> None:
     ids = [await pair.payment() for _ in range(5)]
     assert [row.payment_id for row in await pair.claim(limit=3)] == ids[:3]

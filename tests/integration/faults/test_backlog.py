@@ -1,0 +1,147 @@
+"""What waits in the queues: a backlog at the start, commands that are too late, poison, a database that is away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from contracts import topology
+from service.adapters.store.database import POOL_SIZE
+from service.entrypoints import delivery
+from tests.chaos.proxy import Mode
+from tests.integration.faults.stack import breakable
+from tests.integration.service.messages.rig import CREATE, MARK, Rig, a_create, around, serving, until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+PREFETCH = 8
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def rig(amqp_url: str, migrated_url: str) -> AsyncIterator[Rig]:
+    """Without the service: each test has its own."""
+    async with around(amqp_url, migrated_url, stripe_concurrency=PREFETCH) as rig:
+        yield rig
+
+
+async def test_a_backlog_is_taken_in_portions_and_what_is_too_late_is_parked(rig: Rig) -> None:
+    """F22 Backlog at start: in-flight <= prefetch. F6 Expired command: not executed, counted, parked."""
+    late = [await rig.ask_later(CREATE, a_create(), expiration="200") for _ in range(50)]
+    commands = [a_create() for _ in range(500)]
+    marks = [await rig.ask_later(CREATE, command) for command in commands]
+    await rig.sandbox.control("config", {"latency_ms": 4000})
+    sessions = "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database()"
+    async with serving(rig.settings):
+
+        async def ready() -> int:
+            declared = await rig.looking.queue_declare(topology.COMMAND_QUEUES[CREATE].name, passive=True)
+            return declared.message_count or 0
+
+        async def taken() -> bool:
+            return await ready() == len(marks) - PREFETCH
+
+        await until(taken)  # the expired ones were in front of them
+        for _ in range(20):
+            assert await ready() == len(marks) - PREFETCH
+            await asyncio.sleep(0.02)
+        assert len(await rig.sql("SELECT 1 FROM payments")) == PREFETCH
+        await rig.sandbox.control("config", {"latency_ms": 0})
+        most = 0
+        while len(rig.replies) < len(marks):
+            [row] = await rig.sql(sessions + " AND application_name = 'payment-service'")
+            most = max(most, row["n"])
+            await asyncio.sleep(0.02)
+        assert 0 < most <= POOL_SIZE
+    for mark in marks:
+        assert (await rig.reply_to(mark)).type == "checkout.create.reply"
+    letters = [each for each in await rig.dead_letters(CREATE) if each.headers[MARK] in late]
+    assert len(letters) == len(late)
+    reasons = {each.headers.get("x-reason") or each.headers["x-death"][0]["reason"] for each in letters}
+    assert reasons == {"expired"}
+    assert len(await rig.sql("SELECT 1 FROM payments")) == await created(rig) == len(commands)
+
+
+async def created(rig: Rig) -> int:
+    stats = await rig.sandbox.control("stats")
+    calls: int = stats["calls"]["checkout.sessions.create"]["calls"]
+    return calls
+
+
+@asynccontextmanager
+async def poisonous(rig: Rig, user_id: int) -> AsyncIterator[None]:
+    """A database that always fails at one user's payments, as a bug of ours could."""
+    await rig.sql("CREATE SEQUENCE poisoned")
+    await rig.sql(
+        "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM nextval('poisoned'); RAISE EXCEPTION 'poison'; END $$"
+    )
+    await rig.sql(
+        "CREATE TRIGGER poison BEFORE INSERT ON payments FOR EACH ROW"
+        f" WHEN (NEW.user_id = {user_id}) EXECUTE FUNCTION poison()"
+    )
+    try:
+        yield
+    finally:
+        await rig.sql("DROP TRIGGER poison ON payments")
+        await rig.sql("DROP FUNCTION poison")
+        await rig.sql("DROP SEQUENCE poisoned")
+
+
+async def test_poison_is_parked_after_its_tries_and_the_others_are_served(rig: Rig) -> None:
+    """F16 Handler always fails (poison): delayed bounded retries, then the DLQ with reason, others unaffected.
+
+    Half of them are seen to come back after a second and to wait longer then, the others come with no try left.
+    """
+    poison, before = [a_create(userId=666) for _ in range(10)], len(await rig.dead_letters(CREATE))
+    last = len(topology.RETRY_DELAYS_SECONDS)
+    async with serving(rig.settings), poisonous(rig, 666):
+        fresh = [await rig.send(CREATE, command) for command in poison[:5]]
+        spent = [await rig.send(CREATE, command, headers={"x-attempts": last}) for command in poison[5:]]
+        replies = await asyncio.gather(*(rig.ask(CREATE, a_create()) for _ in range(100)))
+        assert {reply.type for reply in replies} == {"checkout.create.reply"}
+        for mark in spent:
+            letter = await rig.parked(CREATE, mark)
+            assert (letter.headers["x-reason"], letter.headers["x-attempts"]) == ("exhausted", last + 1)
+
+        async def twice() -> bool:
+            [row] = await rig.sql("SELECT last_value AS tries FROM poisoned")
+            return row["tries"] == len(spent) + 2 * len(fresh)
+
+        await until(twice)  # after a second they came back, and now they wait for longer
+
+        found: list[Any] = []
+        await until(lambda: _collected(rig, found, len(fresh)))
+        assert sorted(each.headers[MARK] for each in found) == sorted(fresh)
+        assert {each.headers["x-attempts"] for each in found} == {2}
+    assert len(await rig.dead_letters(CREATE)) == before + len(spent)
+    assert await rig.sql("SELECT 1 FROM payments WHERE user_id = 666") == []
+
+
+async def _collected(rig: Rig, found: list[Any], number: int) -> bool:
+    found += await rig.delayed(CREATE, delay=1)
+    return len(found) >= number
+
+
+async def test_a_backlog_outlives_a_database_that_is_away(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """F17 Database down, backlog: nothing parked, all done when it is back, <= 5 attempts each."""
+    caplog.set_level("INFO", logger=delivery.__name__)
+    parked, commands = len(await rig.dead_letters(CREATE)), [a_create() for _ in range(100)]
+    async with breakable(rig.settings, "database_url") as (network, settings), serving(settings):
+        await network.set(Mode.DOWN)
+        for command in commands:
+            await rig.send(CREATE, command)
+        await until(lambda: caplog.text.count("SERVICE_UNAVAILABLE, again later") > len(commands))
+        await network.set(Mode.NORMAL)
+        bookings = [command["bookingId"] for command in commands]
+
+        async def done() -> bool:
+            query = "SELECT 1 FROM payments WHERE session_id IS NOT NULL AND booking_id = ANY($1)"
+            return len(await rig.sql(query, bookings)) == len(commands)
+
+        await until(done, seconds=60)
+        await rig.queue_empty(CREATE)
+    assert caplog.text.count("SERVICE_UNAVAILABLE, again later") <= 4 * len(commands)
+    assert len(await rig.dead_letters(CREATE)) == parked
