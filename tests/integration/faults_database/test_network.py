@@ -24,7 +24,7 @@ from tests.integration.service.messages.rig import until
 from tests.integration.service.ports.test_store import an_opening, begun
 from tests.service_support import NOW, a_draft, context, message_key
 
-CUTS = 100
+CUTS = 60
 CANCELS = 300
 _bookings = itertools.count(os.getpid() * 1_000_000 + 700_001)
 
