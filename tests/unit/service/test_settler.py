@@ -166,7 +166,7 @@ async def test_a_forgotten_key_is_not_used_again(house: House) -> None:
 
 
 async def test_an_error_kept_under_the_key_does_not_hold_a_booking_for_a_day(house: House) -> None:
-    """F43 A 500 saved under the key: a new key once it is proven that there is no session; resolved in five minutes."""
+    """F43 A 500 saved under the key: a new key once it is proven that there is no session."""
     await house.cut_off_create()
     house.gateway.sticky = True
     await house.settle_after(60)
