@@ -7,6 +7,7 @@
 | deadline passed | parked | parked |
 | permanent failure | fault | parked |
 | passing failure, or not done in 12 s | fault | again after a growing delay; parked after the last |
+| no database | fault | again after a growing delay, for as long as it takes |
 
 The acknowledgement always comes last. If the service dies or the broker fails before it, the command comes again, and
 every handler is safe to repeat.
@@ -29,7 +30,12 @@ from contracts.commands import CommandType
 from contracts.faults import DeadLetterReason, Fault, FaultCode
 from service.application import translation
 from service.application.ports import Clock
-from service.domain.errors import MessageIdReusedError, OutcomeUnknownError, PaymentServiceError
+from service.domain.errors import (
+    MessageIdReusedError,
+    OutcomeUnknownError,
+    PaymentServiceError,
+    StoreUnavailableError,
+)
 from service.entrypoints import envelopes
 from service.entrypoints.broker import Publisher, UnpublishedError
 from service.entrypoints.envelopes import Envelope, RejectedCommandError
@@ -150,8 +156,10 @@ class Delivery(BaseMiddleware):
         delays = topology.DELAY_QUEUES[command]
         # An error without a code of its own is a surprise: it may pass as well.
         passing = error.retryable or error.code == FaultCode.INTERNAL_ERROR
-        if passing and attempts <= len(delays):
-            await self._publisher.again(message, delay_queue=delays[attempts - 1].name, headers=headers)
+        # Without the database nothing is known of the command, and all commands would be parked at once.
+        if passing and (attempts <= len(delays) or isinstance(error, StoreUnavailableError)):
+            delay_queue = delays[min(attempts, len(delays)) - 1].name
+            await self._publisher.again(message, delay_queue=delay_queue, headers=headers)
             return f"{error.code}, again later"
         reason = DeadLetterReason.EXHAUSTED if passing else DeadLetterReason.REFUSED
         await self._park(message, command, reason, {envelope.REASON_TEXT: error.message, **headers})

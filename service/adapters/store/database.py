@@ -14,15 +14,20 @@ from service.domain.errors import StoreUnavailableError
 
 POOL_SIZE: Final = 20
 CONNECT_SECONDS: Final = 3.0
-COMMAND_SECONDS: Final = 5.0
-"""asyncpg's own bound: without it a black-holed connection is waited for until the kernel gives up."""
-ACQUIRE_SECONDS: Final = 3.0
+COMMAND_SECONDS: Final = 3.0
+"""asyncpg's own bound: without it a black-holed connection is waited for until the kernel gives up. Giving the
+connection up takes two seconds more."""
+ACQUIRE_SECONDS: Final = 2.0
+TRIES: Final = 3
+"""Of a statement that the database undid because of others; together shorter than a caller's patience."""
 
-_PING: Final = text("SELECT 1")
-_SERVER_SETTINGS: Final = {
+_UNDONE: Final = frozenset({"40001", "40P01", "55P03", "0A000"})
+"""SQLSTATE: serialization failure, deadlock, lock timeout, and a plan that a migration made invalid."""
+_PING: Final = text("SELECT 1 WHERE current_setting('transaction_read_only') = 'off'")
+SERVER_SETTINGS: Final = {
     "application_name": "payment-service",
-    "statement_timeout": "4000",
-    "lock_timeout": "2000",
+    "statement_timeout": "2500",
+    "lock_timeout": "1000",
     "idle_in_transaction_session_timeout": "10000",
 }
 
@@ -48,7 +53,7 @@ class Database:
             connect_args={
                 "timeout": CONNECT_SECONDS,
                 "command_timeout": COMMAND_SECONDS,
-                "server_settings": _SERVER_SETTINGS,
+                "server_settings": SERVER_SETTINGS,
             },
         )
 
@@ -69,21 +74,33 @@ class Database:
     async def run(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
         """One statement that is a transaction by itself, and its rows: a single round trip.
 
+        If the database undid it because of others, it is repeated whole.
+
         Raises:
             StoreUnavailableError: as `transaction`.
             IntegrityError: the statement breaks a constraint; nothing of it was kept.
         """
         with _translated():
-            async with self._single.connect() as connection:
-                return (await connection.execute(statement, parameters)).all()
+            for _ in range(TRIES - 1):
+                try:
+                    return await self._run(statement, parameters)
+                except DBAPIError as error:
+                    if getattr(error.orig, "sqlstate", None) not in _UNDONE:
+                        raise
+            return await self._run(statement, parameters)
+
+    async def _run(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
+        async with self._single.connect() as connection:
+            return (await connection.execute(statement, parameters)).all()
 
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
 
     async def ping(self) -> None:
-        """Raises StoreUnavailableError if the database does not answer."""
-        await self.run(_PING, {})
+        """Raises StoreUnavailableError if the database does not answer, or takes no writes (as after a failover)."""
+        if not await self.run(_PING, {}):
+            raise StoreUnavailableError
 
 
 @contextmanager

@@ -139,7 +139,9 @@ class StripeGateway:
         except Exception as error:  # noqa: BLE001 - whatever goes wrong in the SDK is an outcome, and never a failure
             outcome = outcomes.of_error(error)
             fields = {"payment_id": payment.id, "gateway_call": name, "gateway_detail": outcome.detail}
-            _log.warning("Stripe %s of payment %d: %s", name, payment.id, outcome.kind, extra=fields)
+            denied = isinstance(outcome, Unknown) and outcome.cause is UnknownCause.DENIED
+            level = logging.ERROR if denied else logging.WARNING  # a revoked key does not come back by itself
+            _log.log(level, "Stripe %s of payment %d: %s", name, payment.id, outcome.kind, extra=fields)
             return outcome
         return answer if isinstance(answer, Mapping) else outcomes.unreadable("not an object")
 

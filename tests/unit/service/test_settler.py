@@ -81,6 +81,7 @@ async def test_a_lost_answer_is_asked_for_again_under_the_same_key(house: House)
 
 
 async def test_an_overdue_payment_ends_at_the_gateway_first(house: House) -> None:
+    """F51 Ended here only after the gateway says that it is expired."""
     await house.create()
     assert await house.settle_after(OVERDUE - 2) == 0
     assert await house.settle_after(2) == 1
@@ -90,6 +91,7 @@ async def test_an_overdue_payment_ends_at_the_gateway_first(house: House) -> Non
 
 
 async def test_a_payment_paid_in_the_last_moment_is_completed(house: House) -> None:
+    """F50 The customer pays while we expire: COMPLETED, not stuck."""
     await house.create()
     house.gateway.pay(house.payment.session_id or "")
     await house.settle_after(OVERDUE)
@@ -115,11 +117,14 @@ async def test_a_final_payment_is_never_touched_again(house: House) -> None:
 
 
 async def test_no_silence_however_long_fails_a_payment(house: House) -> None:
+    """F60 The gateway is silent for hours: still PENDING after a hundred tries, an alarm, never FAILED."""
     await house.cut_off_create()
     house.gateway.fault = UnknownCause.TIMEOUT
     for _ in range(100):
         await house.settle_after(400)
     assert house.payment.status is PaymentStatus.PENDING
+    assert house.payment.settle_attempts > UNSETTLED_AFTER
+    assert house.payment.attention == "unsettled"
 
 
 async def test_a_person_is_called_once_for_a_payment_that_cannot_be_settled(house: House) -> None:
@@ -143,13 +148,16 @@ async def test_tries_grow_apart(house: House) -> None:
 
 
 async def test_a_payment_whose_key_is_forgotten_gets_the_session_that_exists(house: House) -> None:
+    """F52 A retry older than 23 h: the key is not used again, the session is looked for first; no second one."""
     await house.cut_off_create(lost_answers=1)
     await house.settle_after(24 * 3600)
     assert house.gateway.calls[:3] == ["open", "find", "look_up"]
     assert house.payment.session_id in house.gateway.sessions
+    assert len(house.gateway.sessions) == 1
 
 
 async def test_a_forgotten_key_is_not_used_again(house: House) -> None:
+    """F52 A new key only when it is proven that there is no session."""
     await house.cut_off_create()
     house.gateway.refusal = Refused(detail="expires_at")
     await house.settle_after(24 * 3600)
@@ -158,6 +166,7 @@ async def test_a_forgotten_key_is_not_used_again(house: House) -> None:
 
 
 async def test_an_error_kept_under_the_key_does_not_hold_a_booking_for_a_day(house: House) -> None:
+    """F43 A 500 saved under the key: a new key once it is proven that there is no session."""
     await house.cut_off_create()
     house.gateway.sticky = True
     await house.settle_after(60)

@@ -262,7 +262,8 @@ async def test_a_caller_whose_deadline_passes_meanwhile_is_told_and_the_session_
     assert len(await rig.sessions_of(command["bookingId"])) == 1
 
 
-async def test_a_hundred_creates_wait_for_a_slow_stripe_together(rig: Rig) -> None:  # F36: the pool has 20 connections
+async def test_a_hundred_creates_wait_for_a_slow_stripe_together(rig: Rig) -> None:
+    """F36 With the pool as it is (20 connections)."""
     commands = [a_create() for _ in range(100)]
     await rig.sandbox.control("config", {"latency_ms": 1000})
     try:

@@ -157,7 +157,8 @@ async def test_without_notifications_the_timer_finds_what_is_there(rig: Rig) -> 
         assert bodies(await rig.told(payment, events=1)) == [content]
 
 
-async def test_a_listener_that_the_database_cut_off_listens_again(rig: Rig) -> None:  # F40
+async def test_a_listener_that_the_database_cut_off_listens_again(rig: Rig) -> None:
+    """F40 The listening connection is lost: it is made anew, and the timer finds what came meanwhile."""
     listeners = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
     alarm = Wakeups(rig.settings.database_url.get_secret_value())
     listening = asyncio.create_task(alarm.run())

@@ -66,7 +66,8 @@ def refusal(status: int, kind: str) -> tuple[int, dict[str, Any]]:
 )
 async def test_a_definite_refusal_fails_the_payment_at_once_and_for_good(
     scripted: Scripted, refused: tuple[int, dict[str, Any]]
-) -> None:  # F47
+) -> None:
+    """F47 400/402 definite: FAILED with its reason once, no retry; one call, one event."""
     rig, command, message_id = scripted.rig, a_create(), str(uuid4())
     status, document = refused
     scripted.answers(document, status)
@@ -87,6 +88,22 @@ async def test_a_definite_refusal_fails_the_payment_at_once_and_for_good(
     assert b"prose" not in failed.body
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_revoked_key_fails_nothing(scripted: Scripted, status: int) -> None:
+    """F46 A revoked key: no payment is failed, one call each, and once the key is good again it is one session."""
+    rig, command, message_id = scripted.rig, a_create(), str(uuid4())
+    scripted.answers(*reversed(refusal(status, "invalid_request_error")))
+    fault = await rig.ask(CREATE, command, message_id=message_id)
+    assert (fault.document["code"], fault.document["retryable"]) == ("GATEWAY_ERROR", True)
+    assert len(scripted.stripe.requests) == 1
+    [payment] = await rig.payments_of(command["bookingId"])
+    assert (payment["status"], payment["session_id"]) == ("PENDING", None)
+    session = {"id": f"cs_test_{uuid4().hex}", "url": "https://pay.example/#x", "expires_at": int(time.time()) + 2100}
+    scripted.answers(session)
+    reply = await rig.ask(CREATE, command, message_id=message_id)
+    assert reply.document["sessionId"] == session["id"]
+
+
 ODD = {
     "HTML": b"<html>Bad gateway</html>",
     "nothing": b"",
@@ -97,7 +114,8 @@ ODD = {
 
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD.keys())
-async def test_an_answer_that_makes_no_sense_decides_nothing(scripted: Scripted, odd: Any) -> None:  # F48
+async def test_an_answer_that_makes_no_sense_decides_nothing(scripted: Scripted, odd: Any) -> None:
+    """F48 An answer that makes no sense is treated as unknown: nothing crashes, nothing is COMPLETED."""
     payment, session = await scripted.opened()
     scripted.answers(odd)
     reply = await scripted.rig.ask(VERIFY, {"sessionId": session["id"]})
@@ -140,7 +158,8 @@ async def test_a_state_that_stripe_does_not_document_decides_nothing(scripted: S
 )
 async def test_money_that_does_not_fit_calls_a_person_once_and_completes_nothing(
     scripted: Scripted, difference: dict[str, Any]
-) -> None:  # F49
+) -> None:
+    """F49 Paid with other amount, currency, metadata or livemode: not COMPLETED, one alert each."""
     rig = scripted.rig
     payment, session = await scripted.opened()
     different = session | {"status": "complete", "payment_status": "paid"} | difference
@@ -164,7 +183,7 @@ async def test_money_that_fits_completes_the_payment(scripted: Scripted) -> None
 
 
 async def test_money_for_a_payment_that_failed_calls_a_person(scripted: Scripted) -> None:
-    """Nobody asks about a failed payment any more; a create of the booking replaces it while Stripe is told."""
+    """F51 Nobody asks about a failed payment any more; a create of the booking replaces it while Stripe is told."""
     payment, session = await scripted.opened()
     expired = session | {"status": "expired"}
     assert (await scripted.verified(expired)).document["paymentStatus"] == "FAILED"

@@ -206,6 +206,7 @@ async def test_a_session_that_nobody_heard_of_is_found(provider: Provider) -> No
 
 
 async def test_a_lost_answer_and_its_repeat_are_one_session(provider: Provider) -> None:
+    """F42 Timeout: unknown, then the same key again; one session."""
     payment = a_new_payment(provider.gateway)
     assert cause(await provider.open_unheard(payment)) is UnknownCause.TIMEOUT
     assert isinstance(await provider.gateway.open(payment, timeout_seconds=SECONDS), Opened)
@@ -219,6 +220,7 @@ async def test_what_was_never_opened_is_not_found(provider: Provider) -> None:
 
 @pytest.mark.parametrize("trouble", [UnknownCause.FAILED, UnknownCause.BUSY])
 async def test_a_provider_in_trouble_is_unknown_and_never_a_refusal(provider: Provider, trouble: UnknownCause) -> None:
+    """F42 Connections that are cut without an answer, among others: unknown, never a failure."""
     payment = await opened(provider)
     fresh = a_new_payment(provider.gateway)
     await provider.fail(trouble)
@@ -232,6 +234,7 @@ async def test_a_provider_in_trouble_is_unknown_and_never_a_refusal(provider: Pr
 
 
 async def test_a_provider_that_says_nothing_is_unknown_when_time_is_up(provider: Provider) -> None:
+    """F42 Timeout: unknown, never a failure, whatever was asked."""
     payment = await opened(provider)
     await provider.fall_silent()
     for outcome in [

@@ -16,7 +16,7 @@ from service.domain.money import Money
 from service.domain.outcomes import Expired, Open, Opened, OutcomeKind, Paid, Refused, Unknown, UnknownCause
 from service.domain.payment import Payment
 from tests.integration.sandbox.harness import Running
-from tests.integration.service.ports.test_gateway import SECONDS, SandboxProvider, a_new_payment, opened
+from tests.integration.service.ports.test_gateway import SECONDS, SandboxProvider, a_new_payment, cause, opened
 from tests.service_support import QUICK, ScriptedServer, a_payment, scripted_server
 
 KEY = "sk_test_gatewayTests"
@@ -84,12 +84,24 @@ async def test_every_attempt_of_a_create_carries_the_payments_own_key(
 
 
 async def test_a_key_in_use_is_tried_again(scripted: StripeGateway, script: ScriptedServer) -> None:
+    """F44 409 key in use: backs off, the same key, one session."""
     session = {"id": "cs_test_a1", "url": "https://pay.example/#x", "expires_at": 1_800_000_000}
     script.will(409, error("invalid_request_error", "idempotency_key_in_use"), Stripe_Should_Retry="true")
     script.will(200, json.dumps(session).encode())
     outcome = await scripted.open(a_new_payment(scripted), timeout_seconds=SECONDS)
     assert isinstance(outcome, Opened)
     assert len(script.requests) == 2
+    assert len({headers["idempotency-key"] for _, _, headers in script.requests}) == 1
+
+
+async def test_the_same_payment_opened_from_many_places_at_once_has_one_session(provider: SandboxProvider) -> None:
+    """F44 409 key in use, for real: as many replicas at once would meet it."""
+    await provider.sandbox.control("config", {"latency_ms": 50})
+    payment = a_new_payment(provider.gateway)
+    outcomes = await asyncio.gather(*(provider.gateway.open(payment, timeout_seconds=SECONDS) for _ in range(20)))
+    assert all(isinstance(each, Opened) or cause(each) is UnknownCause.BUSY for each in outcomes), outcomes
+    assert isinstance(await provider.gateway.open(payment, timeout_seconds=SECONDS), Opened)
+    assert await provider.sessions() == 1
 
 
 @pytest.mark.parametrize(
@@ -132,6 +144,7 @@ async def test_an_error_that_decides_nothing_is_unknown(
 async def test_a_definite_refusal_is_refused_at_the_first_call(
     scripted: StripeGateway, script: ScriptedServer, status: int, kind: str, code: str | None
 ) -> None:
+    """F47 400/402 definite: refused once, no retry."""
     script.will(status, error(kind, code))
     outcome = await scripted.open(a_new_payment(scripted), timeout_seconds=SECONDS)
     assert isinstance(outcome, Refused)
@@ -166,12 +179,14 @@ async def test_a_key_with_other_parameters_is_unknown(provider: SandboxProvider)
 
 
 async def test_some_failures_are_outlived(provider: SandboxProvider) -> None:
+    """F42 The answer is dropped: the same key again, one session."""
     await provider.sandbox.control("config", {"drop_responses": 2})
     assert (await opened(provider)).session_id
     assert await provider.sessions() == 1
 
 
 async def test_a_500_that_is_kept_under_the_key_is_found_by_reference(provider: SandboxProvider) -> None:
+    """F43 A 500 saved under the key: the session that was made is found by its metadata, and no second one made."""
     payment = a_new_payment(provider.gateway)
     await provider.sandbox.control("config", {"lose_responses": 1})
     for _ in range(2):
@@ -180,7 +195,10 @@ async def test_a_500_that_is_kept_under_the_key_is_found_by_reference(provider: 
     assert await provider.sessions() == 1
 
 
-async def test_a_wrong_key_changes_nothing(provider: SandboxProvider, sandbox: Running) -> None:
+async def test_a_wrong_key_changes_nothing(
+    provider: SandboxProvider, sandbox: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F46 A revoked key: nothing is failed or refused, an alarm (an ERROR line), one call each."""
     payment = await opened(provider)
     stranger = StripeGateway(api_key="sk_live_wrongwrong", api_base=sandbox.url, concurrency=1)
     assert stranger.livemode
@@ -191,6 +209,7 @@ async def test_a_wrong_key_changes_nothing(provider: SandboxProvider, sandbox: R
     ):
         assert isinstance(outcome, Unknown)
         assert outcome.cause is UnknownCause.DENIED
+    assert [record.levelname for record in caplog.records if "Stripe" in record.message] == ["ERROR"] * 3
     await stranger.close()
     assert await provider.gateway.look_up(payment, timeout_seconds=SECONDS) == Open()
 
@@ -204,7 +223,8 @@ async def test_a_session_is_found_on_a_later_page(provider: SandboxProvider) -> 
 
 
 async def test_a_payer_who_pays_while_we_end_the_session_wins_or_loses_for_good(provider: SandboxProvider) -> None:
-    for _ in range(20):
+    """F50 The customer pays while we expire: paid or expired, as the payer was told, and nothing in between."""
+    for _ in range(50):
         payment = await opened(provider)
         paying = provider.sandbox.http.post(
             f"{provider.sandbox.url}/_sandbox/sessions/{payment.session_id}/pay", json={"card": "4242 4242 4242 4242"}
@@ -325,6 +345,8 @@ BODY = (
 @settings(QUICK, max_examples=500, phases=[Phase.explicit, Phase.generate])
 @given(body=BODY, status=st.sampled_from([200, 200, 200, 201, 204, 302, 400, 402, 429]))
 def test_no_body_whatever_is_paid_or_breaks_the_gateway(body: bytes, status: int) -> None:
+    """F48 HTML, nothing, unknown words: 500 bodies, each to four calls; no crash, nothing paid."""
+
     async def answers() -> list[Any]:
         async with scripted_server() as script:
             script.will(status, b"" if status == 204 else body, Stripe_Should_Retry="false")
