@@ -113,13 +113,7 @@ class Desk:
 
 @pytest.fixture(scope="session")
 def declared_amqp_url(amqp_url: str) -> str:
-    async def declare() -> None:
-        broker = brokers.rabbit_broker(amqp_url)
-        await broker.connect()
-        await brokers.declare(broker)
-        await broker.stop()
-
-    run(declare())
+    run(brokers.declare(amqp_url))
     return amqp_url
 
 
