@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from service.application.ports import Clock, Outbox, OutboxRow
 from service.domain.errors import StoreUnavailableError
 from service.entrypoints.broker import PUBLISH_SECONDS, Publisher, UnpublishedError
+from service.failpoints import FailPoint, hit
 
 _log = logging.getLogger(__name__)
 
@@ -74,14 +75,17 @@ class Relay:
         results = await asyncio.gather(*(self._publish(row) for row in rows))
         sent = [row.id for row, confirmed in zip(rows, results, strict=True) if confirmed]
         if sent:
+            hit(FailPoint.EVENT_NOT_MARKED)
             await self._outbox.mark_sent(sent, at=self._clock.now())
         await self._put_off([row for row, confirmed in zip(rows, results, strict=True) if not confirmed])
         return bool(sent)
 
     async def _publish(self, row: OutboxRow) -> bool:
         fields = {"payment_id": row.payment_id, "event_id": row.event_id, "attempts": row.attempts}
+        hit(FailPoint.EVENT_NOT_PUBLISHED)
         try:
             await self._publisher.event(row)
+            hit(FailPoint.EVENT_NOT_CONFIRMED)
         except UnpublishedError as error:
             _log.warning("event %s was not confirmed (%s)", row.event_id, error, extra=fields)
             return False
