@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--crash-runs",
         type=int,
         default=2,
-        help="how often each fail point kills a service; from 10 on, the rolling restarts are 20 under 2,000 creates",
+        help="how often each fail point kills a service; beyond 4 also the number of rolling restarts",
     )
 
 
