@@ -120,10 +120,11 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         delivery = functools.partial(Delivery, publisher=publisher, clock=clock)
         consuming = brokers.rabbit_broker(settings.amqp_url.get_secret_value(), middlewares=(delivery,))
         consumers.register(consuming, steps=steps, gateway_prefetch=settings.stripe_concurrency)
-        yield Service(asgi=_asgi(consuming, database), steps=steps, relay=relay, failed=failed)
+        asgi = _asgi(consuming, database, before_shutdown=settler.stop)
+        yield Service(asgi=asgi, steps=steps, relay=relay, failed=failed)
 
 
-def _asgi(consuming: RabbitBroker, database: Database) -> AsgiFastStream:
+def _asgi(consuming: RabbitBroker, database: Database, *, before_shutdown: Callable[[], None]) -> AsgiFastStream:
     async def database_answers() -> bool:
         try:
             await database.ping()
@@ -135,7 +136,13 @@ def _asgi(consuming: RabbitBroker, database: Database) -> AsgiFastStream:
         _log.info("ready: consuming commands")
 
     checks = {"database": database_answers, "broker": lambda: brokers.consuming(consuming)}
-    return AsgiFastStream(consuming, asgi_routes=health.routes(checks), logger=None, after_startup=[tell])
+    return AsgiFastStream(
+        consuming,
+        asgi_routes=health.routes(checks),
+        logger=None,
+        after_startup=[tell],
+        on_shutdown=[before_shutdown],  # handlers may need all of the grace time that there is
+    )
 
 
 async def _reach(name: str, attempt: Callable[[], Awaitable[Any]], errors: tuple[type[Exception], ...]) -> None:

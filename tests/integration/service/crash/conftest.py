@@ -31,14 +31,14 @@ async def rig(amqp_url: str, migrated_url: str) -> AsyncIterator[Rig]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def programs(rig: Rig, servers_folder: Path, tmp_path: Path) -> AsyncIterator[Programs]:
+async def programs(rig: Rig, tmp_path: Path) -> AsyncIterator[Programs]:
     """Starts services and bridges; what still runs at the end is killed."""
-    async with starting(rig, logs=tmp_path, compiled=servers_folder / "compiled") as programs:
+    async with starting(rig, logs=tmp_path) as programs:
         yield programs
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def told(rig: Rig, servers_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Expected]:
+async def told(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Expected]:
     """By payment, what subscribers must have heard when the module is done.
 
     It is looked at once for all tests, because what a dead relay had claimed is free again after 10 s only.
@@ -46,7 +46,7 @@ async def told(rig: Rig, servers_folder: Path, tmp_path_factory: pytest.TempPath
     expected: Expected = {}
     yield expected
     logs = tmp_path_factory.mktemp("last")
-    async with starting(rig, logs=logs, compiled=servers_folder / "compiled") as programs:
+    async with starting(rig, logs=logs) as programs:
         await programs.service()
         await all_sent(rig)
         copies = [await delivered(rig, payment_id, each) for payment_id, each in expected.items()]

@@ -16,7 +16,7 @@ from deploy.local.processes import free_ports, read_text
 from deploy.local.settings import CHECKOUT
 from tests.integration.service.messages.rig import Rig, until
 
-START_SECONDS: Final = 40.0
+START_SECONDS: Final = 90.0
 END_SECONDS: Final = 30.0
 """What an orchestrator usually grants between SIGTERM and SIGKILL."""
 _SETPRIV: Final = shutil.which("setpriv")
@@ -68,15 +68,14 @@ class Program:
 
 @dataclass(kw_only=True)
 class Programs:
-    """Starts processes around a rig. `compiled` keeps compiled code: not every start has to compile."""
+    """Starts processes around a rig."""
 
     rig: Rig
     logs: Path
-    compiled: Path
     all: list[Program] = field(default_factory=list)
 
-    async def service(self, failpoint: str | None = None) -> Program:
-        """A service, consuming."""
+    async def service(self, failpoint: str | None = None, **changes: str) -> Program:
+        """A service, consuming; `changes` of its environment."""
         settings = self.rig.settings
         environment = {
             "AMQP_URL": settings.amqp_url.get_secret_value(),
@@ -86,7 +85,8 @@ class Programs:
             "VERIFY_FRESHNESS_SECONDS": str(settings.verify_freshness_seconds),
             "SERVICE_PORT": "0",
         }
-        return await self._start("service", environment | ({"FAILPOINT": failpoint} if failpoint else {}), port=0)
+        armed = {"FAILPOINT": failpoint} if failpoint else {}
+        return await self._start("service", environment | armed | changes, port=0)
 
     async def bridge(self) -> Program:
         """A bridge, connected."""
@@ -95,12 +95,13 @@ class Programs:
         return await self._start("bridge", environment, port=port)
 
     async def _start(self, kind: str, settings: dict[str, str], *, port: int) -> Program:
+        # Compiled code is kept, whatever the environment says: so many starts must not compile every time.
         inherited = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("BRIDGE_", "STRIPE_", "PAYMENT_", "SERVICE_", "LOG_", "PYTHONDONTWRITE"))
         }
-        ours = {"PYTHONPYCACHEPREFIX": str(self.compiled), "PYTHONPATH": str(CHECKOUT), "LOG_FORMAT": "json"}
+        ours = {"PYTHONPATH": str(CHECKOUT), "LOG_FORMAT": "json"}
         log = self.logs / f"{kind}-{len(self.all) + 1}.log"
         with log.open("w") as out:
             process = await asyncio.create_subprocess_exec(
@@ -120,9 +121,9 @@ class Programs:
 
 
 @asynccontextmanager
-async def starting(rig: Rig, *, logs: Path, compiled: Path) -> AsyncIterator[Programs]:
+async def starting(rig: Rig, *, logs: Path) -> AsyncIterator[Programs]:
     """What still runs at the end is killed."""
-    programs = Programs(rig=rig, logs=logs, compiled=compiled)
+    programs = Programs(rig=rig, logs=logs)
     try:
         yield programs
     finally:

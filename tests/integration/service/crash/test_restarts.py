@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from contracts import envelope
+from service.entrypoints.settler import CONCURRENCY
 from tests.integration.bridge.conftest import BASE, IDENTITY
 from tests.integration.service.crash.evidence import Calls, Told, all_sent, calls, delivered, journal, nothing_left
 from tests.integration.service.crash.programs import Program, Programs
@@ -160,6 +161,28 @@ async def test_a_service_that_is_told_to_stop_stores_what_nobody_waits_for(rig: 
     [session] = await rig.sessions_of(body["bookingId"])
     assert payment["session_id"] == session["id"]
     assert await delivered(rig, payment["id"], Told(statuses=("PENDING",))) == 0
+
+
+async def test_a_service_that_is_told_to_stop_leaves_unsettled_payments_to_the_others(
+    rig: Rig, programs: Programs
+) -> None:
+    """F21 SIGTERM while the settler has claimed more than it can end in time: it finishes those it has begun."""
+    service = await programs.service()
+    overdue = [(await rig.created())["sessionId"] for _ in range(20)]
+    async with slow(rig, 4):
+        await rig.sql(
+            "UPDATE payments SET created_at = created_at - interval '1 hour' WHERE session_id = ANY($1)", overdue
+        )
+        await until(lambda: _settling(rig, overdue))
+        await service.stopped()
+    statuses = Counter([(await rig.payment(session))["status"] for session in overdue])
+    assert statuses == {"FAILED": CONCURRENCY, "PENDING": 20 - CONCURRENCY}
+    assert not await rig.sql("SELECT 1 FROM outbox WHERE sent_at IS NULL")
+
+
+async def _settling(rig: Rig, sessions: list[str]) -> bool:
+    rows = await rig.sql("SELECT 1 FROM payments WHERE session_id = ANY($1) AND settle_attempts > 0", sessions)
+    return len(rows) == len(sessions)
 
 
 async def test_a_bridge_that_is_told_to_stop_answers_whoever_waits(rig: Rig, programs: Programs) -> None:
