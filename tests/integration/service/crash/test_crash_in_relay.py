@@ -11,7 +11,7 @@ import pytest
 from contracts import envelope
 from service.failpoints import FailPoint
 from tests.integration.service.crash.conftest import Expected
-from tests.integration.service.crash.evidence import Told, nothing_left, replies_of
+from tests.integration.service.crash.evidence import Told, all_sent, nothing_left, replies_of
 from tests.integration.service.crash.programs import Programs
 from tests.integration.service.messages.rig import CREATE, Rig, a_create, until
 
@@ -59,4 +59,8 @@ async def test_an_event_survives_the_crash_of_its_relay(
             [session] = await rig.sessions_of(body["bookingId"])
             assert reply.document["sessionId"] == payment["session_id"] == session["id"]
             told.setdefault(payment["id"], Told(statuses=("PENDING",)))
+        # The next run must not meet events of this one. F31 waits for the end of the dead relay's lease.
+        if point is not FailPoint.EVENT_NOT_PUBLISHED:
+            await rig.sql("UPDATE outbox SET claimed_until = now() WHERE sent_at IS NULL")
+        await all_sent(rig)
         await nothing_left(rig, successor, CREATE)
