@@ -92,7 +92,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         await _check_revision(database)
 
         publishing = brokers.rabbit_broker(settings.amqp_url.get_secret_value())
-        stack.push_async_callback(publishing.stop)
+        stack.push_async_callback(_disconnect, publishing)
         await _reach("RabbitMQ (AMQP_URL)", publishing.connect, (AMQPError, OSError, TimeoutError))
         await brokers.declare(publishing)
         publisher = brokers.Publisher(publishing)
@@ -120,6 +120,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         delivery = functools.partial(Delivery, publisher=publisher, clock=clock)
         consuming = brokers.rabbit_broker(settings.amqp_url.get_secret_value(), middlewares=(delivery,))
         consumers.register(consuming, steps=steps, gateway_prefetch=settings.stripe_concurrency)
+        stack.push_async_callback(_disconnect, consuming)
         asgi = _asgi(consuming, database, before_shutdown=settler.stop)
         yield Service(asgi=asgi, steps=steps, relay=relay, failed=failed)
 
@@ -181,6 +182,18 @@ def _watched(work: Coroutine[Any, Any, None], *, name: str, failed: asyncio.Even
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(ended)
     return task
+
+
+async def _disconnect(broker: RabbitBroker) -> None:
+    """Also from a silent RabbitMQ: FastStream then stops halfway, and its connection would never give up."""
+    for _ in range(2):
+        try:
+            async with asyncio.timeout(brokers.PUBLISH_SECONDS):
+                await broker.stop()
+        except (AMQPError, OSError, TimeoutError, RuntimeError) as error:
+            _log.warning("the connection to RabbitMQ did not end well (%s)", type(error).__name__)
+        else:
+            return
 
 
 async def _stop_settler(settler: Settler, task: asyncio.Task[None]) -> None:

@@ -18,6 +18,7 @@ import pytest
 from contracts import envelope
 from service.entrypoints.settler import CONCURRENCY
 from tests.integration.bridge.conftest import BASE, IDENTITY
+from tests.integration.bridge.peer import network_to
 from tests.integration.service.crash.evidence import Calls, Told, all_sent, calls, delivered, journal, nothing_left
 from tests.integration.service.crash.programs import Program, Programs
 from tests.integration.service.messages.rig import CREATE, Rig, a_create, until
@@ -183,6 +184,26 @@ async def test_a_service_that_is_told_to_stop_leaves_unsettled_payments_to_the_o
 async def _settling(rig: Rig, sessions: list[str]) -> bool:
     rows = await rig.sql("SELECT 1 FROM payments WHERE session_id = ANY($1) AND settle_attempts > 0", sessions)
     return len(rows) == len(sessions)
+
+
+async def test_a_service_that_is_told_to_stop_leaves_although_the_broker_is_silent(
+    rig: Rig, programs: Programs
+) -> None:
+    """F21 SIGTERM while RabbitMQ is a black hole and a command waits for Stripe: out in time, and nothing is lost."""
+    body = a_create()
+    async with network_to(rig.settings.amqp_url.get_secret_value()) as (network, amqp_url), slow(rig, 2):
+        service = await programs.service(AMQP_URL=amqp_url)
+        mark = await rig.send(CREATE, body, reply_to=envelope.DIRECT_REPLY_TO)
+        await begun(rig, [body])
+        network.swallows = True
+        service.process.terminate()
+        assert await service.ended() == 0
+    successor = await programs.service()
+    reply = await rig.reply_to(mark)
+    [session] = await rig.sessions_of(body["bookingId"])
+    assert reply.document["sessionId"] == session["id"]
+    await all_sent(rig)
+    await nothing_left(rig, successor, CREATE)
 
 
 async def test_a_bridge_that_is_told_to_stop_answers_whoever_waits(rig: Rig, programs: Programs) -> None:
