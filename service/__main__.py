@@ -13,7 +13,7 @@ import uvicorn
 import uvloop
 
 from contracts.logs import log_config
-from service import bootstrap, dead_letters, show
+from service import bootstrap, dead_letters, failpoints, show
 from service.adapters.store import NoSuchRoleError, migrate, newest_revision
 from service.domain.errors import StoreUnavailableError
 from service.settings import DatabaseSettings, MigrateSettings, Settings, SettingsError, load
@@ -70,6 +70,9 @@ def _command(arguments: argparse.Namespace) -> Coroutine[Any, Any, int]:
 async def _run(settings: Settings) -> int:
     logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
     log = logging.getLogger("service")
+    if settings.failpoint is not None:
+        log.warning("a test will have this process killed at %s", settings.failpoint)
+        failpoints.arm(failpoints.read(settings.failpoint))
     async with bootstrap.built(settings) as service:
         config = uvicorn.Config(
             service.asgi,

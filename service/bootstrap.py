@@ -99,7 +99,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         amqp_url = settings.amqp_url.get_secret_value()
         await _reach("RabbitMQ (AMQP_URL)", functools.partial(_declare, amqp_url), brokers.UNREACHABLE)
         publishing = brokers.rabbit_broker(amqp_url)
-        stack.push_async_callback(publishing.stop)
+        stack.push_async_callback(_disconnect, publishing)
         await _connect(publishing)
         publisher = brokers.Publisher(publishing)
 
@@ -132,10 +132,12 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         delivery = functools.partial(Delivery, publisher=publisher, clock=clock)
         consuming = brokers.rabbit_broker(amqp_url, middlewares=(delivery,))
         consumers.register(consuming, steps=steps, gateway_prefetch=settings.stripe_concurrency)
-        yield Service(asgi=_asgi(consuming, database), steps=steps, relay=relay, failed=failed)
+        stack.push_async_callback(_disconnect, consuming)
+        asgi = _asgi(consuming, database, before_shutdown=settler.stop)
+        yield Service(asgi=asgi, steps=steps, relay=relay, failed=failed)
 
 
-def _asgi(consuming: RabbitBroker, database: Database) -> AsgiFastStream:
+def _asgi(consuming: RabbitBroker, database: Database, *, before_shutdown: Callable[[], None]) -> AsgiFastStream:
     async def database_answers() -> bool:
         try:
             await database.ping()
@@ -154,7 +156,13 @@ def _asgi(consuming: RabbitBroker, database: Database) -> AsgiFastStream:
         _log.info("ready: consuming commands")
 
     checks = {"database": database_answers, "broker": broker_delivers}
-    return AsgiFastStream(consuming, asgi_routes=health.routes(checks), logger=None, after_startup=[tell])
+    return AsgiFastStream(
+        consuming,
+        asgi_routes=health.routes(checks),
+        logger=None,
+        after_startup=[tell],
+        on_shutdown=[before_shutdown],  # handlers may need all of the grace time that there is
+    )
 
 
 async def _reach(name: str, attempt: Callable[[], Awaitable[Any]], errors: tuple[type[Exception], ...]) -> None:
@@ -209,6 +217,18 @@ def _watched(work: Coroutine[Any, Any, None], *, name: str, failed: asyncio.Even
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(ended)
     return task
+
+
+async def _disconnect(broker: RabbitBroker) -> None:
+    """Also from a silent RabbitMQ: FastStream then stops halfway, and its connection would never give up."""
+    for _ in range(2):
+        try:
+            async with asyncio.timeout(brokers.PUBLISH_SECONDS):
+                await broker.stop()
+        except brokers.UNREACHABLE as error:
+            _log.warning("the connection to RabbitMQ did not end well (%s)", type(error).__name__)
+        else:
+            return
 
 
 class _Worker(Protocol):

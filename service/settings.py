@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contracts.logs import LogFormat, LogLevel, default_format
+from service import failpoints
 from service.domain import urls
 from service.domain.money import CURRENCIES
 
@@ -96,6 +97,9 @@ class Settings(BaseSettings):
     verify_freshness_seconds: float = Field(1, ge=0, le=60, description="a number from 0 to 60")
     service_host: str = Field("127.0.0.1", min_length=1, description="an address to listen on")
     service_port: int = Field(8086, ge=0, le=65535, description="a port number")
+    failpoint: Annotated[str, _checked(failpoints.read)] | None = Field(
+        None, description="<name>:<n>, a name from service/failpoints.py and the time, from 1, that it is reached"
+    )
     log_level: LogLevel = Field("info", description="debug, info, warning or error")
     log_format: LogFormat = Field(default_factory=default_format, description="json or console")
 
@@ -103,6 +107,13 @@ class Settings(BaseSettings):
     def _live_keys_go_to_stripe_only(self) -> Self:
         if "_live_" in self.stripe_api_key.get_secret_value() and self.stripe_api_base != STRIPE_API_BASE:
             raise ValueError("STRIPE_API_BASE must not be set with a live key: it would be sent to somebody else")
+        return self
+
+    @model_validator(mode="after")
+    def _nobody_dies_near_real_money(self) -> Self:
+        elsewhere = urlsplit(self.stripe_api_base).hostname not in _LOOPBACK
+        if self.failpoint is not None and (elsewhere or "_live_" in self.stripe_api_key.get_secret_value()):
+            raise ValueError("FAILPOINT kills the service: only with a test key and STRIPE_API_BASE on this machine")
         return self
 
     @property

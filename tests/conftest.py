@@ -35,6 +35,15 @@ def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
 # --- one folder per test run, known to the controller and to every worker -------------------------------------------
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--crash-runs",
+        type=int,
+        default=2,
+        help="how often each fail point kills a service; beyond 4 also the number of rolling restarts",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     workerinput = getattr(config, "workerinput", None)
     folder = workerinput["servers"] if workerinput else tempfile.mkdtemp(prefix="bookticket-tests-")

@@ -25,6 +25,7 @@ from service.domain.errors import (
 from service.domain.outcomes import Outcome, Unknown, UnknownCause
 from service.domain.payment import OPENED_WITHIN, Payment
 from service.domain.status import Change, ChangeKind, decide, unsettled
+from service.failpoints import FailPoint, hit
 
 _log = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ class Steps:
         Raises:
             IllegalTransitionError: the status table calls the outcome impossible.
         """
+        hit(FailPoint.OUTCOME_NOT_STORED)
         return await self._write(payment, lambda current: decide(current, outcome, at=self.clock.now()), context)
 
     async def settle(self, payment: Payment, *, context: CommandContext) -> Payment:

@@ -39,6 +39,7 @@ from service.domain.errors import (
 from service.entrypoints import envelopes
 from service.entrypoints.broker import Publisher, UnpublishedError
 from service.entrypoints.envelopes import Envelope, RejectedCommandError
+from service.failpoints import FailPoint, hit
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class Delivery(BaseMiddleware):
         started = time.perf_counter()
         try:
             ended = await self._handle(call_next, msg, message, _COMMAND_OF_QUEUE[queue])
+            hit(FailPoint.NOT_ACKED)
             await message.ack()
         except UnpublishedError as error:
             _log.warning("a %s could not be answered or parked (%s); it comes again", queue, error)
@@ -108,6 +110,7 @@ class Delivery(BaseMiddleware):
         except Exception:  # noqa: BLE001 - a mistake of ours must still be answered or tried again, not lost
             _log.exception("%s failed", command, extra={"request_id": read.context.request_id})
             return await self._fail(message, command, read, PaymentServiceError())
+        hit(FailPoint.NOT_REPLIED)
         if read.reply_to is not None:
             await self._answer(message, answer.record, envelope.reply_type(command), read, answer.headers)
         return "done"

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from service.application.ports import Clock, Outbox, OutboxRow
 from service.domain.errors import StoreUnavailableError
 from service.entrypoints.broker import PUBLISH_SECONDS, BrokerLostError, Publisher, UnpublishedError
+from service.failpoints import FailPoint, hit
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class Relay:
         ended = list(zip(rows, failures, strict=True))
         sent = [row.id for row, failure in ended if failure is None]
         if sent:
+            hit(FailPoint.EVENT_NOT_MARKED)
             await self._outbox.mark_sent(sent, at=self._clock.now())
         lost = [row.id for row, failure in ended if isinstance(failure, BrokerLostError)]
         if lost:
@@ -91,8 +93,10 @@ class Relay:
     async def _publish(self, row: OutboxRow) -> UnpublishedError | None:
         """What kept the event from leaving; None if the broker has confirmed it."""
         fields = {"payment_id": row.payment_id, "event_id": row.event_id, "attempts": row.attempts}
+        hit(FailPoint.EVENT_NOT_PUBLISHED)
         try:
             await self._publisher.event(row)
+            hit(FailPoint.EVENT_NOT_CONFIRMED)
         except BrokerLostError as lost:
             return lost
         except UnpublishedError as refused:

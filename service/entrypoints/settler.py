@@ -46,7 +46,7 @@ class Settler:
                 await self._pause(POLL_SECONDS * random.uniform(0.75, 1.25))  # noqa: S311 - spreads the replicas
 
     def stop(self) -> None:
-        """End `run` after the payments that are under way."""
+        """End `run` after the payments that are under way; what is claimed and not begun is left to other replicas."""
         self._stopping.set()
 
     async def settle_next(self) -> int:
@@ -65,6 +65,8 @@ class Settler:
         context = CommandContext(message_id="", request_id=f"settler-{uuid4()}")
         fields = {"payment_id": payment.id, "attempts": payment.settle_attempts, "request_id": context.request_id}
         async with self._slots:
+            if self._stopping.is_set():
+                return
             try:
                 await self._steps.settle(payment, context=context)
             except PaymentServiceError as error:

@@ -20,6 +20,7 @@ OFFENCES = {
     "bridge-and-service-never-meet": ("bridge/routes.py", "import service.domain.money"),
     "product-knows-no-tools": ("service/entrypoints/health.py", "import deploy.sandbox"),
     "contracts-are-data": ("contracts/replies.py", "import aiohttp"),
+    "failpoints-stand-alone": ("service/failpoints.py", "import pydantic"),
     "stripe-in-its-adapter": ("service/application/steps.py", "import stripe"),
     "sql-in-its-adapter": ("service/entrypoints/consumers.py", "import sqlalchemy"),
     "http-in-the-bridge": ("service/settings.py", "import fastapi"),
@@ -97,6 +98,10 @@ def test_the_domain_stands_on_the_standard_library_alone() -> None:
             if name.split(".")[0] not in sys.stdlib_module_names and not name.startswith("service.domain")
         }
         assert not strangers, f"{file.name} imports {strangers}"
+
+
+def test_the_fail_points_stand_on_the_standard_library_alone() -> None:
+    assert imports(ROOT / "service" / "failpoints.py") <= sys.stdlib_module_names
 
 
 def test_the_contracts_stand_on_pydantic_alone() -> None:

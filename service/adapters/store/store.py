@@ -20,6 +20,7 @@ from service.domain.errors import (
 from service.domain.money import Money
 from service.domain.payment import Draft, Payment, PaymentStatus
 from service.domain.status import Change, ChangeKind
+from service.failpoints import FailPoint, hit
 
 _MAX_RACES: Final = 5
 _KEY_TAKEN: Final = '"request_keys_pkey"'
@@ -130,6 +131,7 @@ class PostgresStore:
             "journal_request_id": request_id,
             **_arrays(keys),
         }
+        hit(FailPoint.ROW_NOT_COMMITTED)
         try:
             rows = await self._database.run(statements.BEGIN, parameters)
         except IntegrityError as error:

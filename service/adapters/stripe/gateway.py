@@ -14,6 +14,7 @@ from service.adapters.stripe import outcomes
 from service.application.ports import CheckoutTerms
 from service.domain.outcomes import Opened, Outcome, Refused, Unknown, UnknownCause
 from service.domain.payment import OPENED_WITHIN, Payment
+from service.failpoints import FailPoint, hit
 
 _log = logging.getLogger(__name__)
 
@@ -24,6 +25,15 @@ _CONNECT_SECONDS: Final = 3.0
 _CLOCK_SKEW: Final = timedelta(minutes=2)
 _PAGE: Final = 100
 _MAX_PAGES: Final = 100
+
+
+class _HttpClient(stripe.AIOHTTPClient):
+    """The SDK's own, with a fail point between an answer's head and its body."""
+
+    async def request_stream_async(self, *request: Any, **options: Any) -> Any:
+        answer = await super().request_stream_async(*request, **options)
+        hit(FailPoint.ANSWER_LOST)
+        return answer
 
 
 class StripeGateway:
@@ -39,7 +49,7 @@ class StripeGateway:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
         )
         # The SDK passes its own timeout per request unless it is None; the deadline around each call is ours.
-        http_client = stripe.AIOHTTPClient(timeout=None, session=self._session)
+        http_client = _HttpClient(timeout=None, session=self._session)
         self._stripe = stripe.StripeClient(
             api_key,
             http_client=http_client,
@@ -133,6 +143,7 @@ class StripeGateway:
         The SDK's raw request has all of its retries and errors, but does not build a tree of objects from an answer of
         which we read five members: that was a quarter of the service's work.
         """
+        hit(FailPoint.STRIPE_NOT_CALLED)
         try:
             async with asyncio.timeout(timeout_seconds), self._slots:
                 answer = (await self._stripe.raw_request_async(method, path, **params)).data

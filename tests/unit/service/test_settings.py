@@ -2,6 +2,7 @@
 
 import pytest
 
+from service.failpoints import FailPoint
 from service.settings import STRIPE_API_BASE, DatabaseSettings, MigrateSettings, Settings, SettingsError, load
 
 GOOD = {
@@ -97,6 +98,16 @@ WRONG = {
     "VERIFY_FRESHNESS_SECONDS": ["-1", "61", "nan", "inf", "often"],
     "SERVICE_HOST": [""],
     "SERVICE_PORT": ["-1", "65536", "http", "80.5"],
+    "FAILPOINT": [
+        "",
+        "shown:1",
+        "not-acked",
+        "not-acked:",
+        "not-acked:0",
+        "not-acked:-1",
+        "not-acked:x",
+        "NOT_ACKED:1",
+    ],
     "LOG_LEVEL": ["loud", "INFO", ""],
     "LOG_FORMAT": ["xml"],
 }
@@ -149,6 +160,39 @@ def test_a_live_key_goes_to_stripe_only(monkeypatch: pytest.MonkeyPatch, key: st
     told = refused(monkeypatch, STRIPE_API_KEY=key, STRIPE_API_BASE=base)
     assert told == "STRIPE_API_BASE must not be set with a live key: it would be sent to somebody else"
     assert key not in told
+
+
+@pytest.mark.parametrize("point", FailPoint)
+def test_a_fail_point_is_armed_with_a_test_key_and_a_stand_in_on_this_machine(
+    monkeypatch: pytest.MonkeyPatch, point: FailPoint
+) -> None:
+    armed = loaded(monkeypatch, FAILPOINT=f"{point}:2", STRIPE_API_BASE="http://127.0.0.1:12111")
+    assert armed.failpoint == f"{point}:2"
+    assert loaded(monkeypatch, FAILPOINT=f"{point}:2", STRIPE_API_BASE="https://localhost").failpoint is not None
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"STRIPE_API_BASE": STRIPE_API_BASE},
+        {"STRIPE_API_BASE": f"{STRIPE_API_BASE}/"},
+        {"STRIPE_API_BASE": "https://API.stripe.com:443"},
+        {"STRIPE_API_BASE": "https://stand-in.example"},
+        {"STRIPE_API_KEY": "sk_live_abcdefgh"},
+        {"STRIPE_API_KEY": "rk_live_abcdefgh"},
+    ],
+)
+def test_no_fail_point_is_armed_where_real_money_could_move(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    told = refused(monkeypatch, FAILPOINT="not-acked:1", **environment)
+    assert told == "FAILPOINT kills the service: only with a test key and STRIPE_API_BASE on this machine"
+
+
+def test_a_live_key_and_a_fail_point_are_refused_on_this_machine_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = {"STRIPE_API_KEY": "sk_live_abcdefgh", "STRIPE_API_BASE": "http://127.0.0.1:12111"}
+    assert refused(monkeypatch, FAILPOINT="not-acked:1", **here)
 
 
 def test_secrets_stay_out_of_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,6 +185,14 @@ async def test_one_payment_that_surprises_us_does_not_stop_the_others(house: Hou
     assert house.store.payments[1].session_id is not None
 
 
+async def test_a_settler_that_stops_begins_nothing_more(house: House) -> None:
+    await house.create()
+    house.settler.stop()
+    assert await house.settle_after(OVERDUE) == 1
+    assert house.gateway.calls == ["open"]
+    assert house.payment.status is PaymentStatus.PENDING
+
+
 async def test_a_settled_payment_answers_its_late_caller(house: House) -> None:
     await house.cut_off_create()
     await house.settle_after(STUCK)

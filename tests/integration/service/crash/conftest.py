@@ -1,0 +1,60 @@
+import logging
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from service.adapters.store import migrate
+from tests.conftest import run
+from tests.integration.service.crash.evidence import Told, all_sent, delivered
+from tests.integration.service.crash.programs import Programs, starting
+from tests.integration.service.messages.rig import Rig, around
+
+Expected = dict[int, Told]
+_log = logging.getLogger(__name__)
+
+
+@pytest.fixture(scope="module")
+def migrated_url(new_database: Callable[[], str]) -> str:
+    """A database of this module's own."""
+    url = new_database()
+    run(migrate(url))
+    return url
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def rig(amqp_url: str, migrated_url: str) -> AsyncIterator[Rig]:
+    """Broker, database, sandbox and a client; the services are processes that the tests start."""
+    async with around(amqp_url, migrated_url) as rig:
+        yield rig
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def programs(rig: Rig, tmp_path: Path) -> AsyncIterator[Programs]:
+    """Starts services and bridges; what still runs at the end is killed."""
+    async with starting(rig, logs=tmp_path) as programs:
+        yield programs
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def told(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Expected]:
+    """By payment, what subscribers must have heard when the module is done.
+
+    It is looked at once for all tests, because what a dead relay had claimed is free again after 10 s only.
+    """
+    expected: Expected = {}
+    yield expected
+    logs = tmp_path_factory.mktemp("last")
+    async with starting(rig, logs=logs) as programs:
+        await programs.service()
+        await all_sent(rig)
+        copies = [await delivered(rig, payment_id, each) for payment_id, each in expected.items()]
+        _log.info("%d payments, no event lost, %d second copies", len(expected), sum(copies))
+
+
+@pytest.fixture
+def runs(pytestconfig: pytest.Config) -> int:
+    """How often each fail point kills."""
+    chosen: int = pytestconfig.getoption("--crash-runs")
+    return chosen

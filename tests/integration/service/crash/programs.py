@@ -1,0 +1,132 @@
+"""Real `payment-service run` and `payment-bridge run` processes: started, killed, told to stop, and read."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from deploy.local.processes import free_ports, read_text
+from deploy.local.settings import CHECKOUT
+from tests.integration.service.messages.rig import Rig, until
+
+START_SECONDS: Final = 90.0
+END_SECONDS: Final = 30.0
+"""What an orchestrator usually grants between SIGTERM and SIGKILL."""
+_SETPRIV: Final = shutil.which("setpriv")
+_DIES_WITH_US: Final = (_SETPRIV, "--pdeathsig", "KILL") if _SETPRIV else ()
+"""So that a killed test run leaves nothing behind."""
+_READY: Final = {"service": "ready: consuming commands", "bridge": "Connected to RabbitMQ."}
+
+
+@dataclass(kw_only=True)
+class Program:
+    """One process and what it says."""
+
+    process: asyncio.subprocess.Process
+    kind: str
+    log: Path
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def said(self) -> list[dict[str, Any]]:
+        """Its log, line by line."""
+        return [json.loads(line) for line in read_text(self.log).splitlines() if line.startswith("{")]
+
+    async def ready(self) -> None:
+        def is_ready() -> bool:
+            assert self.process.returncode is None, read_text(self.log)
+            return _READY[self.kind] in read_text(self.log)
+
+        await until(is_ready, START_SECONDS)
+
+    async def ended(self, seconds: float = END_SECONDS) -> int:
+        """Its exit status once it is gone; minus the signal's number if one ended it."""
+        async with asyncio.timeout(seconds):
+            return await self.process.wait()
+
+    async def stopped(self) -> None:
+        """SIGTERM, and an end in time and of its own accord."""
+        self.process.terminate()
+        assert await self.ended() == 0, read_text(self.log)
+        assert "Traceback" not in read_text(self.log), read_text(self.log)
+
+    async def killed(self) -> None:
+        self.process.kill()
+        assert await self.ended() == -signal.SIGKILL
+
+
+@dataclass(kw_only=True)
+class Programs:
+    """Starts processes around a rig."""
+
+    rig: Rig
+    logs: Path
+    all: list[Program] = field(default_factory=list)
+
+    async def service(self, failpoint: str | None = None, **changes: str) -> Program:
+        """A service, consuming; `changes` of its environment."""
+        settings = self.rig.settings
+        environment = {
+            "AMQP_URL": settings.amqp_url.get_secret_value(),
+            "DATABASE_URL": settings.database_url.get_secret_value(),
+            "STRIPE_API_KEY": settings.stripe_api_key.get_secret_value(),
+            "STRIPE_API_BASE": settings.stripe_api_base,
+            "VERIFY_FRESHNESS_SECONDS": str(settings.verify_freshness_seconds),
+            "SERVICE_PORT": "0",
+        }
+        armed = {"FAILPOINT": failpoint} if failpoint else {}
+        return await self._start("service", environment | armed | changes, port=0)
+
+    async def bridge(self) -> Program:
+        """A bridge, connected."""
+        (port,) = free_ports(1)
+        environment = {"AMQP_URL": self.rig.settings.amqp_url.get_secret_value(), "BRIDGE_PORT": str(port)}
+        return await self._start("bridge", environment, port=port)
+
+    async def _start(self, kind: str, settings: dict[str, str], *, port: int) -> Program:
+        # Compiled code is kept, whatever the environment says: so many starts must not compile every time.
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("BRIDGE_", "STRIPE_", "PAYMENT_", "SERVICE_", "LOG_", "PYTHONDONTWRITE"))
+        }
+        ours = {"PYTHONPATH": str(CHECKOUT), "LOG_FORMAT": "json"}
+        log = self.logs / f"{kind}-{len(self.all) + 1}.log"
+        with log.open("w") as out:
+            process = await asyncio.create_subprocess_exec(
+                *_DIES_WITH_US,
+                sys.executable,
+                *("-m", kind, "run"),
+                env=inherited | ours | settings,
+                cwd=CHECKOUT,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+            )
+        program = Program(process=process, kind=kind, log=log, port=port)
+        self.all.append(program)
+        await program.ready()
+        return program
+
+
+@asynccontextmanager
+async def starting(rig: Rig, *, logs: Path) -> AsyncIterator[Programs]:
+    """What still runs at the end is killed."""
+    programs = Programs(rig=rig, logs=logs)
+    try:
+        yield programs
+    finally:
+        for program in programs.all:
+            if program.process.returncode is None:
+                await program.killed()
