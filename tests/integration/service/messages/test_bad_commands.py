@@ -1,6 +1,7 @@
 """Bad, odd and hostile commands: where each ends, that nothing is done for it, and that good ones flow on meanwhile."""
 
 import asyncio
+import dataclasses
 import gzip
 import json
 import random
@@ -13,6 +14,7 @@ from typing import Any
 import aiormq
 import pytest
 import pytest_asyncio
+from aiormq.exceptions import ChannelPreconditionFailed
 
 from contracts import envelope, topology
 from contracts.commands import CommandType
@@ -124,7 +126,7 @@ BAD = {
     # B23
     "65,537 bytes": Bad(reason="too-large", text="over 65536 bytes", body=b" " * 65_537),
     "1 MB": Bad(reason="too-large", text="over 65536 bytes", body=b"{" * 10**6),
-    "17 MB": Bad(reason="too-large", text="over 65536 bytes", body=b"[" * 17 * 2**20),
+    "16 MB": Bad(reason="too-large", text="over 65536 bytes", body=b"[" * 16 * 2**20),
 }
 
 
@@ -148,6 +150,20 @@ async def test_what_cannot_be_understood_is_parked_once_and_its_sender_is_told(r
     again = [each for each in await rig.dead_letters(CREATE) if each.headers.get("x-mark") == mark]
     assert len(again) == 1
     assert letter.headers.get("x-delivery-count", 0) == 0  # at the first attempt
+
+
+async def test_17_mb_are_parked_or_refused_by_the_broker_itself_and_nothing_else_is_disturbed(rig: Rig) -> None:  # B23
+    channel = await rig.connection.channel(publisher_confirms=True)
+    publisher = dataclasses.replace(rig, channel=channel)
+    async with rig.nothing_done():
+        try:
+            mark = await publisher.send(CREATE, b"[" * 17 * 2**20)
+        except ChannelPreconditionFailed:  # from RabbitMQ 4 on
+            assert channel.is_closed
+        else:
+            assert (await rig.parked(CREATE, mark)).headers["x-reason"] == "too-large"
+            await channel.close()
+    await rig.created()
 
 
 @pytest.mark.parametrize("command", [VERIFY, STATUS])
