@@ -21,6 +21,8 @@ class PaymentServiceError(Exception):
     code: ClassVar[str] = "INTERNAL_ERROR"
     retryable: ClassVar[bool] = False
     retry_after_seconds: ClassVar[int | None] = None
+    retried_for_ever: ClassVar[bool] = False
+    """Whether a fire-and-forget command is never parked for it: it says nothing of the command."""
     default_message: ClassVar[str] = "Something went wrong on our side. Please try again."
 
     def __init__(self, message: str | None = None, *, payment: "Payment | None" = None) -> None:
@@ -120,7 +122,14 @@ class StoreUnavailableError(PaymentServiceError):
     code = "SERVICE_UNAVAILABLE"
     retryable = True
     retry_after_seconds = 2
+    retried_for_ever = True
     default_message = "The payment service is busy. Please try again in a moment."
+
+
+class StoreRefusedError(StoreUnavailableError):
+    """The database answers, and refuses what this one statement holds; that need not pass."""
+
+    retried_for_ever = False
 
 
 class ConcurrentChangeError(PaymentServiceError):

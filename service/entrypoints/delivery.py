@@ -30,12 +30,7 @@ from contracts.commands import CommandType
 from contracts.faults import DeadLetterReason, Fault, FaultCode
 from service.application import translation
 from service.application.ports import Clock
-from service.domain.errors import (
-    MessageIdReusedError,
-    OutcomeUnknownError,
-    PaymentServiceError,
-    StoreUnavailableError,
-)
+from service.domain.errors import MessageIdReusedError, OutcomeUnknownError, PaymentServiceError
 from service.entrypoints import envelopes
 from service.entrypoints.broker import Publisher, UnpublishedError
 from service.entrypoints.envelopes import Envelope, RejectedCommandError
@@ -159,8 +154,7 @@ class Delivery(BaseMiddleware):
         delays = topology.DELAY_QUEUES[command]
         # An error without a code of its own is a surprise: it may pass as well.
         passing = error.retryable or error.code == FaultCode.INTERNAL_ERROR
-        # Without the database nothing is known of the command, and all commands would be parked at once.
-        if passing and (attempts <= len(delays) or isinstance(error, StoreUnavailableError)):
+        if passing and (attempts <= len(delays) or error.retried_for_ever):
             delay_queue = delays[min(attempts, len(delays)) - 1].name
             await self._publisher.again(message, delay_queue=delay_queue, headers=headers)
             return f"{error.code}, again later"

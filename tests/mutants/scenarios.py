@@ -141,8 +141,7 @@ async def two_replicas_hear_the_same(shop: Shop) -> None:
 
 async def nobody_pays(shop: Shop) -> None:
     """An hour passes, and the settler comes."""
-    await shop.create(BOOKING)
-    await shop.rig.sql("UPDATE payments SET created_at = created_at - interval '1 hour'")
+    await shop.rig.an_hour_passes([await shop.create(BOOKING)])
     await Settler(steps=shop.replica()).settle_next()
 
 

@@ -27,8 +27,8 @@ from tests.chaos import facts
 from tests.chaos.facts import Facts
 from tests.chaos.load import Attempt, Command, Operation
 from tests.integration.sandbox.harness import KEY
+from tests.integration.service.messages.relays import MovableClock
 from tests.integration.service.messages.rig import Rig, around, until
-from tests.integration.service.messages.test_relay import MovableClock
 from tests.service_support import context, create, policy
 
 _LAST = "payment.last"

@@ -10,7 +10,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.sql.base import Executable
 
-from service.domain.errors import StoreUnavailableError
+from service.domain.errors import StoreRefusedError, StoreUnavailableError
 
 POOL_SIZE: Final = 20
 CONNECT_SECONDS: Final = 3.0
@@ -23,6 +23,8 @@ TRIES: Final = 3
 
 _UNDONE: Final = frozenset({"40001", "40P01", "55P03", "0A000"})
 """SQLSTATE: serialization failure, deadlock, lock timeout, and a plan that a migration made invalid."""
+_REFUSED: Final = frozenset({"21", "22", "P0"})
+"""Classes of SQLSTATE that blame the statement's own data: cardinality, bad data, and what a trigger raises."""
 _PING: Final = text("SELECT 1 WHERE current_setting('transaction_read_only') = 'off'")
 SERVER_SETTINGS: Final = {
     "application_name": "payment-service",
@@ -85,7 +87,7 @@ class Database:
                 try:
                     return await self._run(statement, parameters)
                 except DBAPIError as error:
-                    if getattr(error.orig, "sqlstate", None) not in _UNDONE:
+                    if _sqlstate(error) not in _UNDONE:
                         raise
             return await self._run(statement, parameters)
 
@@ -109,5 +111,12 @@ def _translated() -> Generator[None]:
         yield
     except IntegrityError:
         raise  # the store's own business
-    except (DBAPIError, PoolTimeoutError, TimeoutError, OSError) as error:
+    except DBAPIError as error:
+        raise (StoreRefusedError if _sqlstate(error)[:2] in _REFUSED else StoreUnavailableError) from error
+    except (PoolTimeoutError, TimeoutError, OSError) as error:
         raise StoreUnavailableError from error
+
+
+def _sqlstate(error: DBAPIError) -> str:
+    """Five characters; empty if it was not the server that failed."""
+    return getattr(error.orig, "sqlstate", None) or ""

@@ -31,10 +31,7 @@ QUEUES_SETTLE_SECONDS = 25.0
 async def rig(rabbitmq: PrivateRabbitMQ, migrated_url: str) -> AsyncIterator[Rig]:
     """Without the service, and so far without subscribers; a queue for them is there, because it has to be old."""
     async with running_sandbox() as sandbox, asyncpg.create_pool(migrated_url, min_size=1, max_size=3) as database:
-        declaring = brokers.rabbit_broker(rabbitmq.url)
-        await declaring.connect()
-        await brokers.declare(declaring)
-        await declaring.stop()
+        await brokers.declare(rabbitmq.url)
         connection, channel, looking = await connected(rabbitmq.url)
         await channel.queue_declare(AUDIT, durable=True, arguments={"x-queue-type": "quorum"})
         rig = Rig(

@@ -171,9 +171,7 @@ async def test_a_service_that_is_told_to_stop_leaves_unsettled_payments_to_the_o
     service = await programs.service()
     overdue = [(await rig.created())["sessionId"] for _ in range(20)]
     async with slow(rig, 4):
-        await rig.sql(
-            "UPDATE payments SET created_at = created_at - interval '1 hour' WHERE session_id = ANY($1)", overdue
-        )
+        await rig.an_hour_passes(overdue)
         await until(lambda: _settling(rig, overdue))
         await service.stopped()
     statuses = Counter([(await rig.payment(session))["status"] for session in overdue])

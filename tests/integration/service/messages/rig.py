@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -239,6 +239,15 @@ class Rig:
 
     async def payments_of(self, booking_id: int) -> list[Any]:
         return await self.sql("SELECT * FROM payments WHERE booking_id = $1 ORDER BY id", booking_id)
+
+    async def an_hour_passes(self, sessions: Sequence[str]) -> None:
+        """For these payments; the rig's role has to own the tables, which refuse it to everybody."""
+        async with self.database.acquire() as connection, connection.transaction():
+            await connection.execute("ALTER TABLE payments DISABLE TRIGGER payments_frozen")
+            await connection.execute(
+                "UPDATE payments SET created_at = created_at - interval '1 hour' WHERE session_id = ANY($1)", sessions
+            )
+            await connection.execute("ALTER TABLE payments ENABLE TRIGGER payments_frozen")
 
     def events_of(self, payment_id: int) -> list[Message]:
         """Every event of a payment that was delivered, in order of arrival."""
