@@ -7,7 +7,7 @@
 | deadline passed | parked | parked |
 | permanent failure | fault | parked |
 | passing failure, or not done in 12 s | fault | again after a growing delay; parked after the last |
-| no database | fault | again after a growing delay, for as long as it takes |
+| no database | fault | again after a growing delay of at most 30 s, for as long as it takes |
 
 The acknowledgement always comes last. If the service dies or the broker fails before it, the command comes again, and
 every handler is safe to repeat.
@@ -40,6 +40,8 @@ _log = logging.getLogger(__name__)
 
 _COMMAND_OF_QUEUE: Final = {queue.name: command for command, queue in topology.COMMAND_QUEUES.items()}
 _REQUEUE_PAUSE_SECONDS: Final = 1.0
+AWAY_DELAYS: Final = 3
+"""While the database is away no delay grows beyond the third, 30 s: when it is back a backlog is soon done."""
 HANDLER_SECONDS: Final = 12.0
 """How long a handler may take, whatever hangs: above the gateway's timeout, and below GRACE_SECONDS and RabbitMQ's
 consumer timeout, which would end the channel with all that is under way there."""
@@ -155,7 +157,8 @@ class Delivery(BaseMiddleware):
         # An error without a code of its own is a surprise: it may pass as well.
         passing = error.retryable or error.code == FaultCode.INTERNAL_ERROR
         if passing and (attempts <= len(delays) or error.retried_for_ever):
-            delay_queue = delays[min(attempts, len(delays)) - 1].name
+            longest = AWAY_DELAYS if error.retried_for_ever else len(delays)
+            delay_queue = delays[min(attempts, longest) - 1].name
             await self._publisher.again(message, delay_queue=delay_queue, headers=headers)
             return f"{error.code}, again later"
         reason = DeadLetterReason.EXHAUSTED if passing else DeadLetterReason.REFUSED

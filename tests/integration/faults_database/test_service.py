@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from contracts import topology
 from service.adapters.store import migrate
+from service.entrypoints.delivery import AWAY_DELAYS
 from tests.conftest import PrivatePostgres
 from tests.integration.service.messages.rig import CREATE, MARK, Rig, a_create, running, until
 
@@ -106,5 +107,4 @@ async def test_a_database_that_takes_no_writes_parks_and_fails_nothing(rig: Rig)
 
 
 async def _delayed(rig: Rig, mark: str) -> list[Any]:
-    last = len(topology.RETRY_DELAYS_SECONDS) - 1
-    return [each for each in await rig.delayed(CREATE, delay=last) if each.headers.get(MARK) == mark]
+    return [each for each in await rig.delayed(CREATE, delay=AWAY_DELAYS - 1) if each.headers.get(MARK) == mark]

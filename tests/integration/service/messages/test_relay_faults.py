@@ -1,12 +1,14 @@
 """The relay among things that fail for real: a process that stands still, a broker that refuses, a full subscriber."""
 
 import asyncio
+import json
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -99,6 +101,42 @@ def known(rig: Rig, payment_id: int) -> dict[Any, bytes]:
     for event in rig.events_of(payment_id):
         assert kept.setdefault(event.properties.message_id, event.body) == event.body
     return kept
+
+
+def state_of(deliveries: Iterable[bytes]) -> dict[str, tuple[int, str]]:
+    """By payment, what a subscriber knows that does as `docs/reference.md` says: drop seen ids, order by `sequence`."""
+    seen, state = set[str](), dict[str, tuple[int, str]]()
+    for document in map(json.loads, deliveries):
+        payment, news = document["subject"], (document["data"]["sequence"], document["data"]["status"])
+        if document["id"] not in seen and news > state.get(payment, (0, "")):
+            state[payment] = news
+        seen.add(document["id"])
+    return state
+
+
+async def test_a_subscriber_that_follows_the_rules_knows_the_same_whatever_comes_twice_or_late(rig: Rig) -> None:
+    """F57 Subscriber gets duplicates and old versions: event id and payment version let it drop them."""
+    payments = [await a_payment(rig) for _ in range(20)]
+    numbers = {payment: 1 + place % 3 for place, payment in enumerate(payments)}
+    statuses = ("PENDING", "PENDING", "COMPLETED")
+    async with a_relay(rig) as parts:
+        for payment, number in numbers.items():
+            for sequence in range(1, number + 1):
+                data = {"sequence": sequence, "status": statuses[sequence - 1]}
+                document = {"id": str(uuid4()), "subject": str(payment), "data": data}
+                await written(rig, payment, sequence, body=json.dumps(document).encode())
+        for copies in (1, 2, 3):  # sent, and never marked as sent
+            await rig.sql("UPDATE outbox SET sent_at = NULL, claimed_until = NULL WHERE payment_id = ANY($1)", payments)
+            while await parts.relay.publish_next():
+                pass
+            for payment, number in numbers.items():
+                await rig.told(payment, events=copies * number)
+    deliveries = [body for payment in payments for body in bodies(rig.events_of(payment))]
+    assert len(deliveries) == 3 * len(set(deliveries)) == 3 * sum(numbers.values())
+    once = state_of(dict.fromkeys(deliveries))
+    assert once == {str(payment): (number, statuses[number - 1]) for payment, number in numbers.items()}
+    for seed in range(100):
+        assert state_of(Random(seed).sample(deliveries, len(deliveries))) == once  # noqa: S311 - to be repeated
 
 
 @asynccontextmanager
