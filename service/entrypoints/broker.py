@@ -29,8 +29,9 @@ UNREACHABLE: Final = (*CONNECTION_EXCEPTIONS, TimeoutError)
 
 DEFAULT_EXCHANGE: Final = RabbitExchange("")
 
-_MAX_BODY_BYTES: Final = 16 * 2**20
-"""RabbitMQ's own default from 4.0 on. Over its bound it ends the channel, with all that is on its way there."""
+_MAX_EVENT_BYTES: Final = 16 * 2**20
+"""RabbitMQ's own default from 4.0 on. Over its bound it ends the channel, with all that is on its way there.
+Copies of commands are not held to it: as large as they are, the broker took them."""
 
 
 class TopologyRefusedError(Exception):
@@ -128,6 +129,8 @@ class Publisher:
 
     async def event(self, row: OutboxRow) -> None:
         """Publish an event. Its id is the message's, so a second copy is recognised."""
+        if len(row.body) > _MAX_EVENT_BYTES:
+            raise UnpublishedError(f"over {_MAX_EVENT_BYTES} bytes")
         await self._publish(
             row.body,
             exchange=self._events,
@@ -186,8 +189,6 @@ class Publisher:
         )
 
     async def _publish(self, body: bytes, **options: Any) -> None:
-        if len(body) > _MAX_BODY_BYTES:
-            raise UnpublishedError(f"over {_MAX_BODY_BYTES} bytes")
         try:
             # FastStream's own timeout is not effective while the broker blocks publishers.
             async with asyncio.timeout(PUBLISH_SECONDS):
