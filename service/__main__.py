@@ -67,8 +67,16 @@ def _command(arguments: argparse.Namespace) -> Coroutine[Any, Any, int]:
             return show.show(arguments.id, load(DatabaseSettings))
 
 
+def _configure_logs(settings: Settings) -> None:
+    config = log_config(settings.log_level, settings.log_format)
+    # That a connection to RabbitMQ was lost is one warning of aio-pika's; these two say it again, as errors.
+    for name in ("aiormq", "aio_pika.tools"):
+        config["loggers"][name] = {"level": "CRITICAL"}
+    logging.config.dictConfig(config)
+
+
 async def _run(settings: Settings) -> int:
-    logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
+    _configure_logs(settings)
     log = logging.getLogger("service")
     if settings.failpoint is not None:
         log.warning("a test will have this process killed at %s", settings.failpoint)
