@@ -1,13 +1,11 @@
 """The pruner: forgets what nobody needs any more, a little at a time. Any number of processes may run one."""
 
-import asyncio
 import logging
-import random
 from datetime import timedelta
 from typing import Final
 
 from service.application.ports import Clock, Outbox, Store
-from service.domain.errors import StoreUnavailableError
+from service.entrypoints.rounds import Rounds
 
 _log = logging.getLogger(__name__)
 
@@ -28,25 +26,15 @@ class Pruner:
         self._outbox = outbox
         self._clock = clock
         self._events_kept = events_kept
-        self._stopping = asyncio.Event()
+        self._rounds = Rounds(trouble="old keys and events cannot be pruned", poll_seconds=POLL_SECONDS)
 
     async def run(self) -> None:
         """Prune until `stop`."""
-        reachable, more = True, False
-        while not self._stopping.is_set():
-            try:
-                more = await self.prune_next()
-            except StoreUnavailableError:
-                if reachable:  # one line per change
-                    _log.warning("old keys and events cannot be pruned; trying again")
-                reachable, more = False, False
-            else:
-                reachable = True
-            await self._pause((BUSY_SECONDS if more else POLL_SECONDS) * random.uniform(0.75, 1.25))  # noqa: S311
+        await self._rounds.run(self._round)
 
     def stop(self) -> None:
         """End `run` after the round that is under way."""
-        self._stopping.set()
+        self._rounds.stop()
 
     async def prune_next(self) -> bool:
         """One round; whether there may be more to prune."""
@@ -57,9 +45,5 @@ class Pruner:
             _log.info("pruned %d idempotency keys and %d sent events", keys, events)
         return BATCH in {keys, events}
 
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            pass
+    async def _round(self) -> float:
+        return BUSY_SECONDS if await self.prune_next() else POLL_SECONDS

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Final, Protocol
 
 from service.application.ports import Clock, Outbox, OutboxRow
-from service.domain.errors import StoreUnavailableError
 from service.entrypoints.broker import PUBLISH_SECONDS, BrokerLostError, Publisher, UnpublishedError
+from service.entrypoints.rounds import Rounds
 from service.failpoints import FailPoint, hit
 
 _log = logging.getLogger(__name__)
@@ -41,27 +41,16 @@ class Relay:
         self._publisher = publisher
         self._clock = clock
         self._alarm = alarm
-        self._stopping = False
+        self._rounds = Rounds(trouble="the outbox cannot be read", poll_seconds=POLL_SECONDS)
         self._broker_takes_events = True
 
     async def run(self) -> None:
-        """Publish until `stop`."""
-        reachable = True
-        while not self._stopping:
-            try:
-                worked = await self.publish_next()
-            except StoreUnavailableError:
-                if reachable:  # one line per change
-                    _log.warning("the outbox cannot be read; trying again")
-                reachable, worked = False, False
-            else:
-                reachable = True
-            if not worked:
-                await self._alarm.wait(POLL_SECONDS)
+        """Publish until `stop`; a notification begins the next round at once."""
+        await self._rounds.run(self._round, wait=self._alarm.wait)
 
     def stop(self) -> None:
         """End `run` after the round that is under way."""
-        self._stopping = True
+        self._rounds.stop()
         self._alarm.ring()
 
     async def flush(self) -> None:
@@ -89,6 +78,9 @@ class Relay:
         self._tell(sent=bool(sent), lost=next((each for each in failures if isinstance(each, BrokerLostError)), None))
         await self._put_off([row for row, failure in ended if failure and not isinstance(failure, BrokerLostError)])
         return bool(sent)
+
+    async def _round(self) -> float:
+        return 0.0 if await self.publish_next() else POLL_SECONDS
 
     async def _publish(self, row: OutboxRow) -> UnpublishedError | None:
         """What kept the event from leaving; None if the broker has confirmed it."""

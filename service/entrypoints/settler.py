@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 from datetime import timedelta
 from typing import Final
 from uuid import uuid4
@@ -11,6 +10,7 @@ from service.application.ports import CommandContext
 from service.application.steps import Steps
 from service.domain.errors import PaymentServiceError
 from service.domain.payment import Payment
+from service.entrypoints.rounds import Rounds
 
 _log = logging.getLogger(__name__)
 
@@ -28,26 +28,15 @@ class Settler:
     def __init__(self, *, steps: Steps) -> None:
         self._steps = steps
         self._slots = asyncio.Semaphore(CONCURRENCY)
-        self._stopping = asyncio.Event()
+        self._rounds = Rounds(trouble="stuck payments cannot be looked for", poll_seconds=POLL_SECONDS)
 
     async def run(self) -> None:
         """Settle until `stop`."""
-        reachable = True
-        while not self._stopping.is_set():
-            try:
-                worked = await self.settle_next()
-            except PaymentServiceError:
-                if reachable:  # one line per change
-                    _log.warning("stuck payments cannot be looked for; trying again")
-                reachable, worked = False, 0
-            else:
-                reachable = True
-            if worked < BATCH:
-                await self._pause(POLL_SECONDS * random.uniform(0.75, 1.25))  # noqa: S311 - spreads the replicas
+        await self._rounds.run(self._round)
 
     def stop(self) -> None:
         """End `run` after the payments that are under way; what is claimed and not begun is left to other replicas."""
-        self._stopping.set()
+        self._rounds.stop()
 
     async def settle_next(self) -> int:
         """One round; how many payments were claimed."""
@@ -65,7 +54,7 @@ class Settler:
         context = CommandContext(message_id="", request_id=f"settler-{uuid4()}")
         fields = {"payment_id": payment.id, "attempts": payment.settle_attempts, "request_id": context.request_id}
         async with self._slots:
-            if self._stopping.is_set():
+            if self._rounds.stopping:
                 return
             try:
                 await self._steps.settle(payment, context=context)
@@ -74,9 +63,5 @@ class Settler:
             except Exception:  # noqa: BLE001 - one payment that surprises us must not stop the others
                 _log.exception("payment %d could not be settled", payment.id, extra=fields)
 
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            pass
+    async def _round(self) -> float:
+        return POLL_SECONDS if await self.settle_next() < BATCH else 0.0
