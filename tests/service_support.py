@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from hypothesis import HealthCheck, settings
@@ -146,64 +145,3 @@ async def scripted_server() -> AsyncIterator[ScriptedServer]:
     script.url = f"http://{host}:{port}"
     async with server:
         yield script
-
-
-class Freezer:
-    """A TCP proxy that can turn into a black hole: connections stay up, nothing goes through any more."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._upstream = (host, port)
-        self._thawed = asyncio.Event()
-        self._thawed.set()
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self.port = 0
-
-    def freeze(self) -> None:
-        self._thawed.clear()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            await self._thawed.wait()
-            upstream_reader, upstream_writer = await asyncio.open_connection(*self._upstream)
-            pumps = self._pump(reader, upstream_writer), self._pump(upstream_reader, writer)
-            with suppress(ConnectionError):
-                await asyncio.gather(*pumps)
-        except asyncio.CancelledError:
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        try:
-            while data := await source.read(65536):
-                await self._thawed.wait()
-                sink.write(data)
-                await sink.drain()
-        finally:
-            sink.close()
-
-    async def end(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@asynccontextmanager
-async def freezable(url: str) -> AsyncIterator[tuple[str, Freezer]]:
-    """The URL's server behind a proxy: the new URL, and the proxy."""
-    parts = urlsplit(url)
-    freezer = Freezer(parts.hostname or "127.0.0.1", parts.port or 5432)
-    server = await asyncio.start_server(freezer.serve, "127.0.0.1", 0)
-    freezer.port = server.sockets[0].getsockname()[1]
-    credentials = parts.netloc.rpartition("@")[0]
-    netloc = f"{credentials}@127.0.0.1:{freezer.port}" if credentials else f"127.0.0.1:{freezer.port}"
-    try:
-        yield parts._replace(netloc=netloc).geturl(), freezer
-    finally:
-        server.close()
-        await freezer.end()

@@ -11,8 +11,8 @@ import asyncpg
 
 from deploy.local.processes import LocalError
 from tests.chaos.plan import BRIDGES, SERVICES, Fault
-from tests.chaos.proxy import Mode
 from tests.chaos.system import System
+from tests.proxy import Mode
 
 
 @dataclass(kw_only=True)

@@ -19,7 +19,7 @@ from deploy.local import postgres, processes, rabbitmq
 from deploy.local.processes import LocalError
 from deploy.local.settings import CHECKOUT
 from deploy.local.stack import command_path
-from tests.chaos.proxy import Mode, Proxy
+from tests.proxy import Mode, Proxy
 
 DATABASE = "payments"
 WINDOW_SECONDS = 60

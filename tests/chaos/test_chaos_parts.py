@@ -13,7 +13,7 @@ from tests.chaos.facts import Facts, Leaks
 from tests.chaos.faults import ACTIONS, Window
 from tests.chaos.load import Attempt, Command, Operation
 from tests.chaos.plan import KINDS, Fault, Plan, draw
-from tests.chaos.proxy import Mode, Proxy
+from tests.proxy import Mode, Proxy
 
 SOON = 0.15
 """What does not arrive within this is held back."""

@@ -1,12 +1,9 @@
-"""The other ends, for real: a service that answers over RabbitMQ as `contracts` say, and a network that can fail."""
+"""The other end, for real: a service that answers over RabbitMQ as `contracts` say."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import aiormq
 from aiormq.abc import DeliveredMessage
@@ -137,68 +134,3 @@ class Peer:
         answer = await self.handler(command)
         if answer is not None:
             await self.send(command, answer)
-
-
-class Network:
-    """A TCP way to the broker that can be cut, closed and turned into a black hole."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.is_open = True
-        self.swallows = False
-        self.port = 0
-
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if not self.is_open:
-            writer.close()
-            return
-        far_reader, far_writer = await asyncio.open_connection(*self._target)
-        self._writers |= {writer, far_writer}
-        for source, sink in ((reader, far_writer), (far_reader, writer)):
-            task = asyncio.create_task(self._pump(source, sink))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        try:
-            while data := await source.read(65536):
-                if not self.swallows:
-                    sink.write(data)
-        except OSError:
-            pass
-        finally:
-            sink.close()
-
-    def cut(self) -> None:
-        """Every connection breaks; new ones are refused until `mend`."""
-        self.is_open = False
-        for writer in self._writers:
-            writer.transport.abort()
-        self._writers.clear()
-
-    def mend(self) -> None:
-        self.is_open = True
-        self.swallows = False
-
-    async def close(self) -> None:
-        self.cut()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-@asynccontextmanager
-async def network_to(amqp_url: str) -> AsyncIterator[tuple[Network, str]]:
-    """The network and the broker's URL behind it."""
-    url = urlsplit(amqp_url)
-    network = Network(url.hostname or "", url.port or 5672)
-    server = await asyncio.start_server(network.accept, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    credentials = url.netloc.rpartition("@")[0]
-    try:
-        yield network, url._replace(netloc=f"{credentials}@127.0.0.1:{port}").geturl()
-    finally:
-        server.close()
-        await network.close()

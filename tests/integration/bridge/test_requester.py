@@ -23,7 +23,8 @@ from contracts import envelope
 from contracts.commands import CommandType
 from contracts.faults import FaultCode
 from tests.integration.bridge.conftest import until
-from tests.integration.bridge.peer import Answer, Command, Peer, fault, network_to, reply
+from tests.integration.bridge.peer import Answer, Command, Peer, fault, reply
+from tests.proxy import Mode, behind_proxy
 
 
 def status(number: int) -> bytes:
@@ -220,7 +221,7 @@ async def test_a_lost_connection_fails_all_who_wait_and_comes_back_by_itself(amq
 
     peer.handler = never
     async with (
-        network_to(amqp_url) as (network, url),
+        behind_proxy(amqp_url) as (network, url),
         Requester(amqp_url=url, timeout_seconds=60, max_in_flight=500) as requester,
     ):
         for round_number in range(1, 4):
@@ -228,13 +229,13 @@ async def test_a_lost_connection_fails_all_who_wait_and_comes_back_by_itself(amq
             peer.commands.clear()
             waiting = [asyncio.create_task(outcome(requester, number)) for number in range(100)]
             await until(lambda: len(peer.commands) == 100)
-            network.cut()
+            await network.set(Mode.DOWN)
             async with asyncio.timeout(2):
                 assert set(await asyncio.gather(*waiting)) == {BrokerUnavailableError}
             assert not requester.ready
             with pytest.raises(BrokerUnavailableError):
                 await ask(requester)
-            network.mend()
+            await network.set(Mode.NORMAL)
             assert requester.counters.unavailable == 101 * round_number
         await until(lambda: requester.ready)
 

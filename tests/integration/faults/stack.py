@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import uvicorn
@@ -16,9 +15,9 @@ from bridge.app import create_app
 from bridge.http import BridgeProtocol
 from bridge.requester import Requester
 from service.settings import Settings
-from tests.chaos.proxy import Proxy
 from tests.integration.bridge.conftest import BASE, IDENTITY
 from tests.integration.service.messages.rig import until
+from tests.proxy import Proxy, behind_proxy
 
 
 class _Server(uvicorn.Server):
@@ -65,12 +64,5 @@ async def bridge(amqp_url: str, *, timeout_seconds: float = 30) -> AsyncIterator
 async def breakable(settings: Settings, name: str) -> AsyncIterator[tuple[Proxy, Settings]]:
     """The server that a setting names behind a proxy, and the settings that lead there."""
     secret: SecretStr = getattr(settings, name)
-    url = urlsplit(secret.get_secret_value())
-    proxy = Proxy(name, url.port or 0)
-    await proxy.start()
-    credentials = url.netloc.rpartition("@")[0]
-    through = url._replace(netloc=f"{credentials}@127.0.0.1:{proxy.port}").geturl()
-    try:
-        yield proxy, settings.model_copy(update={name: SecretStr(through)})
-    finally:
-        await proxy.stop()
+    async with behind_proxy(secret.get_secret_value()) as (proxy, url):
+        yield proxy, settings.model_copy(update={name: SecretStr(url)})

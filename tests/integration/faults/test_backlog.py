@@ -11,9 +11,9 @@ import pytest_asyncio
 from contracts import topology
 from service.adapters.store.database import POOL_SIZE
 from service.entrypoints import delivery
-from tests.chaos.proxy import Mode
 from tests.integration.faults.stack import breakable
 from tests.integration.service.messages.rig import CREATE, MARK, Rig, a_create, around, serving, until
+from tests.proxy import Mode
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -1,12 +1,11 @@
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import pytest
 
 from service.adapters.store import Database, PostgresStore, migrate
-from tests.chaos.proxy import Proxy
 from tests.conftest import run
+from tests.proxy import Proxy, behind_proxy
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +28,7 @@ class Far:
 
 @pytest.fixture
 async def far(migrated_url: str) -> AsyncIterator[Far]:
-    parts = urlsplit(migrated_url)
-    proxy = Proxy("database", parts.port or 5432)
-    await proxy.start()
-    credentials = parts.netloc.rpartition("@")[0]
-    url = parts._replace(netloc=f"{credentials}@127.0.0.1:{proxy.port}").geturl()
-    database = Database(url)
-    yield Far(proxy=proxy, url=url, database=database, store=PostgresStore(database))
-    await database.close()
-    await proxy.stop()
+    async with behind_proxy(migrated_url) as (proxy, url):
+        database = Database(url)
+        yield Far(proxy=proxy, url=url, database=database, store=PostgresStore(database))
+        await database.close()

@@ -18,10 +18,10 @@ from service.domain.errors import ConcurrentChangeError, StoreUnavailableError
 from service.domain.outcomes import Opened
 from service.domain.payment import Payment
 from service.domain.status import decide
-from tests.chaos.proxy import Mode
 from tests.integration.faults_database.conftest import Far
 from tests.integration.service.messages.rig import until
 from tests.integration.service.ports.test_store import an_opening, begun
+from tests.proxy import Mode
 from tests.service_support import NOW, a_draft, context, message_key
 
 CUTS = 60

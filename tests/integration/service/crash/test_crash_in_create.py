@@ -18,7 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @named(
     Crash(row="F23", point=FailPoint.ROW_NOT_COMMITTED, has_row=False, asked=0, calls=ONCE),
-    Crash(row="F24", point=FailPoint.STRIPE_NOT_CALLED, asked=0, calls=ONCE),
+    Crash(row="F24", point=FailPoint.GATEWAY_NOT_CALLED, asked=0, calls=ONCE),
     Crash(row="F25", point=FailPoint.ANSWER_LOST, calls=REPEATED),
     Crash(row="F26", point=FailPoint.OUTCOME_NOT_STORED, calls=REPEATED),
     Crash(row="F27", point=FailPoint.NOT_REPLIED, stored=True, calls=ONCE),

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @named(
-    Crash(row="F29", point=FailPoint.STRIPE_NOT_CALLED, asked=0, calls=ONCE),
+    Crash(row="F29", point=FailPoint.GATEWAY_NOT_CALLED, asked=0, calls=ONCE),
     Crash(row="F29", point=FailPoint.ANSWER_LOST, calls=ASKED_AGAIN),
     Crash(row="F29", point=FailPoint.OUTCOME_NOT_STORED, calls=ASKED_AGAIN),
     Crash(row="F30", point=FailPoint.NOT_REPLIED, stored=True, calls=ONCE),

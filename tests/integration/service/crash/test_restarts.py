@@ -18,10 +18,10 @@ import pytest
 from contracts import envelope
 from service.entrypoints.settler import CONCURRENCY
 from tests.integration.bridge.conftest import BASE, IDENTITY
-from tests.integration.bridge.peer import network_to
 from tests.integration.service.crash.evidence import Calls, Told, all_sent, calls, delivered, journal, nothing_left
 from tests.integration.service.crash.programs import Program, Programs
 from tests.integration.service.messages.rig import CREATE, Rig, a_create, until
+from tests.proxy import Mode, behind_proxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 _log = logging.getLogger(__name__)
@@ -189,11 +189,11 @@ async def test_a_service_that_is_told_to_stop_leaves_although_the_broker_is_sile
 ) -> None:
     """F21 SIGTERM while RabbitMQ is a black hole and a command waits for Stripe: out in time, and nothing is lost."""
     body = a_create()
-    async with network_to(rig.settings.amqp_url.get_secret_value()) as (network, amqp_url), slow(rig, 2):
+    async with behind_proxy(rig.settings.amqp_url.get_secret_value()) as (network, amqp_url), slow(rig, 2):
         service = await programs.service(AMQP_URL=amqp_url)
         mark = await rig.send(CREATE, body, reply_to=envelope.DIRECT_REPLY_TO)
         await begun(rig, [body])
-        network.swallows = True
+        await network.set(Mode.BLACK_HOLE)
         service.process.terminate()
         assert await service.ended() == 0
     successor = await programs.service()

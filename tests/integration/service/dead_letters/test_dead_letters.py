@@ -20,7 +20,7 @@ from service.adapters.dead_letters import opened
 from service.domain.errors import StoreUnavailableError
 from tests.conftest import Migrated
 from tests.integration.service.dead_letters.conftest import CREATE, STATUS, VERIFY, Desk
-from tests.service_support import freezable
+from tests.proxy import Mode, behind_proxy
 
 ESCAPE = "\x1b[31mred\x9b2J"
 CREATES = topology.DEAD_LETTER_QUEUES[CREATE].name
@@ -392,8 +392,8 @@ async def test_a_queue_that_is_not_there_is_told(desk: Desk) -> None:
 
 
 async def test_a_broker_that_says_nothing_is_not_waited_for(desk: Desk) -> None:
-    async with freezable(desk.amqp_url) as (url, freezer):
-        freezer.freeze()
+    async with behind_proxy(desk.amqp_url) as (proxy, url):
+        await proxy.set(Mode.BLACK_HOLE)
         started = time.monotonic()
         ended = await desk.says("list", amqp_url=url)
     assert time.monotonic() - started < 20

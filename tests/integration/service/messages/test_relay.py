@@ -12,7 +12,6 @@ from service.adapters.store import Database, PostgresOutbox, Wakeups
 from service.application.ports import OutboxRow
 from service.entrypoints.broker import Publisher, UnpublishedError
 from service.entrypoints.relay import LEASE_SECONDS
-from tests.integration.bridge.peer import network_to
 from tests.integration.service.messages.relays import (
     Parts,
     a_payment,
@@ -23,6 +22,7 @@ from tests.integration.service.messages.relays import (
     written,
 )
 from tests.integration.service.messages.rig import Rig, around, until
+from tests.proxy import Mode, behind_proxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -188,10 +188,10 @@ async def test_what_was_written_while_the_broker_was_away_is_sent_when_it_is_bac
     However long it was away: what met no broker is not put off, or a backlog would lie for minutes after its return.
     """
     async with (
-        network_to(rig.settings.amqp_url.get_secret_value()) as (network, amqp_url),
+        behind_proxy(rig.settings.amqp_url.get_secret_value()) as (network, amqp_url),
         a_relay(rig, amqp_url=amqp_url) as parts,
     ):
-        network.cut()
+        await network.set(Mode.DOWN)
         payments = [await a_payment(rig) for _ in range(100)]
         expected = {payment: [await written(rig, payment, number) for number in range(1, 6)] for payment in payments}
         async with at_work(parts):
@@ -200,7 +200,7 @@ async def test_what_was_written_while_the_broker_was_away_is_sent_when_it_is_bac
             assert await rig.sql(f"{open_transactions} AND datname = current_database()") == []
         rows = await rig.sql("SELECT DISTINCT attempts, claimed_until FROM outbox WHERE sent_at IS NULL")
         assert [tuple(row) for row in rows] == [(0, None)]
-        network.mend()
+        await network.set(Mode.NORMAL)
         async with a_relay(rig) as back, at_work(back):
             await until(lambda: all(len(rig.events_of(payment)) >= 5 for payment in payments), seconds=60)
             await until(lambda: none_unsent(rig))

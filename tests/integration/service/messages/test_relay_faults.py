@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from random import Random
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -18,10 +17,10 @@ import pytest_asyncio
 
 from contracts import topology
 from service.entrypoints.relay import ALARM_AFTER, LEASE_SECONDS
-from tests.chaos.proxy import Mode, Proxy
 from tests.integration.service.messages import relay_process
 from tests.integration.service.messages.relays import a_payment, a_relay, at_work, bodies, none_unsent, written
 from tests.integration.service.messages.rig import Rig, around, until
+from tests.proxy import Mode, behind_proxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -47,18 +46,6 @@ async def a_relay_process(amqp_url: str, database_url: str) -> AsyncIterator[asy
         await process.communicate()
 
 
-@asynccontextmanager
-async def holdable(url: str) -> AsyncIterator[tuple[Proxy, str]]:
-    """The broker behind a network that can hold what is on its way, and the URL there."""
-    parts = urlsplit(url)
-    proxy = Proxy("relay-broker", parts.port or 5672)
-    await proxy.start()
-    try:
-        yield proxy, parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{proxy.port}").geturl()
-    finally:
-        await proxy.stop()
-
-
 async def test_a_relay_that_stood_still_disturbs_nobody_when_it_wakes(rig: Rig) -> None:
     """F55 Two relays, one paused (SIGSTOP): the other takes over, order per payment kept.
 
@@ -67,7 +54,7 @@ async def test_a_relay_that_stood_still_disturbs_nobody_when_it_wakes(rig: Rig) 
     payments = [await a_payment(rig) for _ in range(20)]
     settings = rig.settings
     async with (
-        holdable(settings.amqp_url.get_secret_value()) as (proxy, amqp_url),
+        behind_proxy(settings.amqp_url.get_secret_value()) as (proxy, amqp_url),
         a_relay_process(amqp_url, settings.database_url.get_secret_value()) as paused,
         a_relay(rig) as other,
     ):

@@ -24,7 +24,8 @@ from service.domain.outcomes import Expired, Paid
 from service.domain.payment import Payment
 from tests.conftest import Migrated
 from tests.integration.service.ports.test_store import an_opening, begun, changed, opened
-from tests.service_support import NOW, a_draft, freezable, message_key
+from tests.proxy import Mode, behind_proxy
+from tests.service_support import NOW, a_draft, message_key
 
 MOVING = {*CHANGING, "asked_at", "ask_failed_at", "settle_attempts", "settle_after"}
 FROZEN = [column.name for column in payments.columns if column.name not in MOVING]
@@ -283,18 +284,18 @@ async def test_a_database_that_takes_no_connections_is_unavailable(migrated_url:
 
 
 async def test_a_server_that_never_answers_is_unavailable_in_time(migrated_url: str) -> None:
-    async with freezable(migrated_url) as (url, freezer):
-        freezer.freeze()
+    async with behind_proxy(migrated_url) as (proxy, url):
+        await proxy.set(Mode.BLACK_HOLE)
         async with asyncio.timeout(30):
             await unusable(url)
 
 
 async def test_a_server_that_stops_answering_is_unavailable_in_time(migrated_url: str, booking: int) -> None:
-    async with freezable(migrated_url) as (url, freezer):
+    async with behind_proxy(migrated_url) as (proxy, url):
         database = Database(url)
         store = PostgresStore(database)
         payment = await opened(store, booking)
-        freezer.freeze()
+        await proxy.set(Mode.BLACK_HOLE)
         async with asyncio.timeout(60):
             with pytest.raises(StoreUnavailableError):
                 await store.payment(payment.id)

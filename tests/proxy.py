@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 import socket
 import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from enum import Enum
+from urllib.parse import urlsplit
 
 CHUNK = 64 * 1024
 _RESET = struct.pack("ii", 1, 0)  # linger for 0 s: closing sends RST instead of FIN
@@ -20,11 +23,11 @@ class Mode(Enum):
 class Proxy:
     """One link. Black-holed bytes are held and not lost, as TCP itself would repeat them after a partition."""
 
-    def __init__(self, name: str, target_port: int) -> None:
+    def __init__(self, name: str, target_port: int, *, target_host: str = "127.0.0.1") -> None:
         self.name = name
         self.port = 0
         self.most_connections = 0
-        self._target_port = target_port
+        self._target = (target_host, target_port)
         self._server: asyncio.Server | None = None
         self._delay_seconds = 0.0
         self._open = asyncio.Event()
@@ -87,7 +90,7 @@ class Proxy:
             writer.close()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self._target_port, limit=CHUNK)
+        target_reader, target_writer = await asyncio.open_connection(*self._target, limit=CHUNK)
         self._writers.add(target_writer)
         pumps = [
             asyncio.create_task(self._pump(reader, target_writer)),
@@ -111,3 +114,18 @@ class Proxy:
                 writer.write(piece)
                 await writer.drain()
             await self._open.wait()  # the news of an end is held back, too
+
+
+@asynccontextmanager
+async def behind_proxy(url: str) -> AsyncIterator[tuple[Proxy, str]]:
+    """The URL's server behind a proxy: the proxy, and the URL that leads through it."""
+    parts = urlsplit(url)
+    assert parts.hostname
+    assert parts.port
+    proxy = Proxy(parts.scheme, parts.port, target_host=parts.hostname)
+    await proxy.start()
+    credentials, at, _ = parts.netloc.rpartition("@")
+    try:
+        yield proxy, parts._replace(netloc=f"{credentials}{at}127.0.0.1:{proxy.port}").geturl()
+    finally:
+        await proxy.stop()
