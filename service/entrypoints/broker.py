@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from aio_pika import IncomingMessage, connect
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError, ChannelPreconditionFailed, DeliveryError
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelPreconditionFailed, DeliveryError
 from aiormq.exceptions import ChannelAccessRefused
 from faststream import BaseMiddleware
 from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, RabbitExchange, RabbitQueue
@@ -24,8 +24,8 @@ _CONNECT_SECONDS: Final = 5.0
 _HEARTBEAT_SECONDS: Final = 5
 _CHECK_SECONDS: Final = 2.0
 
-UNREACHABLE: Final = (*CONNECTION_EXCEPTIONS, TimeoutError)
-"""What a connection raises when the broker is not there, or has gone."""
+UNREACHABLE: Final = CONNECTION_EXCEPTIONS
+"""What a connection raises when the broker is not there, or has gone: AMQPError, OSError with TimeoutError, others."""
 
 DEFAULT_EXCHANGE: Final = RabbitExchange("")
 
@@ -114,7 +114,7 @@ async def consuming(broker: RabbitBroker) -> bool:
                     found = await channel.declare_queue(data.name, passive=True)
                     if not found.declaration_result.consumer_count:
                         return False
-    except (AMQPError, OSError, TimeoutError, RuntimeError):  # aio-pika raises RuntimeError on a closed connection
+    except UNREACHABLE:
         return False
     return True
 
@@ -195,7 +195,7 @@ class Publisher:
                 confirmation = await self._broker.publish(body, **options)
         except DeliveryError as error:
             raise UnpublishedError("nacked") from error
-        except (AMQPError, OSError, TimeoutError, RuntimeError) as error:  # RuntimeError: a closed connection
+        except UNREACHABLE as error:
             raise BrokerLostError(type(error).__name__) from error
         except Exception as error:
             raise UnpublishedError(type(error).__name__) from error

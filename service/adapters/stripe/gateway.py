@@ -143,7 +143,7 @@ class StripeGateway:
         The SDK's raw request has all of its retries and errors, but does not build a tree of objects from an answer of
         which we read five members: that was a quarter of the service's work.
         """
-        hit(FailPoint.STRIPE_NOT_CALLED)
+        hit(FailPoint.GATEWAY_NOT_CALLED)
         try:
             async with asyncio.timeout(timeout_seconds), self._slots:
                 answer = (await self._stripe.raw_request_async(method, path, **params)).data
