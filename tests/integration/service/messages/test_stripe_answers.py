@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from tests.integration.service.messages.rig import CREATE, STATUS, VERIFY, Message, Rig, a_create, around, serving
-from tests.service_support import ScriptedServer, scripted_server
+from tests.service_support import ScriptedServer, context, scripted_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -183,12 +183,29 @@ async def test_money_that_fits_completes_the_payment(scripted: Scripted) -> None
 
 
 async def test_money_for_a_payment_that_failed_calls_a_person(scripted: Scripted) -> None:
-    """F51 Nobody asks about a failed payment any more; a create of the booking replaces it while Stripe is told."""
+    """F51 Paid later than the local end: the status stays, and whoever brings the late news calls a person, once.
+
+    Nobody asks about a failed payment any more, so the news comes by a worker that had asked before.
+    """
     payment, session = await scripted.opened()
+    assert scripted.rig.service is not None
+    steps = scripted.rig.service.steps
+    as_it_was = await steps.store.payment(payment["id"])
+    assert as_it_was is not None
     expired = session | {"status": "expired"}
     assert (await scripted.verified(expired)).document["paymentStatus"] == "FAILED"
     paid = session | {"status": "complete", "payment_status": "paid"}
     scripted.answers(paid)
     assert (await scripted.verified(paid)).document["paymentStatus"] == "FAILED"
     assert scripted.stripe.requests == []  # final answers stay as they are
-    assert len(await scripted.rig.told(payment["id"], events=2)) == 2
+
+    for _ in range(2):
+        late = await steps.gateway.look_up(as_it_was, timeout_seconds=5)
+        await steps.apply(as_it_was, late, context=context())
+    events = [each.document["data"] for each in await scripted.rig.told(payment["id"], events=3)]
+    assert [(each["status"], each["reason"]) for each in events[1:]] == [
+        ("FAILED", "expired"),
+        ("FAILED", "paid_after_failed"),
+    ]
+    kept = await scripted.rig.payment(session["id"])
+    assert (kept["status"], kept["version"]) == ("FAILED", 3)
