@@ -55,7 +55,7 @@ def _add_health(app: FastAPI, requester: Requester, lifecycle: Lifecycle) -> Non
             raise UnavailableError
         return JSONResponse({"status": "UP"})
 
-    for path, endpoint in (("/health/live", live), ("/health/ready", ready)):
+    for path, endpoint in (("/actuator/health/liveness", live), ("/actuator/health/readiness", ready)):
         app.router.add_api_route(path, endpoint, include_in_schema=False, route_class_override=RawRoute)
 
 

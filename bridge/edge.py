@@ -31,7 +31,7 @@ MAX_HEAD_BYTES: Final = 8 * 1024
 REQUEST_ID: Final = "bridge.request_id"
 """Key in the ASGI scope."""
 
-_QUIET_PREFIX: Final = "/health/"
+_QUIET_PREFIX: Final = "/actuator/"
 
 
 class Edge:

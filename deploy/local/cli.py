@@ -86,7 +86,7 @@ def _tell_where(settings: Settings, addresses: Addresses, teller: Teller) -> Non
     places = {
         "web shop": f"{addresses.storefront}/   (buy something yourself)",
         "bridge": f"{addresses.bridge}/api/v1/internal/payments   (the REST API)",
-        "service": f"{addresses.service}/health/ready",
+        "service": f"{addresses.service}/actuator/health/readiness",
         "sandbox": f"{addresses.sandbox}/_sandbox/ledger" if addresses.sandbox else "Stripe's own test mode",
         "addresses": str(settings.folder / "stack.json"),
         "logs": str(settings.folder / "logs"),

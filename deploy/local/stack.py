@@ -170,7 +170,7 @@ class Stack:
         if self._settings.sandbox:
             environment["STRIPE_API_BASE"] = self._settings.sandbox_url
         command = [command_path("payment-service"), "run"]
-        await self._serve("service", command, environment, f"{self._settings.service}/health/ready")
+        await self._serve("service", command, environment, f"{self._settings.service}/actuator/health/readiness")
 
     async def _bridge(self, amqp: str) -> None:
         environment = {
@@ -179,7 +179,7 @@ class Stack:
             "BRIDGE_PORT": str(self._settings.bridge_port),
         }
         command = [command_path("payment-bridge"), "run"]
-        await self._serve("bridge", command, environment, f"{self._settings.bridge}/health/ready")
+        await self._serve("bridge", command, environment, f"{self._settings.bridge}/actuator/health/readiness")
 
     async def _serve(self, name: str, command: list[str], environment: dict[str, str], ready: str) -> None:
         """Starts one of our own processes and waits until it answers 200 at `ready`."""

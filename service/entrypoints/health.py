@@ -11,7 +11,7 @@ Check = Callable[[], Awaitable[bool]]
 
 
 def routes(checks: Mapping[str, Check]) -> list[tuple[str, Any]]:
-    """`/health/live` and `/health/ready` as ASGI applications. Ready names each check as "up" or "down"."""
+    """Liveness and readiness as ASGI applications. Readiness names each check as "up" or "down"."""
 
     async def live(scope: Any, receive: Any, send: Any) -> None:
         await _answer({"status": True})(scope, receive, send)
@@ -20,7 +20,7 @@ def routes(checks: Mapping[str, Check]) -> list[tuple[str, Any]]:
         states = {name: await check() for name, check in checks.items()}
         await _answer({"status": all(states.values()), **states})(scope, receive, send)
 
-    return [("/health/live", live), ("/health/ready", ready)]
+    return [("/actuator/health/liveness", live), ("/actuator/health/readiness", ready)]
 
 
 def _answer(states: Mapping[str, bool]) -> AsgiResponse:

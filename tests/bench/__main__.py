@@ -110,7 +110,7 @@ async def _start(command: str, variable: str, environment: dict[str, str], folde
 
 async def _is_ready(client: httpx.AsyncClient, port: int) -> bool:
     try:
-        answer = await client.get(f"http://127.0.0.1:{port}/health/ready")
+        answer = await client.get(f"http://127.0.0.1:{port}/actuator/health/readiness")
     except httpx.TransportError:
         return False
     return answer.status_code == httpx.codes.OK

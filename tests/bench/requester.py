@@ -185,7 +185,7 @@ async def _bridge(amqp_url: str) -> AsyncIterator[int]:
         for _ in range(100):
             try:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(b"GET /health/ready HTTP/1.0\r\n\r\n")
+                writer.write(b"GET /actuator/health/readiness HTTP/1.0\r\n\r\n")
                 answer = await reader.read()
                 writer.close()
                 if b" 200 " in answer:

@@ -181,7 +181,7 @@ class System:
         async with self._http() as http:
             while time.monotonic() < deadline:
                 with suppress(aiohttp.ClientError, TimeoutError, OSError):
-                    async with http.get(f"{member.base}/health/ready") as answer:
+                    async with http.get(f"{member.base}/actuator/health/readiness") as answer:
                         if answer.status == 200 and not member.ordered:
                             return
                 await asyncio.sleep(0.1)

@@ -118,7 +118,7 @@ def test_two_stacks_run_side_by_side_and_end_alone(start: Start, tmp_path: Path)
     one.send_signal(signal.SIGTERM)
     assert one.wait(timeout=END_SECONDS) == 0
     assert not (tmp_path / "one" / "stack.json").exists()
-    assert httpx.get(f"{second['bridge']}/health/ready", trust_env=False).status_code == 200
+    assert httpx.get(f"{second['bridge']}/actuator/health/readiness", trust_env=False).status_code == 200
 
     os.kill(second["pids"]["bridge"], signal.SIGKILL)
     assert two.wait(timeout=END_SECONDS) == 1

@@ -124,8 +124,8 @@ async def test_a_stopping_bridge_refuses_what_is_new(requester: Requester) -> No
     async with httpx.AsyncClient(transport=transport, base_url="http://bridge", headers=IDENTITY) as client:
         answer = await client.get(f"{BASE}/status/cs_test_a")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-        assert (await client.get("/health/ready")).status_code == 503
-        assert (await client.get("/health/live")).status_code == 200
+        assert (await client.get("/actuator/health/readiness")).status_code == 503
+        assert (await client.get("/actuator/health/liveness")).status_code == 200
 
 
 # --- the process ------------------------------------------------------------------------------------------------------
@@ -146,11 +146,11 @@ async def process(**variables: str) -> AsyncIterator[asyncio.subprocess.Process]
 
 
 async def health(port: int, *, wanted: int) -> httpx.Response:
-    """The answer of `/health/ready` once it has the wanted status."""
+    """The answer of `/actuator/health/readiness` once it has the wanted status."""
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client, asyncio.timeout(20):
         while True:
             with contextlib.suppress(httpx.TransportError):
-                answer = await client.get("/health/ready")
+                answer = await client.get("/actuator/health/readiness")
                 if answer.status_code == wanted:
                     return answer
             await asyncio.sleep(0.05)
@@ -182,7 +182,7 @@ async def test_without_a_broker_the_process_stays_up_and_says_503(unused_tcp_por
         assert answer.headers["retry-after"] == "1"
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=IDENTITY) as client:
             assert (await client.get(f"{BASE}/status/cs_test_a")).headers["retry-after"] == "2"
-            assert (await client.get("/health/live")).status_code == 200
+            assert (await client.get("/actuator/health/liveness")).status_code == 200
         bridge.send_signal(signal.SIGTERM)
         _, errors = await bridge.communicate()
     assert bridge.returncode == 0

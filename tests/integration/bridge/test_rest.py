@@ -119,7 +119,7 @@ async def test_a_traceparent_that_is_none_is_not_passed_on(client: httpx.AsyncCl
 
 async def test_head_is_get_without_a_body(client: httpx.AsyncClient) -> None:
     assert (await client.head(f"{STATUS}/cs_test_a1")).status_code == 200
-    assert (await client.head("/health/live")).status_code == 200
+    assert (await client.head("/actuator/health/liveness")).status_code == 200
 
 
 # --- what the service refuses -----------------------------------------------------------------------------------------
@@ -398,7 +398,7 @@ async def test_a_request_leaves_one_line_that_holds_nothing_of_its_content(
     with caplog.at_level(logging.INFO, logger="bridge"):
         await client.get(f"{VERIFY}/cs_test_{CANARY}", headers={"X-Request-ID": "r-9"})
         await client.get(f"/{CANARY}")
-        await client.get("/health/live")
+        await client.get("/actuator/health/liveness")
     lines = [record for record in caplog.records if record.name == "bridge.access"]
     fields = [{name: line.__dict__[name] for name in ("method", "route", "status", "code")} for line in lines]
     assert fields == [

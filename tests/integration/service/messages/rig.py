@@ -290,7 +290,7 @@ class Rig:
         assert self.service is not None
         transport: Any = httpx.ASGITransport(self.service.asgi)  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-            return await client.get("/health/ready")
+            return await client.get("/actuator/health/readiness")
 
 
 def settings_of(amqp_url: str, database_url: str, sandbox_url: str, **changes: Any) -> Settings:
