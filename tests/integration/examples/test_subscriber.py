@@ -1,0 +1,177 @@
+"""The reference subscriber knows the truth, whatever is delivered twice, late, broken, or while it is killed."""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from contracts import body
+from contracts.events import EventKey, PaymentEvent, PaymentSnapshot
+from contracts.replies import PaymentStatus
+from tests.integration.examples.conftest import Subscriber
+from tests.proxy import Mode, behind_proxy
+
+PENDING, COMPLETED, FAILED = PaymentStatus.PENDING, PaymentStatus.COMPLETED, PaymentStatus.FAILED
+LIVES = (
+    [(EventKey.PENDING, PENDING, None), (EventKey.COMPLETED, COMPLETED, None)],
+    [(EventKey.PENDING, PENDING, None), (EventKey.FAILED, FAILED, "expired")],
+    [(EventKey.FAILED, FAILED, "refused")],
+    [
+        (EventKey.PENDING, PENDING, None),
+        (EventKey.ATTENTION, PENDING, "unsettled"),
+        (EventKey.FAILED, FAILED, "expired"),
+        (EventKey.ATTENTION, FAILED, "paid_after_failed"),
+    ],
+)
+"""What can happen to a payment, event by event."""
+PAYMENTS = 40
+
+
+def an_event(payment: int, sequence: int, key: EventKey, status: PaymentStatus, reason: str | None) -> bytes:
+    now = datetime.now(UTC)
+    return body.write(
+        PaymentEvent(
+            id=str(uuid4()),
+            type=key.event_type,
+            subject=str(payment),
+            time=now,
+            data=PaymentSnapshot(
+                payment_id=payment,
+                booking_id=payment // 2 + 1,
+                user_id=7,
+                transaction_id=f"cs_test_{payment}",
+                amount="449.97",
+                amount_minor=44997,
+                currency="inr",
+                status=status,
+                reason=reason,
+                payment_url=None,
+                occurred_at=now,
+                sequence=sequence,
+            ),
+        )
+    )
+
+
+def lives(payments: int) -> list[bytes]:
+    """All events of so many payments, in order."""
+    numbered = ((payment, LIVES[payment % len(LIVES)]) for payment in range(1, payments + 1))
+    return [
+        an_event(payment, sequence, *step) for payment, life in numbered for sequence, step in enumerate(life, start=1)
+    ]
+
+
+def expected_tasks(payments: int) -> list[tuple[int, str]]:
+    confirm, release = "confirm the booking", "give the seats back, unless another payment is alive"
+    look = "have a person look at it: {}".format
+    of_life = ([confirm], [release], [release], [release, look("unsettled"), look("paid_after_failed")])
+    return sorted((payment, task) for payment in range(1, payments + 1) for task in of_life[payment % len(LIVES)])
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_shuffled_copies_and_kills_leave_what_a_single_ordered_run_leaves(
+    subscriber: Subscriber, seed: int
+) -> None:
+    """F57 Subscriber gets duplicates and old versions: every event three times in any order, killed twice meanwhile."""
+    once = lives(PAYMENTS)
+    last = lives(PAYMENTS + 1)[len(once)]  # Once it is known, so is everything before it: a queue keeps its order.
+    await subscriber.start()
+    await subscriber.publish(*once, last)
+    await subscriber.knows(len(once) + 1)
+    await subscriber.stop()
+    ordered = subscriber.dump()
+    assert ordered["tasks"] == expected_tasks(PAYMENTS)
+
+    subscriber.store.unlink()
+    deliveries = once * 3
+    Random(seed).shuffle(deliveries)  # noqa: S311 - to be repeated
+    await subscriber.publish(*deliveries, last)  # into its queue, while it is away
+    for part in (1, 2):
+        await subscriber.start()
+        await subscriber.knows(part * len(once) // 3)
+        await subscriber.kill()
+        assert not await subscriber.is_empty()
+    await subscriber.start()
+    await subscriber.knows(len(once) + 1)
+    await subscriber.stop()
+    assert subscriber.dump() == ordered
+
+
+def changed(**data: Any) -> bytes:
+    document = json.loads(lives(1)[0])
+    document["data"] |= data
+    return json.dumps(document).encode()
+
+
+UNREADABLE = [
+    b"",
+    b"not JSON",
+    b"\xff\xfe",
+    b"null",
+    b"[]",
+    b"[" * 100_000,
+    b"{}",
+    b'{"id": "1", "type": "com.bookticket.payment.pending.v1", "data": []}',
+    lives(1)[0].replace(b".v1", b".v2"),
+    lives(1)[0].replace(b"com.bookticket", b"com.example"),
+    changed(paymentId="1"),
+    changed(paymentId=2**63),
+    changed(bookingId=True),
+    changed(sequence=1.5),
+    changed(status=["COMPLETED"]),
+    changed(reason={}),
+    changed(reason="\ud800"),
+]
+
+
+async def test_what_it_cannot_read_is_parked_as_it_came_and_the_rest_flows(subscriber: Subscriber) -> None:
+    good = lives(len(UNREADABLE))
+    await subscriber.start()
+    for bad, event in zip(UNREADABLE, good, strict=False):
+        await subscriber.publish(bad, event)
+    assert sorted(await subscriber.parked(len(UNREADABLE))) == sorted(UNREADABLE)
+    await subscriber.knows(len(UNREADABLE))
+    await subscriber.stop()
+    assert len(subscriber.rows("events")) == len(UNREADABLE)
+
+
+async def test_members_that_it_does_not_know_are_no_error(subscriber: Subscriber) -> None:
+    await subscriber.start()
+    await subscriber.publish(changed(refundable=True))
+    await subscriber.knows(1)
+    await subscriber.stop()
+
+
+async def test_told_who_the_service_is_it_believes_nobody_else(subscriber: Subscriber, user: str) -> None:
+    """S8 Forged event: RabbitMQ vouches for `user_id`, and an event of anybody else is parked."""
+    genuine, forged = lives(1)
+    await subscriber.start("--sender", user)
+    await subscriber.publish(forged)
+    await subscriber.publish(genuine, user_id=user)
+    await subscriber.knows(1)
+    assert await subscriber.parked(1) == [forged]
+    await subscriber.stop()
+    assert [status for _, _, status, _, _ in subscriber.rows("payments")] == [json.loads(genuine)["data"]["status"]]
+
+
+async def test_it_comes_back_after_a_lost_connection_and_a_lost_queue(subscriber: Subscriber) -> None:
+    events = lives(6)
+    async with behind_proxy(subscriber.amqp_url) as (proxy, amqp_url):
+        await subscriber.start(amqp_url=amqp_url)
+        await subscriber.publish(*events[:3])
+        await subscriber.knows(3)
+        await proxy.set(Mode.DOWN)
+        await subscriber.publish(*events[3:6])
+        await proxy.set(Mode.NORMAL)
+        await subscriber.knows(6)
+        await subscriber.channel.queue_delete(subscriber.queue)
+        async with asyncio.timeout(60):
+            while len(subscriber.rows("events")) < 7:
+                await subscriber.publish(events[6])
+                await asyncio.sleep(0.2)
+        await subscriber.stop()
+    assert "Traceback" not in subscriber.said
