@@ -11,6 +11,7 @@ import json
 import os
 import time
 from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 import aio_pika
@@ -21,6 +22,7 @@ EVENTS: Final = "payments.events"
 DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to"
 PATIENCE_SECONDS: Final = 10.0
 OUTCOME_SECONDS: Final = 60.0
+AMQP_URL: Final = os.environ["AMQP_URL"]
 
 
 def command(kind: str, body: dict[str, Any], message_id: str, **more: Any) -> aio_pika.Message:
@@ -32,6 +34,7 @@ def command(kind: str, body: dict[str, Any], message_id: str, **more: Any) -> ai
         message_id=message_id,
         correlation_id=message_id,
         timestamp=int(time.time()),
+        user_id=unquote(urlsplit(AMQP_URL).username or ""),  # RabbitMQ takes no other name than the connection's
         **more,
     )
 
@@ -104,14 +107,17 @@ async def main() -> None:
     creating.add_argument("booking_id", type=int)
     creating.add_argument("user_id", type=int)
     creating.add_argument("amount")
+    kinds.add_parser("verify").add_argument("transaction_id")
     kinds.add_parser("status").add_argument("transaction_id")
     chosen = parser.parse_args()
-    connection = await aio_pika.connect(os.environ["AMQP_URL"], timeout=PATIENCE_SECONDS)
+    connection = await aio_pika.connect(AMQP_URL, timeout=PATIENCE_SECONDS)
     async with connection, connection.channel() as channel:
         if chosen.kind == "create":
             body = {"bookingId": chosen.booking_id, "userId": chosen.user_id, "amount": chosen.amount}
             data = await create(channel, body)
             print(data["status"], data["reason"] or data["paymentUrl"])
+        elif chosen.kind == "verify":
+            print(*await ask(channel, "checkout.verify", {"sessionId": chosen.transaction_id}))
         else:
             print(*await ask(channel, "payment.status", {"transactionId": chosen.transaction_id}))
 

@@ -180,7 +180,7 @@ async def subscribe(url: str, name: str, store: Store, sender: str | None = None
 async def main() -> None:
     """Read the command line and consume until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(description="Keeps a table of payments from their events.")
-    parser.add_argument("--queue", default="my-service.payments", help="a name of your own")
+    parser.add_argument("--queue", default="my-service.payment-events", help="a name of your own")
     parser.add_argument("--store", type=Path, default=Path("payments.sqlite"))
     parser.add_argument("--sender", help="the payment service's RabbitMQ user; events of others are parked")
     chosen = parser.parse_args()
