@@ -102,7 +102,7 @@ class Store:
     """What is known of every payment, and what has to be done about it. Ids may be forgotten after some weeks."""
 
     def __init__(self, path: Path) -> None:
-        self._database = sqlite3.connect(path)
+        self._database = sqlite3.connect(path, timeout=15)
         self._database.executescript(SCHEMA)
 
     def apply(self, event: Event) -> bool:

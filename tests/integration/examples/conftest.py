@@ -4,8 +4,8 @@ import asyncio
 import os
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -82,6 +82,14 @@ class Subscriber:
         """What a consumer holds is not counted here: look when it has stopped."""
         return (await self.channel.queue_declare(self.queue, passive=True)).message_count == 0
 
+    @contextmanager
+    def locked_store(self) -> Iterator[None]:
+        """Meanwhile it can receive and not write."""
+        with closing(sqlite3.connect(self.store, isolation_level=None)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            yield
+            database.execute("ROLLBACK")
+
     def rows(self, table: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self.store)) as database:
             return sorted(database.execute(f"SELECT * FROM {table}"))  # noqa: S608 - the table is the test's word
@@ -109,10 +117,11 @@ class Subscriber:
     async def publish(self, *bodies: bytes, user_id: str | None = None) -> None:
         """To the exchange of events, as the service does it."""
         properties = Basic.Properties(content_type=events.CONTENT_TYPE, delivery_mode=2, user_id=user_id)
-        for body in bodies:
-            await self.channel.basic_publish(
-                body, exchange=topology.EVENTS.name, routing_key="payment.pending", properties=properties
-            )
+        exchange, key = topology.EVENTS.name, "payment.pending"
+        publish = self.channel.basic_publish
+        await asyncio.gather(
+            *(publish(body, exchange=exchange, routing_key=key, properties=properties) for body in bodies)
+        )
 
 
 @pytest.fixture
