@@ -59,8 +59,8 @@ async def create(channel: AbstractChannel, body: dict[str, Any]) -> dict[str, An
     # Listen first. A service has a durable queue for that, as in subscriber.py; this one ends with the connection.
     queue = await channel.declare_queue(f"my-service.outcome.{uuid4()}", exclusive=True)
     await queue.bind(EVENTS, routing_key="payment.*")
-    # The message id is the key: sent again, after whatever failure, it means the same payment. So derive it from what
-    # you want paid, or keep it with your booking; never make a new one for a repeat.
+    # The message id is the key: sent again, after whatever failure, it means the same payment. So keep it with your
+    # booking and never make a new one for a repeat. The 1 counts what you want paid: another amount would be 2.
     message_id = f"my-service:booking:{body['bookingId']}:1"
     persistent = aio_pika.DeliveryMode.PERSISTENT
     await send(channel, command("checkout.create", body, message_id, delivery_mode=persistent))
