@@ -1,12 +1,13 @@
 """Real `payment-service run` and `payment-bridge run` processes: started, killed, told to stop, and read."""
 
 import asyncio
+import itertools
 import json
 import os
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,7 @@ class Programs:
     rig: Rig
     logs: Path
     all: list[Program] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     async def service(self, failpoint: str | None = None, **changes: str) -> Program:
         """A service, consuming; `changes` of its environment."""
@@ -103,7 +105,7 @@ class Programs:
             if not name.startswith(("BRIDGE_", "STRIPE_", "PAYMENT_", "SERVICE_", "EUREKA_", "LOG_", "PYTHONDONTWRITE"))
         }
         ours = {"PYTHONPATH": str(CHECKOUT), "LOG_FORMAT": "json"}
-        log = self.logs / f"{kind}-{len(self.all) + 1}.log"
+        log = self.logs / f"{kind}-{next(self._numbers)}.log"
         with log.open("w") as out:
             process = await asyncio.create_subprocess_exec(
                 *_DIES_WITH_US,
