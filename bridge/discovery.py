@@ -154,7 +154,10 @@ class Registration:
     async def _instance(self) -> Any:
         """The registration in Eureka's words, which are those of Spring's `eureka.instance.*`."""
         ip_address = await _own_address(self.listens_at[0], self.peers)
-        host = self.host or (f"[{ip_address}]" if ":" in ip_address else ip_address)
+        host = self.host or ip_address
+        if _is_ip_address(host):
+            ip_address = host
+            host = f"[{host}]" if ":" in host else host
         port = self.listens_at[1]
         base = f"http://{host}:{port}"
         now = int(time.time() * 1000)
@@ -202,6 +205,14 @@ async def _own_address(listens_at: str, peers: Sequence[str]) -> str:
             if not ipaddress.ip_address(address).is_loopback:
                 return address
     return "127.0.0.1" if listens.version == 4 else "::1"  # noqa: PLR2004 - IP versions have no better name
+
+
+def _is_ip_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

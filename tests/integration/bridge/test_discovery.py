@@ -63,19 +63,21 @@ async def test_the_instance_says_of_itself_what_springs_tools_look_for() -> None
 
 
 @pytest.mark.parametrize(
-    ("host", "listens_at", "name"),
+    ("host", "listens_at", "name", "address"),
     [
-        ("payments.internal", "127.0.0.1", "payments.internal"),
-        (None, "127.0.0.2", "127.0.0.2"),
-        (None, "::1", "[::1]"),  # as Java has it in an address
+        ("payments.internal", "127.0.0.1", "payments.internal", "127.0.0.1"),
+        ("10.0.0.5", "127.0.0.1", "10.0.0.5", "10.0.0.5"),
+        (None, "127.0.0.2", "127.0.0.2", "127.0.0.2"),
+        (None, "::1", "[::1]", "::1"),  # as Java has it in an address
+        ("fd00::5", "127.0.0.1", "[fd00::5]", "fd00::5"),
     ],
 )
 async def test_the_host_is_the_named_one_or_where_the_bridge_listens(
-    host: str | None, listens_at: str, name: str
+    host: str | None, listens_at: str, name: str, address: str
 ) -> None:
     async with eureka() as server, registration(server.url, host=host, listens_at=(listens_at, 8085)):
         await until(lambda: bool(server.instances))
-        assert (server.instance["hostName"], server.instance["ipAddr"]) == (name, listens_at)
+        assert (server.instance["hostName"], server.instance["ipAddr"]) == (name, address)
 
 
 @pytest.mark.parametrize("peer", ["http://127.0.0.1:1/eureka/", "http://no-such-host.invalid/eureka/"])

@@ -102,7 +102,9 @@ class Programs:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("BRIDGE_", "STRIPE_", "PAYMENT_", "SERVICE_", "EUREKA_", "LOG_", "PYTHONDONTWRITE"))
+            if not name.startswith(
+                ("BRIDGE_", "STRIPE_", "PAYMENT_", "SERVICE_", "EUREKA_", "INSTANCE_", "LOG_", "PYTHONDONTWRITE")
+            )
         }
         ours = {"PYTHONPATH": str(CHECKOUT), "LOG_FORMAT": "json"}
         log = self.logs / f"{kind}-{next(self._numbers)}.log"
