@@ -54,6 +54,7 @@ class Registration:
     _queue: deque[str] = field(init=False, repr=False)
     _leaving: asyncio.Event = field(default_factory=asyncio.Event, init=False, repr=False)
     _is_registered: bool = field(default=False, init=False)
+    _registrations: int = field(default=0, init=False)
     _told: str = field(default="", init=False)
     _task: asyncio.Task[None] | None = field(default=None, init=False)
 
@@ -124,9 +125,9 @@ class Registration:
                 self._tell_registered(peer, instance)
                 return
             self._is_registered = False
-            self._told = ""  # to be registered again is news, even at the same peer
         await eureka_basic.register(peer, instance)
         self._is_registered = True
+        self._registrations += 1
         self._tell_registered(peer, instance)
 
     async def _withdraw(self, peer: str, instance: Any) -> None:
@@ -143,7 +144,8 @@ class Registration:
     def _tell_registered(self, peer: str, instance: Any) -> None:
         where = _name(peer)
         text = "Registered in Eureka at %s as %s."
-        self._tell(f"registered at {where}", logging.INFO, text, where, instance.instanceId)
+        state = f"registered at {where} for the {self._registrations}th time"  # again is news, even at the same peer
+        self._tell(state, logging.INFO, text, where, instance.instanceId)
 
     def _tell(self, state: str, level: int, text: str, *arguments: object) -> None:
         """One line per change of state, however often it is found to be so."""

@@ -68,6 +68,7 @@ async def platform(
     """Everything is started once. The bridges are there before Eureka is, and the caller comes last."""
     folder = tmp_path_factory.mktemp("interop")
     eureka_port, booking_port, nobody = free_port(), free_port(), free_port()
+    patient = {"BRIDGE_TIMEOUT_SECONDS": "60"}  # no bound that a busy machine could reach
     place = f"{USER}:{PASSWORD.replace('@', '%40')}@127.0.0.1:{eureka_port}/eureka/"
     password = (f"--interop.user={USER}", f"--interop.password={PASSWORD}")
 
@@ -81,9 +82,11 @@ async def platform(
         stack.push_async_callback(eureka.kill)
         _, one, other, _ = await asyncio.gather(
             programs.service(),
-            programs.bridge(EUREKA_URL=f"http://{place}"),
+            programs.bridge(**patient, EUREKA_URL=f"http://{place}"),
             programs.bridge(
-                EUREKA_URL=f"http://{USER}:canary@127.0.0.1:{nobody}/eureka, http://{place}", INSTANCE_HOST="localhost"
+                **patient,
+                EUREKA_URL=f"http://{USER}:canary@127.0.0.1:{nobody}/eureka, http://{place}",
+                INSTANCE_HOST="localhost",
             ),
             eureka.start(),
         )

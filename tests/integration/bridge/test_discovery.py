@@ -144,6 +144,16 @@ async def test_an_outage_is_one_line_and_its_end_another(told: pytest.LogCapture
     assert server.calls.count("register") == 1
 
 
+async def test_a_eureka_that_restarts_and_knows_nobody_gets_the_bridge_back(told: pytest.LogCaptureFixture) -> None:
+    async with eureka() as server, registration(server.url):
+        await until(lambda: server.calls.count("heartbeat") >= 2)
+        await server.stop()
+        await until(lambda: lines(told) == [UP, LOST])
+        await server.start()
+        await until(lambda: bool(server.instances), 30)
+    assert lines(told) == [UP, LOST, UP, LEFT]
+
+
 async def test_leaving_is_out_of_service_then_gone_and_for_good(told: pytest.LogCaptureFixture) -> None:
     async with eureka() as server, registration(server.url) as ours:
         await until(lambda: server.calls.count("heartbeat") >= 2)
