@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 READY := .venv/.installed
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench chaos clean
+.PHONY: help run demo test interop check bench chaos clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -17,6 +17,9 @@ demo: $(READY) ## the same, and end after the sample purchase
 # A file's tests share what they started, so a worker takes whole files.
 test: $(READY) ## all tests, with a real PostgreSQL and a real RabbitMQ
 	@$(PYTHON) -m pytest -n 2 --dist loadfile --ignore tests/bench
+
+interop: $(READY) ## the tests with real Java around the bridge alone (they need Maven and Java 17 or later)
+	@$(PYTHON) -m pytest -rs --durations 5 tests/interop
 
 check: $(READY) ## formatting, lint, types, import floors
 	@$(PYTHON) -m ruff format --check --quiet .
@@ -32,7 +35,7 @@ chaos: $(READY) ## break everything while people buy, then look whether the mone
 
 clean: ## remove the stack's data, .venv and every cache
 	@test ! -x $(PYTHON) || $(PYTHON) -m deploy.local clean
-	@rm -rf .venv .bench .chaos .stack .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+	@rm -rf .venv .bench .chaos .stack .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist tests/interop/target
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml uv.lock

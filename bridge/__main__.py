@@ -2,7 +2,9 @@
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
+import importlib.metadata
 import logging
 import logging.config
 import socket
@@ -14,6 +16,7 @@ import uvicorn
 import uvloop
 
 from bridge.app import Lifecycle, create_app
+from bridge.discovery import Registration
 from bridge.http import BridgeProtocol
 from bridge.requester import Requester
 from bridge.settings import InvalidSettingsError, Settings, load
@@ -79,22 +82,68 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
             timeout_graceful_shutdown=int(settings.bridge_timeout_seconds) + STOP_MARGIN_SECONDS,
         )
         _log.info("Listening on http://%s:%d", settings.bridge_host, settings.bridge_port)
-        await Server(config, lifecycle).serve(sockets=[listener])
+        server = Server(
+            config, lifecycle, registration=_registration(settings, listener), drain_seconds=settings.drain_seconds
+        )
+        await server.serve(sockets=[listener])
     _log.info("Stopped.", extra={"calls": dataclasses.asdict(requester.counters)})
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which on a signal also lets the application know, and ends with status 0."""
+    """uvicorn's server, which on a signal also lets application and Eureka know, and ends with status 0.
 
-    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
+    With `drain_seconds` the first signal refuses nothing: who has once been told of this bridge goes on calling it.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, lifecycle: Lifecycle, *, registration: Registration | None, drain_seconds: float
+    ) -> None:
         super().__init__(config)
         self._lifecycle = lifecycle
+        self._registration = registration
+        self._drain_seconds = drain_seconds
+        self._drain_ends_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
-        """First signal: refuse what is new, finish what has begun. Second: leave."""
+        """First signal: drain, if so set. Next: refuse what is new, finish what has begun. Next: leave."""
+        if self._drain_seconds and not self._lifecycle.draining:
+            self._lifecycle.draining = True
+            return
+        self._stop()
+
+    async def main_loop(self) -> None:
+        """From listening to the end: in Eureka, if there is one, until told to leave."""
+        async with self._registration or contextlib.nullcontext():
+            await super().main_loop()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called by uvicorn ten times a second, in the loop and not in the middle of something as a signal is."""
+        now = asyncio.get_running_loop().time()
+        if self._lifecycle.draining and self._drain_ends_at is None:
+            _log.info("Draining for %g s; another signal ends it.", self._drain_seconds)
+            self._drain_ends_at = now + self._drain_seconds
+            if self._registration is not None:
+                self._registration.leave()
+        if self._drain_ends_at is not None and now >= self._drain_ends_at and not self.should_exit:
+            self._stop()
+        return await super().on_tick(counter)
+
+    def _stop(self) -> None:
         self._lifecycle.stopping = True
         self.force_exit = self.should_exit
         self.should_exit = True
+
+
+def _registration(settings: Settings, listener: socket.socket) -> Registration | None:
+    if not settings.eureka_peers:
+        return None
+    return Registration(
+        peers=settings.eureka_peers,
+        app_name=settings.eureka_app_name.lower(),
+        host=settings.instance_host,
+        listens_at=listener.getsockname()[:2],
+        version=importlib.metadata.version("bookticket-payment-service"),
+    )
 
 
 def _listen(settings: Settings) -> socket.socket:

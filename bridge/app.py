@@ -18,8 +18,12 @@ from bridge.routes import PaymentRoutes, RawRoute
 
 @dataclass(kw_only=True)
 class Lifecycle:
-    """Whether the process is on its way out; set by the signal handler, read by every request."""
+    """Whether the process is on its way out; set by the signal handler, read by every request.
 
+    `draining`: everything is still served, but whoever asks whether to send more should not.
+    """
+
+    draining: bool = False
     stopping: bool = False
 
 
@@ -51,6 +55,8 @@ def _add_health(app: FastAPI, requester: Requester, lifecycle: Lifecycle) -> Non
 
     async def ready(_request: Request) -> Response:
         """Commands can be sent and replies received."""
+        if lifecycle.draining and not lifecycle.stopping:
+            return JSONResponse({"status": "OUT_OF_SERVICE"}, HTTPStatus.SERVICE_UNAVAILABLE)
         if lifecycle.stopping or not requester.ready:
             raise UnavailableError
         return JSONResponse({"status": "UP"})

@@ -1,13 +1,22 @@
 """The bridge's settings, from the environment. Every problem is named at once; no value is ever shown."""
 
 import ipaddress
+import re
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.logs import LogFormat, LogLevel, default_format
+
+_LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*", re.ASCII | re.IGNORECASE)
+"""Java calls no host with another letter, an underscore for example."""
+_APP_NAME = r"^[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$"
+
+DRAIN_SECONDS_WITH_EUREKA: Final = 95.0
+"""How long Java may call whom it once saw in Eureka: cached by the server 30 s, the client 30 s, the balancer 35 s."""
 
 
 class InvalidSettingsError(Exception):
@@ -32,6 +41,18 @@ class Settings(BaseSettings):
             validate_default=True, description='"headers"; it must be named when BRIDGE_HOST is not a loopback address'
         ),
     ] = None
+    eureka_url: Annotated[
+        SecretStr | None,
+        Field(
+            description="http:// or https:// URLs with a host name or an IPv4 address, separated by commas; "
+            "a user in one needs a password, and both are percent-encoded"
+        ),
+    ] = None
+    eureka_app_name: Annotated[
+        str, Field(pattern=_APP_NAME, description="letters, digits and hyphens, a letter first, as in a host name")
+    ] = "payment-service"
+    instance_host: Annotated[str | None, Field(description="a host name or an IP address, without a port")] = None
+    bridge_drain_seconds: Annotated[float | None, Field(ge=0, le=3600, description="seconds from 0 to 3600")] = None
     log_level: Annotated[LogLevel, Field(description="debug, info, warning or error")] = "info"
     log_format: LogFormat = Field(default_factory=default_format, description="json or console")
 
@@ -48,6 +69,20 @@ class Settings(BaseSettings):
             raise ValueError
         return value
 
+    @field_validator("eureka_url")
+    @classmethod
+    def _names_peers(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not all(map(_is_peer, _split(value))):
+            raise ValueError
+        return value
+
+    @field_validator("instance_host")
+    @classmethod
+    def _is_a_host(cls, value: str | None) -> str | None:
+        if value is not None and not _is_ip_address(value) and not _HOST_NAME.fullmatch(value):
+            raise ValueError
+        return value
+
     @field_validator("bridge_auth")
     @classmethod
     def _is_chosen(cls, value: str | None, info: ValidationInfo) -> str | None:
@@ -55,6 +90,18 @@ class Settings(BaseSettings):
         if value is None and not _is_loopback(info.data.get("bridge_host", "")):
             raise ValueError
         return value
+
+    @property
+    def eureka_peers(self) -> tuple[str, ...]:
+        """Eureka's addresses, every letter of the credentials that means something else in a URL encoded."""
+        return tuple(map(_encoded, _split(self.eureka_url))) if self.eureka_url else ()
+
+    @property
+    def drain_seconds(self) -> float:
+        """How long to go on serving after the first signal."""
+        if self.bridge_drain_seconds is not None:
+            return self.bridge_drain_seconds
+        return DRAIN_SECONDS_WITH_EUREKA if self.eureka_url else 0
 
 
 def load() -> Settings:
@@ -86,3 +133,37 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() in _LOCAL_NAMES
+
+
+def _is_ip_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _split(peers: SecretStr) -> list[str]:
+    return [peer.strip() for peer in peers.get_secret_value().split(",")]
+
+
+def _is_peer(peer: str) -> bool:
+    url = urlsplit(peer)
+    return (
+        url.scheme in {"http", "https"}
+        and _HOST_NAME.fullmatch(url.hostname or "") is not None
+        and url.port != 0
+        and not url.query
+        and not url.fragment
+        and peer.isprintable()
+        and " " not in peer
+        and bool(url.username) == bool(url.password)
+    )
+
+
+def _encoded(peer: str) -> str:
+    url = urlsplit(peer)
+    if not url.username:
+        return peer
+    user, password = (quote(unquote(part or ""), safe="") for part in (url.username, url.password))
+    return url._replace(netloc=f"{user}:{password}@{url.netloc.rpartition('@')[2]}").geturl()

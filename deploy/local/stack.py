@@ -177,6 +177,7 @@ class Stack:
             "AMQP_URL": amqp,
             "BRIDGE_HOST": "127.0.0.1",
             "BRIDGE_PORT": str(self._settings.bridge_port),
+            "BRIDGE_DRAIN_SECONDS": "0",  # whoever presses Ctrl-C wants an end
         }
         command = [command_path("payment-bridge"), "run"]
         await self._serve("bridge", command, environment, f"{self._settings.bridge}/actuator/health/readiness")

@@ -39,6 +39,20 @@ def test_nothing_has_to_be_set() -> None:
         ("BRIDGE_MAX_IN_FLIGHT", "0"),
         ("BRIDGE_MAX_IN_FLIGHT", "1.5"),
         ("BRIDGE_AUTH", "none"),
+        ("EUREKA_URL", "eureka:8761/eureka"),
+        ("EUREKA_URL", "http://"),
+        ("EUREKA_URL", "http://eureka:8761/eureka,"),
+        ("EUREKA_URL", "http://eureka:port/"),
+        ("EUREKA_URL", "http://canary@eureka/"),
+        ("EUREKA_URL", "http://eu_reka:8761/eureka"),  # Java's own URLs know no underscore
+        ("EUREKA_URL", "http://[::1]:8761/eureka"),  # nor the library an IPv6 address
+        ("EUREKA_URL", "http://eureka:8761/eureka?x=1"),
+        ("EUREKA_APP_NAME", "payment_service"),
+        ("EUREKA_APP_NAME", "7"),
+        ("INSTANCE_HOST", "http://payments"),
+        ("INSTANCE_HOST", "payments:8085"),
+        ("BRIDGE_DRAIN_SECONDS", "-1"),
+        ("BRIDGE_DRAIN_SECONDS", "inf"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
     ],
@@ -79,3 +93,30 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_broker_password_is_not_in_the_representation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AMQP_URL", "amqp://user:canary@broker/")
     assert "canary" not in repr(load())
+
+
+def test_without_eureka_there_are_no_peers_and_no_drain() -> None:
+    assert (load().eureka_peers, load().drain_seconds, load().eureka_app_name) == ((), 0, "payment-service")
+
+
+def test_with_eureka_the_drain_lasts_as_long_as_java_may_use_an_old_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EUREKA_URL", "http://eureka-1:8761/eureka/, https://10.0.0.7/eureka")
+    assert load().eureka_peers == ("http://eureka-1:8761/eureka/", "https://10.0.0.7/eureka")
+    assert load().drain_seconds == 95
+    monkeypatch.setenv("BRIDGE_DRAIN_SECONDS", "0")
+    assert load().drain_seconds == 0
+
+
+@pytest.mark.parametrize("password", ["p$s:w@rd", "p%24s%3Aw%40rd"])
+def test_eurekas_credentials_may_hold_any_letter_and_are_not_shown(
+    monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    monkeypatch.setenv("EUREKA_URL", f"http://spring:{password}@eureka:8761/eureka/")
+    assert load().eureka_peers == ("http://spring:p%24s%3Aw%40rd@eureka:8761/eureka/",)
+    assert password not in repr(load())
+
+
+@pytest.mark.parametrize("host", ["10.0.0.5", "::1", "payments", "payments.internal.example"])
+def test_the_instance_may_be_named(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("INSTANCE_HOST", host)
+    assert load().instance_host == host

@@ -1,12 +1,13 @@
 """Real `payment-service run` and `payment-bridge run` processes: started, killed, told to stop, and read."""
 
 import asyncio
+import itertools
 import json
 import os
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,8 +41,9 @@ class Program:
 
     @property
     def said(self) -> list[dict[str, Any]]:
-        """Its log, line by line."""
-        return [json.loads(line) for line in read_text(self.log).splitlines() if line.startswith("{")]
+        """Its log, line by line, as far as they are written to their ends."""
+        written, _, _ = read_text(self.log).rpartition("\n")
+        return [json.loads(line) for line in written.splitlines() if line.startswith("{")]
 
     async def ready(self) -> None:
         def is_ready() -> bool:
@@ -73,6 +75,7 @@ class Programs:
     rig: Rig
     logs: Path
     all: list[Program] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     async def service(self, failpoint: str | None = None, **changes: str) -> Program:
         """A service, consuming; `changes` of its environment."""
@@ -88,21 +91,23 @@ class Programs:
         armed = {"FAILPOINT": failpoint} if failpoint else {}
         return await self._start("service", environment | armed | changes, port=0)
 
-    async def bridge(self) -> Program:
-        """A bridge, connected."""
+    async def bridge(self, **changes: str) -> Program:
+        """A bridge, connected; `changes` of its environment."""
         (port,) = free_ports(1)
         environment = {"AMQP_URL": self.rig.settings.amqp_url.get_secret_value(), "BRIDGE_PORT": str(port)}
-        return await self._start("bridge", environment, port=port)
+        return await self._start("bridge", environment | changes, port=port)
 
     async def _start(self, kind: str, settings: dict[str, str], *, port: int) -> Program:
         # Compiled code is kept, whatever the environment says: so many starts must not compile every time.
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("BRIDGE_", "STRIPE_", "PAYMENT_", "SERVICE_", "LOG_", "PYTHONDONTWRITE"))
+            if not name.startswith(
+                ("BRIDGE_", "STRIPE_", "PAYMENT_", "SERVICE_", "EUREKA_", "INSTANCE_", "LOG_", "PYTHONDONTWRITE")
+            )
         }
         ours = {"PYTHONPATH": str(CHECKOUT), "LOG_FORMAT": "json"}
-        log = self.logs / f"{kind}-{len(self.all) + 1}.log"
+        log = self.logs / f"{kind}-{next(self._numbers)}.log"
         with log.open("w") as out:
             process = await asyncio.create_subprocess_exec(
                 *_DIES_WITH_US,
