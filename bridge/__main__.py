@@ -66,7 +66,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     )
     async with requester:
         config = uvicorn.Config(
-            create_app(requester, lifecycle=lifecycle),
+            create_app(requester, lifecycle=lifecycle, commit=settings.git_commit),
             http=BridgeProtocol,
             loop="none",
             ws="none",

@@ -32,6 +32,9 @@ class Settings(BaseSettings):
             validate_default=True, description='"headers"; it must be named when BRIDGE_HOST is not a loopback address'
         ),
     ] = None
+    git_commit: Annotated[
+        str | None, Field(pattern="^[0-9a-f]{7,40}$", description="a commit's id, 7 to 40 hexadecimal digits")
+    ] = None
     log_level: Annotated[LogLevel, Field(description="debug, info, warning or error")] = "info"
     log_format: LogFormat = Field(default_factory=default_format, description="json or console")
 

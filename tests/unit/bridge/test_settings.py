@@ -39,6 +39,7 @@ def test_nothing_has_to_be_set() -> None:
         ("BRIDGE_MAX_IN_FLIGHT", "0"),
         ("BRIDGE_MAX_IN_FLIGHT", "1.5"),
         ("BRIDGE_AUTH", "none"),
+        ("GIT_COMMIT", "HEAD"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
     ],
