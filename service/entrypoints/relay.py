@@ -96,7 +96,7 @@ class Relay:
 
     async def _publish(self, row: OutboxRow) -> UnpublishedError | None:
         """What kept the event from leaving; None if the broker has confirmed it."""
-        with logs.context(payment_id=row.payment_id, event_id=row.event_id, **_ids(row.headers)):
+        with logs.context(payment_id=row.payment_id, **_ids(row.headers)):
             failure = await self._attempt(row)
         if failure is None:
             self.counters.published += 1
@@ -107,6 +107,7 @@ class Relay:
         return failure
 
     async def _attempt(self, row: OutboxRow) -> UnpublishedError | None:
+        fields = {"event_id": row.event_id, "sequence": row.sequence, "attempts": row.attempts}
         hit(FailPoint.EVENT_NOT_PUBLISHED)
         try:
             await self._publisher.event(row)
@@ -115,12 +116,12 @@ class Relay:
             return lost
         except UnpublishedError as refused:
             level = logging.WARNING if row.attempts < ALARM_AFTER else logging.ERROR
-            _log.log(level, "event %s was refused (%s)", row.event_id, refused, extra={"attempts": row.attempts})
+            _log.log(level, "event %s was refused (%s)", row.event_id, refused, extra=fields)
             return refused
         except Exception as error:  # noqa: BLE001 - a row that surprises us (a newer version wrote it) must not stop the others
-            _log.exception("event %s cannot be published", row.event_id, extra={"attempts": row.attempts})
+            _log.exception("event %s cannot be published", row.event_id, extra=fields)
             return UnpublishedError(type(error).__name__)
-        _log.info("%s of payment %d is published", row.routing_key, row.payment_id, extra={"sequence": row.sequence})
+        _log.info("%s of payment %d is published", row.routing_key, row.payment_id, extra=fields)
         return None
 
     def _tell(self, *, sent: bool, lost: BrokerLostError | None) -> None:

@@ -67,12 +67,23 @@ async def exchange(port: int, *pieces: bytes) -> tuple[int, dict[str, str], dict
     ],
 )
 async def test_what_is_slow_endless_or_no_http_gets_a_problem(
-    *, serve: Serve, app: FastAPI, peer: Peer, pieces: tuple[bytes, ...], status: int, code: str
+    *,
+    serve: Serve,
+    app: FastAPI,
+    peer: Peer,
+    caplog: pytest.LogCaptureFixture,
+    pieces: tuple[bytes, ...],
+    status: int,
+    code: str,
 ) -> None:
+    caplog.set_level("INFO", logger="bridge.access")
     answered, headers, problem = await exchange(await serve(app), *pieces)
     assert (answered, problem["paymentStatus"]) == (status, code)
     assert headers["content-type"] == "application/problem+json"
     assert headers["x-request-id"] == problem["requestId"]
+    lines = [line.__dict__ for line in caplog.records if line.name == "bridge.access"]
+    said = [(line["request_id"], line["code"]) for line in lines]
+    assert said == [(problem["requestId"], code)]
     assert peer.commands == []
 
 

@@ -1,5 +1,6 @@
 """One request id leads through everything: the bridge's line, the service's, and the event; on real processes."""
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from prometheus_client.parser import text_string_to_metric_families
 
 from contracts import envelope
 from deploy.local.processes import free_ports, read_text
+from deploy.local.settings import CHECKOUT
 from tests.integration.bridge.conftest import BASE, IDENTITY
 from tests.integration.operators.conftest import counted, pages_at, scraped
 from tests.integration.service.crash.programs import Program, Programs, starting
@@ -133,6 +136,25 @@ async def test_both_processes_serve_every_page(rig: Rig, service: Program, bridg
         ("", "POST", f"{BASE}/checkout/create", "200"): 1,
         ("GATEWAY_ERROR", "POST", f"{BASE}/checkout/create", "502"): 1,
     }
+
+
+async def test_the_page_for_operators_names_every_metric_with_its_type_and_labels(
+    service: Program, bridge: Program
+) -> None:
+    exported: dict[str, tuple[str, set[str]]] = {}
+    for program in (service, bridge):
+        async with pages_at(f"{program.url}/actuator/") as client:
+            page = (await client.get("prometheus")).text
+        for family in text_string_to_metric_families(page):
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+            exported[name] = (family.type, labels)
+    rows = re.findall(
+        r"^\| `(payment_\w+)` \| (\w+) \|([^|]*)\|", (CHECKOUT / "docs/operating.md").read_text(), re.MULTILINE
+    )
+    documented = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    assert len(documented) == len(rows) > 20
+    assert documented == {name: kind for name, kind in exported.items() if name.startswith("payment_")}
 
 
 async def test_every_line_of_a_process_from_its_start_to_its_end_is_one_json_object(programs: Programs) -> None:
