@@ -104,8 +104,10 @@ def _listen(settings: Settings) -> socket.socket:
 
 def _configure_logs(settings: Settings) -> None:
     config = log_config(settings.log_level, settings.log_format)
-    # aiormq logs every failed attempt with a traceback; the requester says the same in one line.
+    # aiormq logs every failed attempt with a traceback, and uvicorn warns of what is no HTTP: both are said here too,
+    # in one line, the latter with the id that its caller was told.
     config["loggers"]["aiormq"] = {"level": "CRITICAL"}
+    config["loggers"]["uvicorn.error"] = {"level": "ERROR"}
     logging.config.dictConfig(config)
 
 

@@ -162,7 +162,7 @@ class StripeGateway:
         try:
             async with asyncio.timeout(timeout_seconds), self._slots:
                 answer = (await self._stripe.raw_request_async(method, path, **params)).data
-            result = "answered"
+            result = "answered" if isinstance(answer, Mapping) else UnknownCause.UNREADABLE.value
         except Exception as error:  # noqa: BLE001 - whatever goes wrong in the SDK is an outcome, and never a failure
             outcome = outcomes.of_error(error)
             result = outcome.cause.value if isinstance(outcome, Unknown) else outcome.kind.value

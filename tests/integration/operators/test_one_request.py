@@ -91,7 +91,7 @@ async def test_one_request_id_is_found_in_every_line_from_the_bridge_to_the_even
     assert by_logger["relay"]["eventId"] == event.properties.message_id
 
 
-async def test_a_library_that_complains_is_heard_with_the_request_that_it_was_working_on(
+async def test_what_goes_wrong_deep_inside_is_told_with_the_request_that_was_worked_on(
     rig: Rig, programs: Programs, service: Program, bridge: Program
 ) -> None:
     assert service.port
