@@ -117,7 +117,7 @@ class Delivery(BaseMiddleware):
         queue = self.context.get_local("handler_").queue.name
         command = _COMMAND_OF_QUEUE[queue]
         started = time.perf_counter()
-        with logs.context(message_id=msg.message_id, **_ids(message)):
+        with logs.context(**_ids(message)):
             try:
                 ending = await self._handle(call_next, msg, message, command)
                 hit(FailPoint.NOT_ACKED)
@@ -231,11 +231,12 @@ class Delivery(BaseMiddleware):
 
 
 def _ids(message: IncomingMessage) -> dict[str, str]:
-    """What the log calls the delivery by: what its sender called it, if that is fit to be written down."""
-    request_id, trace_parent = (message.headers.get(name) for name in (envelope.REQUEST_ID, envelope.TRACE_PARENT))
-    known = {"request_id": str(request_id)} if envelope.is_request_id(request_id) else {}
+    """What the log calls the delivery by: what its sender called it, where that is fit to be written down."""
+    sent = {"message_id": message.message_id, "request_id": message.headers.get(envelope.REQUEST_ID)}
+    trace_parent = message.headers.get(envelope.TRACE_PARENT)
     traced = str(trace_parent) if envelope.is_trace_parent(trace_parent) else envelope.new_trace_parent()
-    return known | envelope.trace_ids(traced)
+    fit = {name: str(value) for name, value in sent.items() if envelope.is_request_id(value)}
+    return fit | envelope.trace_ids(traced)
 
 
 def _write(record: Record) -> bytes:
