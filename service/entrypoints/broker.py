@@ -120,7 +120,7 @@ async def consuming(broker: RabbitBroker) -> bool:
 
 
 async def publishing(broker: RabbitBroker) -> bool:
-    """Whether RabbitMQ answers on the connection: in an alarm it reads nothing from whoever publishes."""
+    """Whether RabbitMQ answers on the connection: in an alarm it reads nothing from who has published."""
     try:
         async with asyncio.timeout(_CHECK_SECONDS):
             connection = await broker.connect()
