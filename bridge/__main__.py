@@ -69,7 +69,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     )
     async with requester:
         config = uvicorn.Config(
-            create_app(requester, lifecycle=lifecycle),
+            create_app(requester, lifecycle=lifecycle, commit=settings.git_commit),
             http=BridgeProtocol,
             loop="none",
             ws="none",
@@ -153,8 +153,10 @@ def _listen(settings: Settings) -> socket.socket:
 
 def _configure_logs(settings: Settings) -> None:
     config = log_config(settings.log_level, settings.log_format)
-    # aiormq logs every failed attempt with a traceback; the requester says the same in one line.
+    # aiormq logs every failed attempt with a traceback, and uvicorn warns of what is no HTTP: both are said here too,
+    # in one line, the latter with the id that its caller was told.
     config["loggers"]["aiormq"] = {"level": "CRITICAL"}
+    config["loggers"]["uvicorn.error"] = {"level": "ERROR"}
     logging.config.dictConfig(config)
 
 

@@ -5,15 +5,15 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
+from bridge.actuator import add_pages
 from bridge.edge import Edge
-from bridge.errors import UnavailableError
+from bridge.metrics import Metrics
 from bridge.problems import MEDIA_TYPE
 from bridge.reading import BodyLimits
 from bridge.requester import Requester
-from bridge.routes import PaymentRoutes, RawRoute
+from bridge.routes import PaymentRoutes
+from contracts.actuator import Build, Health
 
 
 @dataclass(kw_only=True)
@@ -28,10 +28,20 @@ class Lifecycle:
 
 
 def create_app(
-    requester: Requester, *, lifecycle: Lifecycle | None = None, limits: BodyLimits | None = None
+    requester: Requester,
+    *,
+    lifecycle: Lifecycle | None = None,
+    limits: BodyLimits | None = None,
+    commit: str | None = None,
 ) -> FastAPI:
-    """The bridge as an ASGI application."""
+    """The bridge as an ASGI application; `commit` is what it was built from."""
     lifecycle = lifecycle or Lifecycle()
+    build = Build.installed("payment-bridge", commit=commit)
+    metrics = Metrics(requester, build)
+
+    async def broker_takes_calls() -> bool:
+        return requester.ready
+
     app = FastAPI(
         title="BookTicket Payment Service",
         version="1.0.0",
@@ -41,28 +51,12 @@ def create_app(
         redirect_slashes=False,
     )
     # Edge does what FastAPI's own layers of middleware would do, and is all there is between server and router.
-    app.middleware_stack = Edge(app.router, is_stopping=lambda: lifecycle.stopping)
+    app.middleware_stack = Edge(app.router, is_stopping=lambda: lifecycle.stopping, watcher=metrics)
     PaymentRoutes(requester, limits or BodyLimits()).add_to(app)
-    _add_health(app, requester, lifecycle)
+    health = Health(checks={"broker": broker_takes_calls}, is_leaving=lambda: lifecycle.draining or lifecycle.stopping)
+    add_pages(app, health=health, build=build, metrics=metrics)
     _document_problems(app)
     return app
-
-
-def _add_health(app: FastAPI, requester: Requester, lifecycle: Lifecycle) -> None:
-    async def live(_request: Request) -> Response:
-        """The process serves."""
-        return JSONResponse({"status": "UP"})
-
-    async def ready(_request: Request) -> Response:
-        """Commands can be sent and replies received."""
-        if lifecycle.draining and not lifecycle.stopping:
-            return JSONResponse({"status": "OUT_OF_SERVICE"}, HTTPStatus.SERVICE_UNAVAILABLE)
-        if lifecycle.stopping or not requester.ready:
-            raise UnavailableError
-        return JSONResponse({"status": "UP"})
-
-    for path, endpoint in (("/actuator/health/liveness", live), ("/actuator/health/readiness", ready)):
-        app.router.add_api_route(path, endpoint, include_in_schema=False, route_class_override=RawRoute)
 
 
 def _document_problems(app: FastAPI) -> None:

@@ -1,6 +1,8 @@
 """uvicorn's HTTP protocol with what it lacks: a limit and a deadline for a request's head, and our error body."""
 
 import asyncio
+import logging
+from http import HTTPStatus
 from typing import Final
 from uuid import uuid4
 
@@ -8,6 +10,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bridge.errors import BridgeError, HeadersTooLargeError, InvalidRequestError
 from bridge.problems import problem
+
+_log = logging.getLogger("bridge.access")
 
 MAX_UNPARSED_BYTES: Final = 64 * 1024
 """Of an incomplete head. The exact limit is `edge.MAX_HEAD_BYTES`; this one keeps endless heads out of memory."""
@@ -75,6 +79,8 @@ class BridgeProtocol(HttpToolsProtocol):
         headers = dict(response.raw_headers) | {b"x-request-id": request_id.encode(), b"connection": b"close"}
         lines = [b"%s: %s" % header for header in headers.items()]
         head = b"\r\n".join([b"HTTP/1.1 %d " % response.status_code, *lines, b"", b""])
+        fields = {"request_id": request_id, "status": response.status_code, "code": error.code.value}
+        _log.info("No request: %s", HTTPStatus(response.status_code).phrase, extra=fields)
         self._is_refused = True
         self._stop_timer()
         self.transport.write(head + bytes(response.body))

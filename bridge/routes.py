@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from bridge.edge import REQUEST_ID
+from bridge.edge import REQUEST_ID, TRACE_PARENT
 from bridge.errors import BadReplyError, InvalidRequestError
 from bridge.identity import caller, single
 from bridge.reading import BodyLimits, read_body
@@ -25,7 +25,7 @@ from bridge.schemas import (
     read_operation,
     responses,
 )
-from contracts import body, envelope
+from contracts import body, envelope, logs
 from contracts.body import AnyRecord, InvalidBodyError
 from contracts.commands import CommandType, CreateCheckout, GetPaymentStatus, VerifyCheckout
 from contracts.replies import CheckoutSession, PaymentState, PaymentStatus, StatusSource
@@ -103,11 +103,12 @@ class PaymentRoutes:
             headers[envelope.IDEMPOTENCY_KEY] = key
         content = await read_body(request, self._limits)
         try:
-            body.read(CreateCheckout, content)
+            command = body.read(CreateCheckout, content)
         except InvalidBodyError as error:
             raise InvalidRequestError(str(error)) from None
+        logs.bind(booking_id=command.booking_id)
         reply = await self._requester.call(CommandType.CREATE_CHECKOUT, content, headers)
-        _understand(CheckoutSession, reply, request)
+        _understand(CheckoutSession, reply)
         return Response(reply.body, media_type="application/json")
 
     async def verify(self, request: Request) -> Response:
@@ -118,7 +119,7 @@ class PaymentRoutes:
         except ValidationError as error:
             raise InvalidRequestError(body.describe(error)) from None
         reply = await self._requester.call(CommandType.VERIFY_CHECKOUT, body.write(command), headers)
-        response = _state_response(reply, request)
+        response = _state_response(reply)
         source = reply.headers.get(envelope.STATUS_SOURCE)
         if source in set(StatusSource):
             response.headers[STATUS_SOURCE_HEADER] = str(source)
@@ -132,31 +133,32 @@ class PaymentRoutes:
         except ValidationError as error:
             raise InvalidRequestError(body.describe(error)) from None
         reply = await self._requester.call(CommandType.PAYMENT_STATUS, body.write(command), headers)
-        return _state_response(reply, request)
+        return _state_response(reply)
 
 
 def _message_headers(request: Request) -> dict[str, str]:
     """Who calls, and what connects the message with the request. Refuses whoever may not call."""
     raw = request.scope["headers"]
-    headers = {envelope.CALLER: caller(raw), envelope.REQUEST_ID: request.scope[REQUEST_ID]}
-    trace_parents = [value for name, value in raw if name == b"traceparent"]
-    if len(trace_parents) == 1 and envelope.is_trace_parent(trace := trace_parents[0].decode("latin-1")):
-        headers[envelope.TRACE_PARENT] = trace
-    return headers
+    return {
+        envelope.CALLER: caller(raw),
+        envelope.REQUEST_ID: request.scope[REQUEST_ID],
+        envelope.TRACE_PARENT: request.scope[TRACE_PARENT],
+    }
 
 
-def _state_response(reply: Reply, request: Request) -> Response:
-    state = _understand(PaymentState, reply, request)
+def _state_response(reply: Reply) -> Response:
+    state = _understand(PaymentState, reply)
+    logs.bind(payment_id=state.payment_id, booking_id=state.booking_id)
     response = Response(reply.body, media_type="application/json")
     if state.payment_status is PaymentStatus.PENDING:
         response.headers["Retry-After"] = str(RETRY_AFTER_PENDING_SECONDS)
     return response
 
 
-def _understand(model: type[AnyRecord], reply: Reply, request: Request) -> AnyRecord:
+def _understand(model: type[AnyRecord], reply: Reply) -> AnyRecord:
     """Check a reply; its bytes are then passed on as they came."""
     try:
         return body.read(model, reply.body)
     except InvalidBodyError as error:
-        _log.error("A reply is not a %s: %s", model.__name__, error, extra={"request_id": request.scope[REQUEST_ID]})
+        _log.error("A reply is not a %s: %s", model.__name__, error)
         raise BadReplyError from None

@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     ] = "payment-service"
     instance_host: Annotated[str | None, Field(description="a host name or an IP address, without a port")] = None
     bridge_drain_seconds: Annotated[float | None, Field(ge=0, le=3600, description="seconds from 0 to 3600")] = None
+    git_commit: Annotated[
+        str | None, Field(pattern="^[0-9a-f]{7,40}$", description="a commit's id, 7 to 40 hexadecimal digits")
+    ] = None
     log_level: Annotated[LogLevel, Field(description="debug, info, warning or error")] = "info"
     log_format: LogFormat = Field(default_factory=default_format, description="json or console")
 

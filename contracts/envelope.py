@@ -5,6 +5,7 @@ With `reply_to` it is answered by a reply or a fault; `timestamp` + `expiration`
 """
 
 import re
+import secrets
 from typing import Final
 
 CONTENT_TYPE: Final = "application/json"
@@ -36,7 +37,7 @@ DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to"
 REPLY_QUEUE_PREFIX: Final = "payments.reply."
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
-_TRACE_PARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+_TRACE_PARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _IDEMPOTENCY_KEY = re.compile(rf"[\x20-\x7e]{{1,{MAX_ID_LENGTH}}}", re.ASCII)
 _REPLY_TO = re.compile(
     rf"({re.escape(DIRECT_REPLY_TO)}|{re.escape(REPLY_QUEUE_PREFIX)})[\x21-\x7b\x7d-\x7e]*", re.ASCII
@@ -54,8 +55,19 @@ def is_request_id(value: object) -> bool:
 
 
 def is_trace_parent(value: object) -> bool:
-    """W3C Trace Context, version 00's form."""
+    """W3C Trace Context, version 00's form; ids of zeros and version ff mean none."""
     return isinstance(value, str) and _TRACE_PARENT.fullmatch(value) is not None
+
+
+def new_trace_parent() -> str:
+    """The beginning of a trace, for what came without one. Flags 00: nobody has recorded a span."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
+
+
+def trace_ids(trace_parent: str) -> dict[str, str]:
+    """The two ids of a trace parent, as fields of log lines."""
+    _, trace_id, span_id, _ = trace_parent.split("-")
+    return {"trace_id": trace_id, "span_id": span_id}
 
 
 def is_idempotency_key(value: object) -> bool:

@@ -1,14 +1,72 @@
-"""The shape of a log line, as configuration data: one JSON object a line, or plain text on a terminal.
+"""Log lines: their shape as configuration data, and the fields that every line carries while something is worked on.
 
-Fields of a JSON line: `time` (UTC, ISO 8601), `level`, `logger`, `message`, and whatever the call site adds
-(`request_id`, `payment_id`, `duration_ms`, ...).
+A line is one JSON object, or plain text on a terminal. Its members: `time` (UTC, ISO 8601), `level`, `logger`,
+`message`, `exception` (a traceback), the context's (`requestId`, `traceId`, `spanId`, `paymentId`, `bookingId`, ...)
+and what the call site adds. Code writes names with underscores; `to_json` alone makes camelCase of them.
 """
 
+import json
+import logging
 import sys
-from typing import Any, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+from pydantic.alias_generators import to_camel
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "console"]
+
+_SHOWN: Final = 18
+"""Characters of a request id on a terminal: enough of `generated-<uuid>` to tell two of them apart."""
+
+_context: ContextVar[dict[str, Any]] = ContextVar("log_context")
+_camel: Final = lru_cache(maxsize=256)(to_camel)
+
+
+@contextmanager
+def context(**fields: Any) -> Iterator[None]:
+    """Every line that is written inside carries these fields, whoever writes it: a library, a task that is begun."""
+    token = _context.set({**_context.get({}), **fields})
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+def bind(**fields: Any) -> None:
+    """Add what has become known to the context that we are in; outside of any it is nobody's."""
+    current = _context.get(None)
+    if current is not None:
+        current.update((name, value) for name, value in fields.items() if value is not None)
+
+
+class ContextFilter(logging.Filter):
+    """Gives each record the fields of its context; what the call site says itself counts more."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Lets everything pass."""
+        for name, value in _context.get({}).items():
+            record.__dict__.setdefault(name, value)
+        return True
+
+
+class ConsoleFormatter(logging.Formatter):
+    """For a person at a terminal: the message, and the beginning of the request's id."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """The line above a traceback."""
+        request_id = record.__dict__.get("request_id")
+        return super().formatMessage(record) + (f"  [{request_id[:_SHOWN]}]" if request_id else "")
+
+
+def to_json(fields: dict[str, Any], **options: Any) -> str:
+    """A record's fields as one line: when it was comes first, and what is not known is left out."""
+    line = {"time": fields.pop("time", None)}
+    line.update((_camel(name), value) for name, value in fields.items() if value is not None)
+    return json.dumps(line, **options)
 
 
 def default_format() -> LogFormat:
@@ -21,18 +79,29 @@ def log_config(level: LogLevel, log_format: LogFormat) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
+        "filters": {"context": {"()": "contracts.logs.ContextFilter"}},
         "formatters": {
             "json": {
                 "()": "pythonjsonlogger.json.JsonFormatter",
                 "format": "{levelname}{name}{message}",
                 "style": "{",
-                "rename_fields": {"levelname": "level", "name": "logger"},
+                "rename_fields": {"levelname": "level", "name": "logger", "exc_info": "exception"},
                 "timestamp": "time",
+                "json_serializer": "ext://contracts.logs.to_json",
             },
-            "console": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s", "datefmt": "%H:%M:%S"},
+            "console": {
+                "()": "contracts.logs.ConsoleFormatter",
+                "fmt": "%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+                "datefmt": "%H:%M:%S",
+            },
         },
         "handlers": {
-            "stderr": {"class": "logging.StreamHandler", "formatter": log_format, "stream": "ext://sys.stderr"}
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "formatter": log_format,
+                "filters": ["context"],
+                "stream": "ext://sys.stderr",
+            }
         },
         "root": {"level": "WARNING", "handlers": ["stderr"]},
         "loggers": {name: {"level": level.upper()} for name in ("service", "bridge")},

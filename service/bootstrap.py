@@ -12,7 +12,9 @@ from typing import Any, Final, Protocol
 from faststream.asgi import AsgiFastStream
 from faststream.rabbit import RabbitBroker
 
+from contracts.actuator import Build, Health
 from service.adapters.store import (
+    POOL_SIZE,
     Database,
     PostgresOutbox,
     PostgresStore,
@@ -26,12 +28,13 @@ from service.application.policy import Policy
 from service.application.ports import Clock
 from service.application.steps import Steps
 from service.domain.errors import StoreUnavailableError
+from service.entrypoints import actuator, consumers
 from service.entrypoints import broker as brokers
-from service.entrypoints import consumers, health
 from service.entrypoints.delivery import Delivery
 from service.entrypoints.pruner import Pruner
 from service.entrypoints.relay import Relay
 from service.entrypoints.settler import Settler
+from service.metrics import Metrics
 from service.settings import STRIPE_API_BASE, Settings
 
 _log = logging.getLogger(__name__)
@@ -88,6 +91,8 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
     """
     clock = clock or SystemClock()
     failed = asyncio.Event()
+    build = Build.installed("payment-service", commit=settings.git_commit)
+    metrics = Metrics(build)
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url.get_secret_value())
         stack.push_async_callback(database.close)
@@ -104,7 +109,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         publisher = brokers.Publisher(publishing)
 
         wakeups = Wakeups(settings.database_url.get_secret_value())
-        outbox, store = PostgresOutbox(database), PostgresStore(database)
+        outbox, store = PostgresOutbox(database), PostgresStore(database, told=metrics.change)
         relay = Relay(outbox=outbox, publisher=publisher, clock=clock, alarm=wakeups)
         listening = _watched(wakeups.run(), name="outbox-wakeups", failed=failed)
         stack.push_async_callback(_cancel, listening)
@@ -120,6 +125,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
             api_key=settings.stripe_api_key.get_secret_value(),
             api_base=None if settings.stripe_api_base == STRIPE_API_BASE else settings.stripe_api_base,
             concurrency=settings.stripe_concurrency,
+            told=metrics.gateway_call,
         )
         stack.push_async_callback(gateway.close)
         steps = Steps(store=store, gateway=gateway, policy=policy(settings), clock=clock)
@@ -129,40 +135,56 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         settling = _watched(settler.run(), name="settler", failed=failed)
         stack.push_async_callback(_stop, settler, settling)
 
-        delivery = functools.partial(Delivery, publisher=publisher, clock=clock)
+        metrics.read(
+            relay=relay,
+            settler=settler,
+            outbox=outbox,
+            calls_in_flight=lambda: gateway.in_flight,
+            connections_in_use=lambda: database.in_use,
+            connections_limit=POOL_SIZE,
+        )
+        delivery = functools.partial(Delivery, publisher=publisher, clock=clock, told=metrics.command)
         consuming = brokers.rabbit_broker(amqp_url, middlewares=(delivery,))
         consumers.register(consuming, steps=steps, gateway_prefetch=settings.stripe_concurrency)
         stack.push_async_callback(_disconnect, consuming)
-        asgi = _asgi(consuming, database, before_shutdown=settler.stop)
+        started, leaving = asyncio.Event(), asyncio.Event()
+
+        def tell() -> None:
+            started.set()
+            _log.info("ready: consuming commands")
+
+        health = _health(database, publishing=publishing, consuming=consuming, started=started, leaving=leaving)
+        asgi = AsgiFastStream(
+            consuming,
+            asgi_routes=actuator.routes(health=health, build=build, metrics=metrics.page),
+            logger=None,
+            after_startup=[tell],
+            on_shutdown=[leaving.set, settler.stop],  # handlers may need all of the grace time that there is
+        )
         yield Service(asgi=asgi, steps=steps, relay=relay, failed=failed)
 
 
-def _asgi(consuming: RabbitBroker, database: Database, *, before_shutdown: Callable[[], None]) -> AsgiFastStream:
-    async def database_answers() -> bool:
-        try:
-            await database.ping()
-        except StoreUnavailableError:
-            return False
+def _health(
+    database: Database,
+    *,
+    publishing: RabbitBroker,
+    consuming: RabbitBroker,
+    started: asyncio.Event,
+    leaving: asyncio.Event,
+) -> Health:
+    async def takes_writes() -> bool:
+        await database.ping()
         return True
 
-    started = asyncio.Event()
+    async def takes_events() -> bool:
+        return started.is_set() and await brokers.publishing(publishing)
 
-    async def broker_delivers() -> bool:
+    async def delivers() -> bool:
         # Asked while FastStream still connects, it would connect a second time, and that one would stay.
         return started.is_set() and await brokers.consuming(consuming)
 
-    def tell() -> None:
-        started.set()
-        _log.info("ready: consuming commands")
-
-    checks = {"database": database_answers, "broker": broker_delivers}
-    return AsgiFastStream(
-        consuming,
-        asgi_routes=health.routes(checks),
-        logger=None,
-        after_startup=[tell],
-        on_shutdown=[before_shutdown],  # handlers may need all of the grace time that there is
-    )
+    checks = {"broker": takes_events, "consumers": delivers, "database": takes_writes}
+    return Health(checks=checks, is_leaving=leaving.is_set)
 
 
 async def _reach(name: str, attempt: Callable[[], Awaitable[Any]], errors: tuple[type[Exception], ...]) -> None:

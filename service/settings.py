@@ -100,6 +100,9 @@ class Settings(BaseSettings):
     failpoint: Annotated[str, _checked(failpoints.read)] | None = Field(
         None, description="<name>:<n>, a name from service/failpoints.py and the time, from 1, that it is reached"
     )
+    git_commit: str | None = Field(
+        None, pattern="^([0-9a-f]{7,40})?$", description="a commit's id, 7 to 40 hexadecimal digits"
+    )
     log_level: LogLevel = Field("info", description="debug, info, warning or error")
     log_format: LogFormat = Field(default_factory=default_format, description="json or console")
 

@@ -127,7 +127,10 @@ def postgres_url(servers_folder: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def new_database(postgres_url: str) -> Iterator[Callable[[], str]]:
+def new_database(
+    postgres_url: str,
+    application: tuple[str, str],  # noqa: ARG001 - its role can be dropped only when the databases are gone
+) -> Iterator[Callable[[], str]]:
     """Makes an empty database at each call (`postgresql://user:password@host:port/name`); drops all at the end."""
     names: list[str] = []
 

@@ -12,6 +12,7 @@ from contracts import body, envelope
 from contracts.events import PaymentEvent
 from service.application import translation
 from service.application.ports import (
+    Backlog,
     Begun,
     CheckoutTerms,
     CommandContext,
@@ -80,6 +81,11 @@ class FakeOutbox:
             waiting.claimed_until = at + timedelta(seconds=lease_seconds)
             waiting.row = replace(waiting.row, attempts=waiting.row.attempts + 1)
         return [waiting.row for waiting in claimed]
+
+    async def backlog(self) -> Backlog:
+        await asyncio.sleep(0)
+        unsent = [waiting.row for waiting in self._waiting if waiting.sent_at is None]
+        return Backlog(unsent=len(unsent), oldest_at=unsent[0].created_at if unsent else None)
 
     async def mark_sent(self, ids: Sequence[int], *, at: datetime) -> None:
         for waiting in self._waiting:

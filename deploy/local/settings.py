@@ -1,8 +1,10 @@
 """What the person who starts the stack may choose, from the environment."""
 
+import contextlib
 import os
 import secrets
 import socket
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +84,14 @@ def folder(environ: Mapping[str, str]) -> Path:
 def own_environment() -> dict[str, str]:
     """The environment as it is, for the parts: log level, telemetry and payment settings reach them."""
     return dict(os.environ)
+
+
+def commit() -> str:
+    """Of the checkout, as whoever builds an image would pass it; empty without git."""
+    with contextlib.suppress(OSError):
+        command = ["git", "rev-parse", "HEAD"]
+        return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False).stdout.strip()
+    return ""
 
 
 def _refuse_wrong_key(key: str) -> None:

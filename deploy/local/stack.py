@@ -19,7 +19,7 @@ import httpx
 from deploy.local import postgres, processes, rabbitmq, rabbitmq_install
 from deploy.local.console import Teller
 from deploy.local.processes import LocalError
-from deploy.local.settings import CHECKOUT, Settings, own_environment
+from deploy.local.settings import CHECKOUT, Settings, commit, own_environment
 
 Result = TypeVar("Result")
 
@@ -232,6 +232,7 @@ class Stack:
     def _environment(self) -> dict[str, str]:
         return {
             "LOG_FORMAT": "console",
+            "GIT_COMMIT": commit(),
             **own_environment(),
             "PYTHONPATH": str(CHECKOUT),
             "PYTHONUNBUFFERED": "1",

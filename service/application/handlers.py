@@ -3,6 +3,7 @@
 import hashlib
 from typing import Final
 
+from contracts import logs
 from contracts.commands import CreateCheckout, GetPaymentStatus, VerifyCheckout
 from contracts.replies import CheckoutSession, PaymentState, StatusSource
 from service.application import translation
@@ -27,12 +28,14 @@ async def create_checkout(command: CreateCheckout, *, context: CommandContext, s
         InvalidRequestError, AlreadyPaidError, PaymentFailedError, CreateInProgressError, IdempotencyKeyReusedError,
         MessageIdReusedError, OutcomeUnknownError, GatewayFailedError, GatewayBusyError, StoreUnavailableError
     """
+    logs.bind(booking_id=command.booking_id)
     draft = steps.policy.draft(command, gateway=steps.gateway, at=steps.clock.now())
     keys = _keys(command, draft, context)
     for _ in range(_MAX_ROUNDS):
         steps.check_deadline(context)
         begun = await steps.store.begin(draft, keys=keys, request_id=context.request_id)
         payment = begun.payment
+        logs.bind(payment_id=payment.id)
         if begun.relation is Relation.OTHER and not payment.status.is_final:
             await steps.release(payment, context=context)
         elif payment.session_id is not None and payment.seems_over(steps.clock.now()):
@@ -88,6 +91,7 @@ async def _find(session_id: str, *, store: Store) -> Payment:
     payment = await store.payment_of_session(session_id)
     if payment is None:
         raise PaymentNotFoundError
+    logs.bind(payment_id=payment.id, booking_id=payment.booking_id)
     return payment
 
 

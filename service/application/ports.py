@@ -147,11 +147,22 @@ class OutboxRow:
     attempts: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Backlog:
+    """What the outbox still has to send. `unsent` is counted up to a bound, beyond which it is that bound."""
+
+    unsent: int
+    oldest_at: datetime | None
+
+
 class Outbox(Protocol):
     """Events waiting to be published. Several relays may share it. Every method may raise StoreUnavailableError."""
 
     async def claim(self, *, limit: int, at: datetime, lease_seconds: float) -> Sequence[OutboxRow]:
         """The oldest unsent event of up to `limit` payments; no other relay gets them until the lease ends."""
+
+    async def backlog(self) -> Backlog:
+        """What is unsent, whoever sends it; cheap however much there is."""
 
     async def mark_sent(self, ids: Sequence[int], *, at: datetime) -> None:
         """The broker has confirmed these."""

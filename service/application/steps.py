@@ -136,7 +136,7 @@ class Steps:
             except ConcurrentChangeError:
                 payment = await self.store.payment(payment.id) or payment
             else:
-                _tell(change, context)
+                _tell(change)
                 return payment
         raise ConcurrentChangeError(payment=payment)
 
@@ -201,9 +201,9 @@ def _raise_if_unknown(outcome: Outcome, payment: Payment) -> None:
         raise _ERRORS[outcome.cause](payment=payment)
 
 
-def _tell(change: Change, context: CommandContext) -> None:
+def _tell(change: Change) -> None:
     payment = change.payment
     level = logging.ERROR if change.kind is ChangeKind.ATTENTION else logging.INFO
     what = "needs a person's attention" if change.kind is ChangeKind.ATTENTION else f"is {change.kind}"
-    fields = {"booking_id": payment.booking_id, "request_id": context.request_id, "version": payment.version}
-    _log.log(level, "payment %d %s", payment.id, what, extra={"payment_id": payment.id, **fields, **change.detail})
+    fields = {"payment_id": payment.id, "booking_id": payment.booking_id, "version": payment.version}
+    _log.log(level, "payment %d %s", payment.id, what, extra={**fields, **change.detail})

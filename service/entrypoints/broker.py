@@ -119,6 +119,17 @@ async def consuming(broker: RabbitBroker) -> bool:
     return True
 
 
+async def publishing(broker: RabbitBroker) -> bool:
+    """Whether RabbitMQ answers on the connection: in an alarm it reads nothing from who has published."""
+    try:
+        async with asyncio.timeout(_CHECK_SECONDS):
+            connection = await broker.connect()
+            async with connection.channel():
+                return True
+    except UNREACHABLE:
+        return False
+
+
 class Publisher:
     """Everything that the service says. Each call returns when the broker has confirmed, or raises in time."""
 

@@ -18,13 +18,14 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Final
 
 from aio_pika import IncomingMessage
 from faststream import BaseMiddleware
 from faststream.message import StreamMessage
 
-from contracts import body, envelope, topology
+from contracts import body, envelope, logs, topology
 from contracts.body import InvalidBodyError, Record
 from contracts.commands import CommandType
 from contracts.faults import DeadLetterReason, Fault, FaultCode
@@ -55,16 +56,58 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+class How(StrEnum):
+    """What became of a delivery, in a word."""
+
+    DONE = "done"
+    FAULT = "fault"
+    AGAIN = "again"
+    PARKED = "parked"
+    RETURNED = "returned"
+    """To RabbitMQ, as it came: it would take neither answer nor copy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a delivery ended: after a failure with the fault's code, if it was parked with the dead letter's reason."""
+
+    how: How
+    code: str = ""
+    parked: DeadLetterReason | None = None
+
+    def __str__(self) -> str:
+        """For the log."""
+        match self.how:
+            case How.FAULT:
+                return self.code
+            case How.AGAIN:
+                return f"{self.code}, again later"
+            case How.PARKED:
+                return f"{self.code}, parked as {self.parked}" if self.code else f"parked as {self.parked}"
+            case _:
+                return self.how
+
+
 class Delivery(BaseMiddleware):
     """One delivery of one command."""
 
     def __init__(
-        self, msg: Any, /, *, context: Any, publisher: Publisher, clock: Clock, handler_seconds: float = HANDLER_SECONDS
+        self,
+        msg: Any,
+        /,
+        *,
+        context: Any,
+        publisher: Publisher,
+        clock: Clock,
+        handler_seconds: float = HANDLER_SECONDS,
+        told: Callable[[CommandType, Ending, float], None] = lambda *_: None,
     ) -> None:
+        """`told` hears of each delivery when it is over: how it ended and in how many seconds."""
         super().__init__(msg, context=context)
         self._publisher = publisher
         self._clock = clock
         self._handler_seconds = handler_seconds
+        self._told = told
 
     async def consume_scope(
         self, call_next: Callable[[Any], Awaitable[Any]], msg: StreamMessage[IncomingMessage]
@@ -72,29 +115,32 @@ class Delivery(BaseMiddleware):
         """Handle, answer, acknowledge."""
         message = msg.raw_message
         queue = self.context.get_local("handler_").queue.name
+        command = _COMMAND_OF_QUEUE[queue]
         started = time.perf_counter()
-        try:
-            ended = await self._handle(call_next, msg, message, _COMMAND_OF_QUEUE[queue])
-            hit(FailPoint.NOT_ACKED)
-            await message.ack()
-        except UnpublishedError as error:
-            _log.warning("a %s could not be answered or parked (%s); it comes again", queue, error)
-            await asyncio.sleep(_REQUEUE_PAUSE_SECONDS)
-            await message.nack(requeue=True)
-        else:
-            fields = {"queue": queue, "ended": ended, "message_id": msg.message_id}
-            fields["request_id"] = str(message.headers.get(envelope.REQUEST_ID, ""))[:128]
-            fields["duration_ms"] = f"{(time.perf_counter() - started) * 1000:.1f}"
-            _log.info("%s: %s", queue, ended, extra=fields)
+        with logs.context(**_ids(message)):
+            try:
+                ending = await self._handle(call_next, msg, message, command)
+                hit(FailPoint.NOT_ACKED)
+                await message.ack()
+            except UnpublishedError as error:
+                _log.warning("a %s could not be answered or parked (%s); it comes again", queue, error)
+                ending = Ending(how=How.RETURNED)
+                await asyncio.sleep(_REQUEUE_PAUSE_SECONDS)
+                await message.nack(requeue=True)
+            seconds = time.perf_counter() - started
+            self._told(command, ending, seconds)
+            if ending.how is not How.RETURNED:
+                fields = {"ended": ending.how, "code": ending.code or None, "dead_letter_reason": ending.parked}
+                _log.info("%s: %s", command, ending, extra=fields | {"duration_ms": round(seconds * 1000, 1)})
 
     async def _handle(
         self, call_next: Callable[[Any], Awaitable[Any]], msg: Any, message: IncomingMessage, command: CommandType
-    ) -> str:
-        """How it ended, in a word for the log."""
+    ) -> Ending:
         try:
             read = envelopes.read(message, expected=command, now=self._clock.now())
         except RejectedCommandError as rejected:
             return await self._park_rejected(message, command, rejected.reason, rejected.text)
+        logs.bind(request_id=read.context.request_id)
         try:
             with self.context.scope("command_context", read.context):
                 answer = await self._in_time(call_next, msg, command)
@@ -105,12 +151,12 @@ class Delivery(BaseMiddleware):
         except PaymentServiceError as error:
             return await self._fail(message, command, read, error)
         except Exception:  # noqa: BLE001 - a mistake of ours must still be answered or tried again, not lost
-            _log.exception("%s failed", command, extra={"request_id": read.context.request_id})
+            _log.exception("%s failed", command)
             return await self._fail(message, command, read, PaymentServiceError())
         hit(FailPoint.NOT_REPLIED)
         if read.reply_to is not None:
             await self._answer(message, answer.record, envelope.reply_type(command), read, answer.headers)
-        return "done"
+        return Ending(how=How.DONE)
 
     async def _in_time(self, call_next: Callable[[Any], Awaitable[Any]], msg: Any, command: CommandType) -> Answer:
         """What the handler answers. If it hangs it is cut off, so that its slot is free: it is safe to repeat."""
@@ -127,7 +173,7 @@ class Delivery(BaseMiddleware):
 
     async def _park_rejected(
         self, message: IncomingMessage, command: CommandType, reason: DeadLetterReason, text: str
-    ) -> str:
+    ) -> Ending:
         """What cannot be understood is parked once; its sender is told if that is possible (and it still waits)."""
         await self._park(message, command, reason, {envelope.REASON_TEXT: text})
         if reason is not DeadLetterReason.EXPIRED and envelopes.usable_reply_to(message):
@@ -136,15 +182,15 @@ class Delivery(BaseMiddleware):
                 await self._publisher.answer(message, _write(fault), message_type=envelope.FAULT_TYPE, headers={})
             except UnpublishedError as error:  # coming again, it would be parked twice
                 _log.warning("the sender of a parked %s could not be told (%s)", command, error)
-        return f"parked as {reason}"
+        return Ending(how=How.PARKED, parked=reason)
 
     async def _fail(
         self, message: IncomingMessage, command: CommandType, read: Envelope, error: PaymentServiceError
-    ) -> str:
+    ) -> Ending:
         """A fault for whoever waits; otherwise another try, or the dead-letter queue."""
         if read.reply_to is not None:
             await self._answer(message, translation.fault(error), envelope.FAULT_TYPE, read)
-            return error.code
+            return Ending(how=How.FAULT, code=error.code)
         attempts = read.attempts + 1
         now = self._clock.now().isoformat()
         headers = {
@@ -160,10 +206,10 @@ class Delivery(BaseMiddleware):
             longest = AWAY_DELAYS if error.retried_for_ever else len(delays)
             delay_queue = delays[min(attempts, longest) - 1].name
             await self._publisher.again(message, delay_queue=delay_queue, headers=headers)
-            return f"{error.code}, again later"
+            return Ending(how=How.AGAIN, code=error.code)
         reason = DeadLetterReason.EXHAUSTED if passing else DeadLetterReason.REFUSED
         await self._park(message, command, reason, {envelope.REASON_TEXT: error.message, **headers})
-        return f"{error.code}, parked as {reason}"
+        return Ending(how=How.PARKED, code=error.code, parked=reason)
 
     async def _park(
         self, message: IncomingMessage, command: CommandType, reason: DeadLetterReason, headers: dict[str, Any]
@@ -182,6 +228,15 @@ class Delivery(BaseMiddleware):
     ) -> None:
         headers = {envelope.REQUEST_ID: read.context.request_id, **(headers or {})}
         await self._publisher.answer(message, _write(record), message_type=message_type, headers=headers)
+
+
+def _ids(message: IncomingMessage) -> dict[str, str]:
+    """What the log calls the delivery by: what its sender called it, where that is fit to be written down."""
+    sent = {"message_id": message.message_id, "request_id": message.headers.get(envelope.REQUEST_ID)}
+    trace_parent = message.headers.get(envelope.TRACE_PARENT)
+    traced = str(trace_parent) if envelope.is_trace_parent(trace_parent) else envelope.new_trace_parent()
+    fit = {name: str(value) for name, value in sent.items() if envelope.is_request_id(value)}
+    return fit | envelope.trace_ids(traced)
 
 
 def _write(record: Record) -> bytes:

@@ -3,9 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
 
+from contracts import envelope, logs
 from service.application.ports import Clock, Outbox, OutboxRow
 from service.entrypoints.broker import PUBLISH_SECONDS, BrokerLostError, Publisher, UnpublishedError
 from service.entrypoints.rounds import Rounds
@@ -33,6 +35,15 @@ class Alarm(Protocol):
         """Wake whoever waits."""
 
 
+@dataclass(kw_only=True)
+class Counters:
+    """What became of attempts to publish an event since the start. `unreachable`: RabbitMQ could not be asked."""
+
+    published: int = 0
+    refused: int = 0
+    unreachable: int = 0
+
+
 class Relay:
     """One per process; any number of processes."""
 
@@ -43,6 +54,7 @@ class Relay:
         self._alarm = alarm
         self._rounds = Rounds(trouble="the outbox cannot be read", poll_seconds=POLL_SECONDS)
         self._broker_takes_events = True
+        self.counters = Counters()
 
     async def run(self) -> None:
         """Publish until `stop`; a notification begins the next round at once."""
@@ -84,7 +96,18 @@ class Relay:
 
     async def _publish(self, row: OutboxRow) -> UnpublishedError | None:
         """What kept the event from leaving; None if the broker has confirmed it."""
-        fields = {"payment_id": row.payment_id, "event_id": row.event_id, "attempts": row.attempts}
+        with logs.context(payment_id=row.payment_id, **_ids(row.headers)):
+            failure = await self._attempt(row)
+        if failure is None:
+            self.counters.published += 1
+        elif isinstance(failure, BrokerLostError):
+            self.counters.unreachable += 1
+        else:
+            self.counters.refused += 1
+        return failure
+
+    async def _attempt(self, row: OutboxRow) -> UnpublishedError | None:
+        fields = {"event_id": row.event_id, "sequence": row.sequence, "attempts": row.attempts}
         hit(FailPoint.EVENT_NOT_PUBLISHED)
         try:
             await self._publisher.event(row)
@@ -98,6 +121,7 @@ class Relay:
         except Exception as error:  # noqa: BLE001 - a row that surprises us (a newer version wrote it) must not stop the others
             _log.exception("event %s cannot be published", row.event_id, extra=fields)
             return UnpublishedError(type(error).__name__)
+        _log.info("%s of payment %d is published", row.routing_key, row.payment_id, extra=fields)
         return None
 
     def _tell(self, *, sent: bool, lost: BrokerLostError | None) -> None:
@@ -113,3 +137,10 @@ class Relay:
         for row in rows:
             seconds = min(2 ** min(row.attempts - 1, 10), _MAX_PUT_OFF_SECONDS)
             await self._outbox.put_off(row.id, until=self._clock.now() + timedelta(seconds=seconds))
+
+
+def _ids(headers: dict[str, str]) -> dict[str, str]:
+    """Of the request that the event goes back to."""
+    ids = {"request_id": headers[envelope.REQUEST_ID]} if envelope.REQUEST_ID in headers else {}
+    trace_parent = headers.get(envelope.TRACE_PARENT)
+    return ids | envelope.trace_ids(trace_parent) if envelope.is_trace_parent(trace_parent) and trace_parent else ids

@@ -18,12 +18,13 @@ OFFENCES = {
     "contracts-floors": ("contracts/fields.py", "import contracts.topology"),
     "bridge-floors": ("bridge/identity.py", "import bridge.app"),
     "bridge-and-service-never-meet": ("bridge/routes.py", "import service.domain.money"),
-    "product-knows-no-tools": ("service/entrypoints/health.py", "import deploy.sandbox"),
+    "product-knows-no-tools": ("service/entrypoints/actuator.py", "import deploy.sandbox"),
     "contracts-are-data": ("contracts/replies.py", "import aiohttp"),
     "failpoints-stand-alone": ("service/failpoints.py", "import pydantic"),
     "stripe-in-its-adapter": ("service/application/steps.py", "import stripe"),
     "sql-in-its-adapter": ("service/entrypoints/consumers.py", "import sqlalchemy"),
     "http-in-the-bridge": ("service/settings.py", "import fastapi"),
+    "metrics-at-the-edge": ("service/entrypoints/relay.py", "import prometheus_client"),
     "faststream-at-the-entrance": ("service/adapters/stripe/gateway.py", "import faststream"),
 }
 

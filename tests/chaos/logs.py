@@ -27,6 +27,6 @@ def _text(line: str, levels: tuple[str, ...]) -> str:
         return ""
     if not isinstance(entry, dict) or entry.get("level") not in levels:
         return ""
-    cause = str(entry.get("exc_info", "")).strip().rpartition("\n")[2]
+    cause = str(entry.get("exception", "")).strip().rpartition("\n")[2]
     text = f"{entry.get('message', '')} ({cause})" if cause else str(entry.get("message", ""))
     return _NUMBERS.sub("#", text)[:LONGEST]

@@ -1,6 +1,6 @@
 """The payment record in PostgreSQL. Nothing outside this package knows SQL."""
 
-from service.adapters.store.database import Database
+from service.adapters.store.database import POOL_SIZE, Database
 from service.adapters.store.migrate import current_revision, migrate, newest_revision
 from service.adapters.store.operators import OperatorJournal, OperatorLine
 from service.adapters.store.outbox import PostgresOutbox
@@ -9,6 +9,7 @@ from service.adapters.store.store import PostgresStore
 from service.adapters.store.wakeups import Wakeups
 
 __all__ = [
+    "POOL_SIZE",
     "Database",
     "NoSuchRoleError",
     "OperatorJournal",

@@ -95,6 +95,11 @@ class Database:
         async with self._single.connect() as connection:
             return (await connection.execute(statement, parameters)).all()
 
+    @property
+    def in_use(self) -> int:
+        """Connections of the pool that somebody has just now, of `POOL_SIZE`."""
+        return self.engine.pool.checkedout()  # type: ignore[attr-defined,no-any-return]  # a QueuePool
+
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()

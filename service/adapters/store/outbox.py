@@ -12,7 +12,7 @@ from service.adapters.store.database import Database
 from service.adapters.store.statements import PRUNE_SENT
 from service.adapters.store.tables import outbox
 from service.application import translation
-from service.application.ports import CommandContext, OutboxRow
+from service.application.ports import Backlog, CommandContext, OutboxRow
 from service.domain.status import Change
 
 _MAX_ATTEMPTS: Final = 2**15 - 1
@@ -63,6 +63,19 @@ def _claim() -> Executable:
     )
 
 
+MAX_COUNTED: Final = 10_000
+"""Unsent events, beyond which none is counted: a figure must not cost the more, the worse things are."""
+
+
+def _backlog() -> Executable:
+    """Both by the partial index of what is unsent: sent events, however many, are not looked at."""
+    unsent = outbox.c.sent_at.is_(None)
+    some = select(outbox.c.id).where(unsent).limit(MAX_COUNTED).subquery()
+    oldest = select(outbox.c.created_at).where(unsent).order_by(outbox.c.id).limit(1).scalar_subquery()
+    return select(func.count().label("unsent"), oldest.label("oldest_at")).select_from(some)
+
+
+_BACKLOG: Final = _backlog()
 _CLAIM: Final = _claim()
 _MARK_SENT: Final = (
     update(outbox)
@@ -112,6 +125,11 @@ class PostgresOutbox:
             )
             for row in sorted(rows, key=lambda row: row.id)
         ]
+
+    async def backlog(self) -> Backlog:
+        """See the port."""
+        (row,) = await self._database.run(_BACKLOG, {})
+        return Backlog(unsent=row.unsent, oldest_at=row.oldest_at)
 
     async def mark_sent(self, ids: Sequence[int], *, at: datetime) -> None:
         """The broker has confirmed these."""

@@ -1,6 +1,6 @@
 """The store port on PostgreSQL. Each method is one transaction, committed here and nowhere else."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -34,13 +34,16 @@ _REUSED: Final = {KeyScope.MESSAGE: MessageIdReusedError, KeyScope.IDEMPOTENCY: 
 class PostgresStore:
     """The record of every payment."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, told: Callable[[Change], None] = lambda _: None) -> None:
+        """`told` hears of each change once it is committed here."""
         self._database = database
+        self._told = told
 
     async def begin(self, draft: Draft, *, keys: Sequence[RequestKey], request_id: str) -> Begun:
         """See the port. The partial unique index decides between concurrent creates, on whatever replica."""
         for _ in range(_MAX_RACES):
             if payment := await self._insert(draft, keys, request_id):
+                self._told(Change(payment=payment, kind=ChangeKind.CREATED))
                 return Begun(payment=payment, relation=Relation.CREATED)
             if payment := await self._payment_of_keys(keys):
                 await self._remember(keys, payment.id, draft.created_at)
@@ -74,6 +77,7 @@ class PostgresStore:
         }
         if not await self._database.run(statements.RECORD, parameters):
             raise ConcurrentChangeError(payment=payment)
+        self._told(change)
         return payment
 
     async def payment(self, payment_id: int) -> Payment | None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
@@ -39,10 +40,22 @@ class _HttpClient(stripe.AIOHTTPClient):
 class StripeGateway:
     """Checkout sessions at Stripe. Bound to one event loop; call `close` at the end."""
 
-    def __init__(self, *, api_key: str, api_base: str | None, concurrency: int) -> None:
-        """`concurrency`: calls under way at once; further ones wait their turn within their timeout."""
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        api_base: str | None,
+        concurrency: int,
+        told: Callable[[str, str, float], None] = lambda *_: None,
+    ) -> None:
+        """`concurrency`: calls under way at once; further ones wait their turn within their timeout.
+
+        `told` hears of each call: the endpoint, `answered`, `refused` or why the outcome is not known, and its seconds.
+        """
         stripe.enable_telemetry = False  # it would write into the home directory and send figures with each call
         self.livemode: Final = "_live_" in api_key
+        self.in_flight = 0
+        self._told = told
         self._slots = asyncio.Semaphore(concurrency)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=concurrency, keepalive_timeout=60),
@@ -144,16 +157,23 @@ class StripeGateway:
         which we read five members: that was a quarter of the service's work.
         """
         hit(FailPoint.GATEWAY_NOT_CALLED)
+        started, result = time.perf_counter(), "cancelled"
+        self.in_flight += 1
         try:
             async with asyncio.timeout(timeout_seconds), self._slots:
                 answer = (await self._stripe.raw_request_async(method, path, **params)).data
+            result = "answered" if isinstance(answer, Mapping) else UnknownCause.UNREADABLE.value
         except Exception as error:  # noqa: BLE001 - whatever goes wrong in the SDK is an outcome, and never a failure
             outcome = outcomes.of_error(error)
+            result = outcome.cause.value if isinstance(outcome, Unknown) else outcome.kind.value
             fields = {"payment_id": payment.id, "gateway_call": name, "gateway_detail": outcome.detail}
-            denied = isinstance(outcome, Unknown) and outcome.cause is UnknownCause.DENIED
-            level = logging.ERROR if denied else logging.WARNING  # a revoked key does not come back by itself
-            _log.log(level, "Stripe %s of payment %d: %s", name, payment.id, outcome.kind, extra=fields)
+            denied = result == UnknownCause.DENIED  # a revoked key does not come back by itself
+            level = logging.ERROR if denied else logging.WARNING
+            _log.log(level, "Stripe %s of payment %d: %s", name, payment.id, result, extra=fields)
             return outcome
+        finally:
+            self.in_flight -= 1
+            self._told(name, result, time.perf_counter() - started)
         return answer if isinstance(answer, Mapping) else outcomes.unreadable("not an object")
 
 

@@ -157,7 +157,7 @@ def _detail(error: stripe.StripeError) -> str:
         "request": error.request_id,
     }
     named = ", ".join(f"{name} {value}" for name, value in parts.items() if value)
-    return f"{type(error).__name__}: {named}"[:_MAX_DETAIL]
+    return f"{type(error).__name__}: {named}"[:_MAX_DETAIL] if named else type(error).__name__
 
 
 def unreadable(detail: str) -> Unknown:

@@ -84,7 +84,9 @@ async def test_reading_answers_the_payment(client: httpx.AsyncClient, peer: Peer
     assert "retry-after" not in answer.headers
     assert answer.headers["x-request-id"].startswith("generated-")
     assert peer.commands[0].document == {member: "cs_test_a1"}
-    assert peer.commands[0].headers == {envelope.CALLER: "7", envelope.REQUEST_ID: answer.headers["x-request-id"]}
+    headers = peer.commands[0].headers
+    assert envelope.is_trace_parent(headers.pop(envelope.TRACE_PARENT))
+    assert headers == {envelope.CALLER: "7", envelope.REQUEST_ID: answer.headers["x-request-id"]}
 
 
 @pytest.mark.parametrize("path", [VERIFY, STATUS])
@@ -112,9 +114,15 @@ async def test_a_request_id_that_is_not_acceptable_is_replaced(client: httpx.Asy
 
 
 @pytest.mark.parametrize("given", ["", "00-xyz", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\t, x"])
-async def test_a_traceparent_that_is_none_is_not_passed_on(client: httpx.AsyncClient, peer: Peer, given: str) -> None:
-    assert (await client.get(f"{STATUS}/cs_test_a1", headers={"traceparent": given})).status_code == 200
-    assert envelope.TRACE_PARENT not in peer.commands[0].headers
+async def test_a_traceparent_that_is_none_is_replaced_by_a_trace_that_begins_here(
+    client: httpx.AsyncClient, peer: Peer, given: str
+) -> None:
+    for _ in range(2):
+        assert (await client.get(f"{STATUS}/cs_test_a1", headers={"traceparent": given})).status_code == 200
+    first, second = (command.headers[envelope.TRACE_PARENT] for command in peer.commands)
+    assert envelope.is_trace_parent(first)
+    assert given not in {first, second}
+    assert first != second
 
 
 async def test_head_is_get_without_a_body(client: httpx.AsyncClient) -> None:

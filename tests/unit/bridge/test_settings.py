@@ -53,6 +53,7 @@ def test_nothing_has_to_be_set() -> None:
         ("INSTANCE_HOST", "payments:8085"),
         ("BRIDGE_DRAIN_SECONDS", "-1"),
         ("BRIDGE_DRAIN_SECONDS", "inf"),
+        ("GIT_COMMIT", "HEAD"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
     ],

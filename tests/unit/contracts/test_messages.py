@@ -161,7 +161,15 @@ def test_nothing_else_may_be_answered(address: object) -> None:
         (
             envelope.is_trace_parent,
             ["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"],
-            [None, "", "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", "00-1-1-01"],
+            [
+                None,
+                "",
+                "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+                "00-1-1-01",
+                f"00-{'0' * 32}-b7ad6b7169203331-01",
+                f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01",
+                "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            ],
         ),
     ],
 )

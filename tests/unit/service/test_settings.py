@@ -108,6 +108,7 @@ WRONG = {
         "not-acked:x",
         "NOT_ACKED:1",
     ],
+    "GIT_COMMIT": ["shown", "abcdef", "90B07FF", "90b07ff\n"],
     "LOG_LEVEL": ["loud", "INFO", ""],
     "LOG_FORMAT": ["xml"],
 }

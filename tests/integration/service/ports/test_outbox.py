@@ -11,7 +11,7 @@ import pytest
 
 from contracts.events import PaymentEvent
 from service.adapters.store import Database, PostgresOutbox, PostgresStore
-from service.application.ports import Outbox, OutboxRow, Store
+from service.application.ports import Backlog, Outbox, OutboxRow, Store
 from service.domain.outcomes import Expired
 from service.domain.status import decide
 from tests.conftest import Migrated
@@ -107,6 +107,16 @@ async def test_what_was_sent_never_comes_back(pair: Pair) -> None:
     (row,) = await pair.claim()
     await pair.outbox.mark_sent([row.id], at=NOW)
     assert await pair.claim(10**5) == []
+
+
+async def test_the_backlog_is_what_was_not_sent_yet_and_how_old_it_is(pair: Pair) -> None:
+    assert await pair.outbox.backlog() == Backlog(unsent=0, oldest_at=None)
+    await pair.payment(events=2)
+    assert await pair.outbox.backlog() == Backlog(unsent=2, oldest_at=NOW)
+    (row,) = await pair.claim()
+    assert (await pair.outbox.backlog()).unsent == 2, "what is claimed is not sent"
+    await pair.outbox.mark_sent([row.id], at=NOW)
+    assert (await pair.outbox.backlog()).unsent == 1
 
 
 async def test_the_events_of_a_payment_leave_one_after_the_other(pair: Pair) -> None:
