@@ -10,7 +10,9 @@ from starlette.responses import JSONResponse, Response
 
 from bridge.edge import Edge
 from bridge.errors import UnavailableError
+from bridge.identity import Identity, PlatformHeaders
 from bridge.problems import MEDIA_TYPE
+from bridge.rates import RateLimits
 from bridge.reading import BodyLimits
 from bridge.requester import Requester
 from bridge.routes import PaymentRoutes, RawRoute
@@ -24,7 +26,12 @@ class Lifecycle:
 
 
 def create_app(
-    requester: Requester, *, lifecycle: Lifecycle | None = None, limits: BodyLimits | None = None
+    requester: Requester,
+    *,
+    identity: Identity | None = None,
+    rates: RateLimits | None = None,
+    lifecycle: Lifecycle | None = None,
+    limits: BodyLimits | None = None,
 ) -> FastAPI:
     """The bridge as an ASGI application."""
     lifecycle = lifecycle or Lifecycle()
@@ -38,7 +45,12 @@ def create_app(
     )
     # Edge does what FastAPI's own layers of middleware would do, and is all there is between server and router.
     app.middleware_stack = Edge(app.router, is_stopping=lambda: lifecycle.stopping)
-    PaymentRoutes(requester, limits or BodyLimits()).add_to(app)
+    PaymentRoutes(
+        requester,
+        identity=identity or PlatformHeaders(),
+        rates=rates or RateLimits(),
+        limits=limits or BodyLimits(),
+    ).add_to(app)
     _add_health(app, requester, lifecycle)
     _document_problems(app)
     return app

@@ -13,7 +13,8 @@ from starlette.types import Receive, Scope, Send
 
 from bridge.edge import REQUEST_ID
 from bridge.errors import BadReplyError, InvalidRequestError
-from bridge.identity import caller, single
+from bridge.identity import Identity, Permission, single
+from bridge.rates import RateLimits
 from bridge.reading import BodyLimits, read_body
 from bridge.requester import Reply, Requester
 from bridge.schemas import (
@@ -54,8 +55,10 @@ class RawRoute(APIRoute):
 class PaymentRoutes:
     """The endpoints and what they need."""
 
-    def __init__(self, requester: Requester, limits: BodyLimits) -> None:
+    def __init__(self, requester: Requester, *, identity: Identity, rates: RateLimits, limits: BodyLimits) -> None:
         self._requester = requester
+        self._identity = identity
+        self._rates = rates
         self._limits = limits
 
     def add_to(self, app: FastAPI) -> None:
@@ -95,7 +98,7 @@ class PaymentRoutes:
 
     async def create(self, request: Request) -> Response:
         """Start a payment for a booking. Safe to repeat."""
-        headers = _message_headers(request)
+        headers = await self._admit(request, Permission.CREATE)
         key = single(request.scope["headers"], "Idempotency-Key")
         if key is not None:
             if not envelope.is_idempotency_key(key):
@@ -103,16 +106,17 @@ class PaymentRoutes:
             headers[envelope.IDEMPOTENCY_KEY] = key
         content = await read_body(request, self._limits)
         try:
-            body.read(CreateCheckout, content)
+            command = body.read(CreateCheckout, content)
         except InvalidBodyError as error:
             raise InvalidRequestError(str(error)) from None
+        self._rates.bookings.take(command.booking_id)
         reply = await self._requester.call(CommandType.CREATE_CHECKOUT, content, headers)
         _understand(CheckoutSession, reply, request)
         return Response(reply.body, media_type="application/json")
 
     async def verify(self, request: Request) -> Response:
         """Ask the gateway how a checkout session stands."""
-        headers = _message_headers(request)
+        headers = await self._admit(request, Permission.READ)
         try:
             command = VerifyCheckout.model_validate(request.path_params)
         except ValidationError as error:
@@ -126,7 +130,7 @@ class PaymentRoutes:
 
     async def status(self, request: Request) -> Response:
         """Read a payment as it was last known; Stripe is not asked."""
-        headers = _message_headers(request)
+        headers = await self._admit(request, Permission.READ)
         try:
             command = GetPaymentStatus.model_validate(request.path_params)
         except ValidationError as error:
@@ -134,15 +138,16 @@ class PaymentRoutes:
         reply = await self._requester.call(CommandType.PAYMENT_STATUS, body.write(command), headers)
         return _state_response(reply, request)
 
-
-def _message_headers(request: Request) -> dict[str, str]:
-    """Who calls, and what connects the message with the request. Refuses whoever may not call."""
-    raw = request.scope["headers"]
-    headers = {envelope.CALLER: caller(raw), envelope.REQUEST_ID: request.scope[REQUEST_ID]}
-    trace_parents = [value for name, value in raw if name == b"traceparent"]
-    if len(trace_parents) == 1 and envelope.is_trace_parent(trace := trace_parents[0].decode("latin-1")):
-        headers[envelope.TRACE_PARENT] = trace
-    return headers
+    async def _admit(self, request: Request, permission: Permission) -> dict[str, str]:
+        """The message's headers: who calls, and what connects it with the request. Refuses whoever may not call."""
+        raw = request.scope["headers"]
+        caller = await self._identity.caller(raw, permission)
+        self._rates.callers.take(caller)
+        headers = {envelope.CALLER: caller, envelope.REQUEST_ID: request.scope[REQUEST_ID]}
+        trace_parents = [value for name, value in raw if name == b"traceparent"]
+        if len(trace_parents) == 1 and envelope.is_trace_parent(trace := trace_parents[0].decode("latin-1")):
+            headers[envelope.TRACE_PARENT] = trace
+        return headers
 
 
 def _state_response(reply: Reply, request: Request) -> Response:
