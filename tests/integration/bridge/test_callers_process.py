@@ -64,3 +64,23 @@ async def test_while_the_keys_cannot_be_fetched_the_process_serves_503(
     assert [line["level"] for line in lines if line["logger"] == "bridge.keys"] == ["WARNING", "INFO"]
     assert good["Authorization"].removeprefix("Bearer ") not in errors.decode()
     assert {command.headers["x-caller"] for command in peer.commands} == {"booking-service"}
+
+
+async def test_the_rate_limits_are_those_of_the_settings(peer: Peer, amqp_url: str, unused_tcp_port: int) -> None:
+    limits = {
+        "BRIDGE_CALLER_REQUESTS_PER_SECOND": "0.001",
+        "BRIDGE_CALLER_BURST": "3",
+        "BRIDGE_BOOKING_CREATES_PER_MINUTE": "1",
+    }
+    command = {"bookingId": 4711, "userId": 42, "amount": 540.9}
+    async with (
+        process(BRIDGE_PORT=str(unused_tcp_port), AMQP_URL=amqp_url, **limits),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{unused_tcp_port}", headers=IDENTITY) as client,
+    ):
+        await health(unused_tcp_port, wanted=200)
+        assert [(await client.get(READ)).status_code for _ in range(4)] == [200, 200, 200, 429]
+        others = [IDENTITY | {"X-User-Id": str(each)} for each in (8, 9)]
+        created = [await client.post(f"{BASE}/checkout/create", json=command, headers=each) for each in others]
+        assert [answer.status_code for answer in created] == [200, 429]
+        assert 1 <= int(created[1].headers["retry-after"]) <= 60
+    assert len(peer.commands) == 4

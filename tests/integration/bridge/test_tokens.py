@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from bridge.app import create_app
 from bridge.keys import KeyRing, source_at
+from bridge.rates import RateLimit, RateLimits
 from bridge.requester import Requester
 from bridge.tokens import ServiceTokens
 from contracts import envelope
@@ -195,6 +196,26 @@ async def test_each_scope_opens_its_routes_and_no_other(client: httpx.AsyncClien
             assert answer.headers["www-authenticate"] == challenge
         assert opened == allowed, words
     assert len(peer.commands) == sum(map(len, SCOPES.values()))
+
+
+async def test_a_service_has_one_rate_limit_whatever_tokens_it_shows(
+    requester: Requester, peer: Peer, tmp_path: Path
+) -> None:
+    """Nor whatever user it names; calls that its token does not allow use up nothing."""
+    (tmp_path / "keys.json").write_bytes(both_keys())
+    rates = RateLimits(callers=RateLimit(per_second=1e-6, burst=3))
+    async with KeyRing(source_at(str(tmp_path / "keys.json"))) as ring:
+        app = create_app(requester, identity=ServiceTokens(ring, issuer=ISSUER, audience=AUDIENCE), rates=rates)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bridge") as client:
+            for _ in range(5):
+                assert (await call(client, "status", bearer(token(scope="")))).status_code == 403
+            asked = [
+                await call(client, "status", bearer(token(jti=str(number))) | {"X-User-Id": str(number)})
+                for number in range(1, 6)
+            ]
+            assert [answer.status_code for answer in asked] == [200, 200, 200, 429, 429]
+            assert (await call(client, "status", bearer(token(sub="other")))).status_code == 200
+    assert len(peer.commands) == 4
 
 
 async def test_health_asks_for_no_token(client: httpx.AsyncClient) -> None:
