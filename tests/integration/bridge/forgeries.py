@@ -124,6 +124,7 @@ FORGED: dict[str, Callable[[], str]] = {
     "issued tomorrow": lambda: token(iat=86400, exp=86500),
     "an hour long": lambda: token(exp=3600),
     "an hour long without iat": lambda: token(exp=3600, iat=None),
+    "ahead of our clock and too long": lambda: token(iat=28, exp=350),
     "an hour long, near its end": lambda: token(iat=-3500, exp=100),
     "no sub": lambda: token(sub=None),
     "sub empty": lambda: token(sub=""),

@@ -54,7 +54,14 @@ def both_keys() -> bytes:
 def claims(**changes: Any) -> dict[str, Any]:
     """Good ones, unless changed; None leaves one out. Times are in seconds from now."""
     now = int(time.time())
-    members = {"iss": ISSUER, "aud": AUDIENCE, "sub": "booking-service", "scope": EVERYTHING, "exp": 240, "iat": 0}
+    members: dict[str, Any] = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": "booking-service",
+        "scope": EVERYTHING,
+        "exp": 240,
+        "iat": 0,
+    }
     members |= changes
     for name in ("exp", "iat", "nbf"):
         if isinstance(members.get(name), int | float) and not isinstance(members[name], bool):
