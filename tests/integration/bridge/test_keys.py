@@ -92,7 +92,9 @@ async def test_made_up_key_ids_do_not_wear_the_source_out(requester: Requester, 
     async with key_server() as server, calling(requester, server.url, rest_seconds) as client:
         started = time.monotonic()
         forged = [token(ec_key("stranger"), kid=f"made-up-{number}") for number in range(500)]
-        assert {await status(client, each) for each in forged[:250]} == {401}
+        for each in forged[:250]:
+            assert await status(client, each) == 401
+            await asyncio.sleep(0.001)  # else no look could begin in between: this client has no socket to wait for
         assert set(await asyncio.gather(*(status(client, each) for each in forged[250:]))) == {401}
         elapsed = time.monotonic() - started
         assert len(server.requests) <= 2 + elapsed / rest_seconds
