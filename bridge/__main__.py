@@ -7,8 +7,10 @@ import dataclasses
 import importlib.metadata
 import logging
 import logging.config
+import math
 import socket
 import sys
+from collections.abc import AsyncIterator
 from types import FrameType
 from typing import Final
 
@@ -18,8 +20,12 @@ import uvloop
 from bridge.app import Lifecycle, create_app
 from bridge.discovery import Registration
 from bridge.http import BridgeProtocol
+from bridge.identity import Identity, PlatformHeaders
+from bridge.keys import KeyRing, source_at
+from bridge.rates import RateLimit, RateLimits
 from bridge.requester import Requester
 from bridge.settings import InvalidSettingsError, Settings, load
+from bridge.tokens import ServiceTokens
 from contracts.logs import log_config
 
 _log = logging.getLogger("bridge")
@@ -67,9 +73,15 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         timeout_seconds=settings.bridge_timeout_seconds,
         max_in_flight=settings.bridge_max_in_flight,
     )
-    async with requester:
+    async with requester, _identity(settings) as identity:
         config = uvicorn.Config(
-            create_app(requester, lifecycle=lifecycle, commit=settings.git_commit),
+            create_app(
+                requester,
+                identity=identity,
+                rates=_rates(settings),
+                lifecycle=lifecycle,
+                commit=settings.git_commit,
+            ),
             http=BridgeProtocol,
             loop="none",
             ws="none",
@@ -87,6 +99,24 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         )
         await server.serve(sockets=[listener])
     _log.info("Stopped.", extra={"calls": dataclasses.asdict(requester.counters)})
+
+
+@contextlib.asynccontextmanager
+async def _identity(settings: Settings) -> AsyncIterator[Identity]:
+    if settings.bridge_auth != "jwt":
+        yield PlatformHeaders()
+        return
+    async with KeyRing(source_at(settings.bridge_jwt_jwks)) as ring:
+        yield ServiceTokens(ring, issuer=settings.bridge_jwt_issuer, audience=settings.bridge_jwt_audience)
+
+
+def _rates(settings: Settings) -> RateLimits:
+    per_second, per_minute = settings.bridge_caller_requests_per_second, settings.bridge_booking_creates_per_minute
+    burst = settings.bridge_caller_burst or max(1, math.ceil(per_second))  # one second's worth
+    return RateLimits(
+        callers=RateLimit(per_second=per_second, burst=burst),
+        bookings=RateLimit(per_second=per_minute / 60, burst=max(1, per_minute)),
+    )
 
 
 class Server(uvicorn.Server):

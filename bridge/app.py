@@ -8,8 +8,10 @@ from fastapi import FastAPI
 
 from bridge.actuator import add_pages
 from bridge.edge import Edge
+from bridge.identity import Identity, PlatformHeaders
 from bridge.metrics import Metrics
 from bridge.problems import MEDIA_TYPE
+from bridge.rates import RateLimits
 from bridge.reading import BodyLimits
 from bridge.requester import Requester
 from bridge.routes import PaymentRoutes
@@ -30,6 +32,8 @@ class Lifecycle:
 def create_app(
     requester: Requester,
     *,
+    identity: Identity | None = None,
+    rates: RateLimits | None = None,
     lifecycle: Lifecycle | None = None,
     limits: BodyLimits | None = None,
     commit: str | None = None,
@@ -52,7 +56,12 @@ def create_app(
     )
     # Edge does what FastAPI's own layers of middleware would do, and is all there is between server and router.
     app.middleware_stack = Edge(app.router, is_stopping=lambda: lifecycle.stopping, watcher=metrics)
-    PaymentRoutes(requester, limits or BodyLimits()).add_to(app)
+    PaymentRoutes(
+        requester,
+        identity=identity or PlatformHeaders(),
+        rates=rates or RateLimits(),
+        limits=limits or BodyLimits(),
+    ).add_to(app)
     health = Health(checks={"broker": broker_takes_calls}, is_leaving=lambda: lifecycle.draining or lifecycle.stopping)
     add_pages(app, health=health, build=build, metrics=metrics)
     _document_problems(app)

@@ -14,6 +14,7 @@ class BridgeCode(StrEnum):
     REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
     PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
     UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
+    RATE_LIMITED = "RATE_LIMITED"
     HEADERS_TOO_LARGE = "HEADERS_TOO_LARGE"
     BAD_REPLY = "BAD_REPLY"
 
@@ -26,7 +27,8 @@ class BridgeError(Exception):
 
     `message` is one sentence that an end user may read and echoes nothing that was sent. `retryable` means that the
     very same request may succeed later and that repeating it is safe. `closes_connection`: the rest of the request
-    was not read, so that nothing further may be read from its connection.
+    was not read, so that nothing further may be read from its connection. `challenge`: how to say who one is
+    (RFC 9110 §11.6.1).
     """
 
     code: Code = FaultCode.INTERNAL_ERROR
@@ -36,6 +38,7 @@ class BridgeError(Exception):
     closes_connection = False
     fault: Fault | None = None
     allow: str | None = None
+    challenge: str | None = None
 
     def __init__(self, message: str | None = None) -> None:
         if message is not None:
@@ -68,6 +71,21 @@ class UnauthorizedError(BridgeError):
 
     code = BridgeCode.UNAUTHORIZED
     message = "The request carries no valid X-User-Id and X-User-Roles."
+    challenge = 'PlatformHeaders realm="payments"'
+
+
+class NoTokenError(UnauthorizedError):
+    """No service token where one is required."""
+
+    message = "The request carries no service token."
+    challenge = 'Bearer realm="payments"'
+
+
+class InvalidTokenError(UnauthorizedError):
+    """A service token that is none of ours, or is no longer one. Which check it failed is nobody's business."""
+
+    message = "The service token is not valid."
+    challenge = 'Bearer realm="payments", error="invalid_token"'
 
 
 class ForbiddenError(BridgeError):
@@ -75,6 +93,28 @@ class ForbiddenError(BridgeError):
 
     code = BridgeCode.FORBIDDEN
     message = "Only service accounts may use this service."
+
+
+class InsufficientScopeError(ForbiddenError):
+    """A good service token that was not issued for this call."""
+
+    message = "The service token does not allow this call."
+
+    def __init__(self, scope: str) -> None:
+        super().__init__()
+        self.challenge = f'Bearer realm="payments", error="insufficient_scope", scope="{scope}"'
+
+
+class RateLimitedError(BridgeError):
+    """More requests than allowed. Those refused do not count: after the time named the next one is served."""
+
+    code = BridgeCode.RATE_LIMITED
+    message = "There are too many requests at the moment. Please try again shortly."
+    retryable = True
+
+    def __init__(self, *, retry_after_seconds: int) -> None:
+        super().__init__()
+        self.retry_after_seconds = retry_after_seconds
 
 
 class UnknownRouteError(BridgeError):
@@ -159,6 +199,12 @@ class BrokerUnavailableError(UnavailableError):
 
 class NoServiceError(UnavailableError):
     """The broker has no queue for the command, or its queue takes nothing."""
+
+    retry_after_seconds = 2
+
+
+class NoKeysError(UnavailableError):
+    """Service tokens cannot be checked: their keys could not be fetched yet."""
 
     retry_after_seconds = 2
 

@@ -1,8 +1,12 @@
-"""Who calls: the platform's `X-User-*` headers, and the request headers that may be given once only."""
+"""Who calls: the platform's `X-User-*` headers, and the request headers that may be given once only.
+
+The other way to know a caller, signed service tokens, is in `tokens`.
+"""
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from enum import StrEnum
+from typing import Final, Protocol
 
 from bridge.errors import ForbiddenError, InvalidRequestError, UnauthorizedError
 from contracts.fields import MAX_INT64
@@ -13,6 +17,36 @@ _USER_ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 """As ASGI gives them: lower-case names."""
+
+
+class Permission(StrEnum):
+    """What an operation asks of its caller; the scopes of service tokens are called so."""
+
+    CREATE = "payments:create"
+    READ = "payments:read"
+
+
+class Identity(Protocol):
+    """A way to know who calls."""
+
+    async def caller(self, headers: RawHeaders, permission: Permission) -> str:
+        """The caller, as `contracts.envelope.CALLER` takes it.
+
+        Raises:
+            InvalidRequestError: an identity header is given twice.
+            UnauthorizedError: no identity, or none that holds.
+            ForbiddenError: an identity without the permission.
+            UnavailableError: it cannot be checked at the moment.
+        """
+        ...
+
+
+class PlatformHeaders:
+    """The platform as it is: its gateway and services set `X-User-*`, and every service account may do everything."""
+
+    async def caller(self, headers: RawHeaders, permission: Permission) -> str:  # noqa: ARG002 - all or nothing
+        """The user on whose behalf a service account calls."""
+        return caller(headers)
 
 
 def single(headers: RawHeaders, name: str) -> str | None:

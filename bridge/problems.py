@@ -30,6 +30,7 @@ STATUS: Final[dict[Code, HTTPStatus]] = {
     BridgeCode.REQUEST_TIMEOUT: HTTPStatus.REQUEST_TIMEOUT,
     BridgeCode.PAYLOAD_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     BridgeCode.UNSUPPORTED_MEDIA_TYPE: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    BridgeCode.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
     BridgeCode.HEADERS_TOO_LARGE: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     BridgeCode.BAD_REPLY: HTTPStatus.BAD_GATEWAY,
 }
@@ -68,6 +69,8 @@ def _headers(error: BridgeError, status: HTTPStatus) -> dict[str, str]:
         headers["Retry-After"] = str(retry_after)
     if error.allow is not None:
         headers["Allow"] = error.allow
+    if error.challenge is not None:
+        headers["WWW-Authenticate"] = error.challenge
     if error.closes_connection:
         headers["Connection"] = "close"
     return headers

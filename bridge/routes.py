@@ -13,7 +13,8 @@ from starlette.types import Receive, Scope, Send
 
 from bridge.edge import REQUEST_ID, TRACE_PARENT
 from bridge.errors import BadReplyError, InvalidRequestError
-from bridge.identity import caller, single
+from bridge.identity import Identity, Permission, single
+from bridge.rates import RateLimits
 from bridge.reading import BodyLimits, read_body
 from bridge.requester import Reply, Requester
 from bridge.schemas import (
@@ -54,8 +55,10 @@ class RawRoute(APIRoute):
 class PaymentRoutes:
     """The endpoints and what they need."""
 
-    def __init__(self, requester: Requester, limits: BodyLimits) -> None:
+    def __init__(self, requester: Requester, *, identity: Identity, rates: RateLimits, limits: BodyLimits) -> None:
         self._requester = requester
+        self._identity = identity
+        self._rates = rates
         self._limits = limits
 
     def add_to(self, app: FastAPI) -> None:
@@ -95,7 +98,7 @@ class PaymentRoutes:
 
     async def create(self, request: Request) -> Response:
         """Start a payment for a booking. Safe to repeat."""
-        headers = _message_headers(request)
+        headers = await self._admit(request, Permission.CREATE)
         key = single(request.scope["headers"], "Idempotency-Key")
         if key is not None:
             if not envelope.is_idempotency_key(key):
@@ -107,13 +110,14 @@ class PaymentRoutes:
         except InvalidBodyError as error:
             raise InvalidRequestError(str(error)) from None
         logs.bind(booking_id=command.booking_id)
+        self._rates.bookings.take(command.booking_id)
         reply = await self._requester.call(CommandType.CREATE_CHECKOUT, content, headers)
         _understand(CheckoutSession, reply)
         return Response(reply.body, media_type="application/json")
 
     async def verify(self, request: Request) -> Response:
         """Ask the gateway how a checkout session stands."""
-        headers = _message_headers(request)
+        headers = await self._admit(request, Permission.READ)
         try:
             command = VerifyCheckout.model_validate(request.path_params)
         except ValidationError as error:
@@ -127,7 +131,7 @@ class PaymentRoutes:
 
     async def status(self, request: Request) -> Response:
         """Read a payment as it was last known; Stripe is not asked."""
-        headers = _message_headers(request)
+        headers = await self._admit(request, Permission.READ)
         try:
             command = GetPaymentStatus.model_validate(request.path_params)
         except ValidationError as error:
@@ -135,15 +139,15 @@ class PaymentRoutes:
         reply = await self._requester.call(CommandType.PAYMENT_STATUS, body.write(command), headers)
         return _state_response(reply)
 
-
-def _message_headers(request: Request) -> dict[str, str]:
-    """Who calls, and what connects the message with the request. Refuses whoever may not call."""
-    raw = request.scope["headers"]
-    return {
-        envelope.CALLER: caller(raw),
-        envelope.REQUEST_ID: request.scope[REQUEST_ID],
-        envelope.TRACE_PARENT: request.scope[TRACE_PARENT],
-    }
+    async def _admit(self, request: Request, permission: Permission) -> dict[str, str]:
+        """The message's headers: who calls, and what connects it with the request. Refuses whoever may not call."""
+        caller = await self._identity.caller(request.scope["headers"], permission)
+        self._rates.callers.take(caller)
+        return {
+            envelope.CALLER: caller,
+            envelope.REQUEST_ID: request.scope[REQUEST_ID],
+            envelope.TRACE_PARENT: request.scope[TRACE_PARENT],
+        }
 
 
 def _state_response(reply: Reply) -> Response:

@@ -2,12 +2,14 @@
 
 import ipaddress
 import re
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from bridge import keys
 from contracts.logs import LogFormat, LogLevel, default_format
 
 _LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -36,11 +38,34 @@ class Settings(BaseSettings):
     bridge_timeout_seconds: Annotated[float, Field(ge=0.1, le=60, description="seconds from 0.1 to 60")] = 10
     bridge_max_in_flight: Annotated[int, Field(ge=1, le=100_000, description="a number from 1 to 100000")] = 1000
     bridge_auth: Annotated[
-        Literal["headers"] | None,
+        Literal["headers", "jwt"] | None,
         Field(
-            validate_default=True, description='"headers"; it must be named when BRIDGE_HOST is not a loopback address'
+            validate_default=True,
+            description='"headers" or "jwt"; it must be named when BRIDGE_HOST is not a loopback address',
         ),
     ] = None
+    bridge_jwt_jwks: Annotated[
+        str,
+        Field(
+            validate_default=True,
+            description="the path of a file with at least one usable public key (JWKS), or an https:// address without"
+            " a password (http:// on this machine only); BRIDGE_AUTH=jwt needs it",
+        ),
+    ] = ""
+    bridge_jwt_issuer: Annotated[
+        str, Field(validate_default=True, description="the tokens' issuer (iss); BRIDGE_AUTH=jwt needs it")
+    ] = ""
+    bridge_jwt_audience: Annotated[
+        str,
+        Field(validate_default=True, description="this service's name in tokens (aud); BRIDGE_AUTH=jwt needs it"),
+    ] = ""
+    bridge_caller_requests_per_second: Annotated[
+        float, Field(ge=0, le=100_000, description="a number from 0 (no limit) to 100000")
+    ] = 0
+    bridge_caller_burst: Annotated[int | None, Field(ge=1, le=100_000, description="a number from 1 to 100000")] = None
+    bridge_booking_creates_per_minute: Annotated[
+        int, Field(ge=0, le=100_000, description="a number from 0 (no limit) to 100000")
+    ] = 0
     eureka_url: Annotated[
         SecretStr | None,
         Field(
@@ -83,6 +108,33 @@ class Settings(BaseSettings):
     @classmethod
     def _is_a_host(cls, value: str | None) -> str | None:
         if value is not None and not _is_ip_address(value) and not _HOST_NAME.fullmatch(value):
+            raise ValueError
+        return value
+
+    @field_validator("bridge_jwt_jwks")
+    @classmethod
+    def _leads_to_keys(cls, value: str) -> str:
+        """A file is read already here; an address may come to life later."""
+        if not value:
+            return value
+        if not keys.is_url(value):
+            try:
+                keys.parse(keys.read_file_now(Path(value)))
+            except OSError:
+                raise ValueError from None
+            return value
+        url = urlsplit(value)
+        host = (url.hostname or "").encode("idna").decode()  # a name that is none is a ValueError, as a wrong port is
+        is_safe = url.scheme == "https" or (url.scheme == "http" and _is_loopback(host))
+        is_plain = value.isascii() and value.isprintable() and " " not in value and "@" not in url.netloc
+        if not is_safe or not is_plain or not host or url.port == 0:
+            raise ValueError
+        return value
+
+    @field_validator("bridge_jwt_jwks", "bridge_jwt_issuer", "bridge_jwt_audience")
+    @classmethod
+    def _is_given_for_tokens(cls, value: str, info: ValidationInfo) -> str:
+        if not value and info.data.get("bridge_auth") == "jwt":
             raise ValueError
         return value
 

@@ -42,6 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=2,
         help="how often each fail point kills a service; beyond 4 also the number of rolling restarts",
     )
+    parser.addoption("--guesses", type=int, default=100, help="how many ids of payments somebody guesses")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -81,6 +81,28 @@ def test_a_503_says_when_to_come_back() -> None:
     assert "Retry-After" not in problem(errors.DeadlineExceededError(), request_id="r").headers
 
 
+@pytest.mark.parametrize(
+    ("error", "challenge"),
+    [
+        (errors.UnauthorizedError(), 'PlatformHeaders realm="payments"'),
+        (errors.NoTokenError(), 'Bearer realm="payments"'),
+        (errors.InvalidTokenError(), 'Bearer realm="payments", error="invalid_token"'),
+        (errors.ForbiddenError(), None),
+        (
+            errors.InsufficientScopeError("payments:read"),
+            'Bearer realm="payments", error="insufficient_scope", scope="payments:read"',
+        ),
+    ],
+)
+def test_who_is_not_known_is_told_how_to_say_who_they_are(error: BridgeError, challenge: str | None) -> None:
+    assert problem(error, request_id="r").headers.get("WWW-Authenticate") == challenge
+
+
+def test_a_429_says_when_to_come_back() -> None:
+    answer = problem(errors.RateLimitedError(retry_after_seconds=3), request_id="r")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "3")
+
+
 def _all_errors(root: type[BridgeError]) -> list[type[BridgeError]]:
     return [root, *(leaf for child in root.__subclasses__() for leaf in _all_errors(child))]
 

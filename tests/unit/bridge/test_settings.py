@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import pytest
 
 from bridge.settings import InvalidSettingsError, Settings, load
@@ -54,6 +57,12 @@ def test_nothing_has_to_be_set() -> None:
         ("BRIDGE_DRAIN_SECONDS", "-1"),
         ("BRIDGE_DRAIN_SECONDS", "inf"),
         ("GIT_COMMIT", "HEAD"),
+        ("BRIDGE_AUTH", "JWT,headers"),
+        ("BRIDGE_CALLER_REQUESTS_PER_SECOND", "-1"),
+        ("BRIDGE_CALLER_REQUESTS_PER_SECOND", "nan"),
+        ("BRIDGE_CALLER_REQUESTS_PER_SECOND", "inf"),
+        ("BRIDGE_CALLER_BURST", "0"),
+        ("BRIDGE_BOOKING_CREATES_PER_MINUTE", "1.5"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
     ],
@@ -121,3 +130,122 @@ def test_eurekas_credentials_may_hold_any_letter_and_are_not_shown(
 def test_the_instance_may_be_named(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.setenv("INSTANCE_HOST", host)
     assert load().instance_host == host
+
+
+def test_there_is_no_rate_limit_unless_it_is_set() -> None:
+    settings = load()
+    assert (settings.bridge_caller_requests_per_second, settings.bridge_booking_creates_per_minute) == (0, 0)
+
+
+# --- service tokens ---------------------------------------------------------------------------------------------------
+
+# RFC 7517, appendix A.1
+EC_KEY = {
+    "kty": "EC",
+    "crv": "P-256",
+    "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+    "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM",
+    "kid": "1",
+}
+
+
+@pytest.fixture
+def tokens(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Everything that BRIDGE_AUTH=jwt needs, with the keys at an address."""
+    monkeypatch.setenv("BRIDGE_AUTH", "jwt")
+    monkeypatch.setenv("BRIDGE_JWT_JWKS", "https://identity.example/keys")
+    monkeypatch.setenv("BRIDGE_JWT_ISSUER", "https://identity.example")
+    monkeypatch.setenv("BRIDGE_JWT_AUDIENCE", "payment-service")
+    return monkeypatch
+
+
+def test_for_service_tokens_three_variables_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRIDGE_AUTH", "jwt")
+    monkeypatch.setenv("BRIDGE_PORT", "x")
+    monkeypatch.setenv("BRIDGE_JWT_ISSUER", "")
+    wrong = ["BRIDGE_PORT", "BRIDGE_JWT_JWKS", "BRIDGE_JWT_ISSUER", "BRIDGE_JWT_AUDIENCE"]
+    assert [line.split()[0] for line in problems()] == wrong
+
+
+def test_beyond_loopback_service_tokens_are_a_choice(tokens: pytest.MonkeyPatch) -> None:
+    tokens.setenv("BRIDGE_HOST", "0.0.0.0")  # noqa: S104
+    assert load().bridge_auth == "jwt"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://identity.example/keys",
+        "https://identity.example:8443/keys?a=b",
+        "https://10.0.0.5/",
+        "http://127.0.0.1:9000/keys",
+        "http://localhost/keys",
+        "http://[::1]:9000/keys",
+    ],
+)
+def test_keys_may_come_from_an_address_that_nobody_can_forge(tokens: pytest.MonkeyPatch, url: str) -> None:
+    tokens.setenv("BRIDGE_JWT_JWKS", url)
+    assert load().bridge_jwt_jwks == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://identity.example/keys",
+        "http://10.0.0.5/keys",
+        "http://127.0.0.1.example/keys",
+        "https://user:canary@identity.example/keys",
+        "https://canary@identity.example/keys",
+        "https:///keys",
+        "https://identity.example:port/keys",
+        "https://identity.example:0/keys",
+        "https://identity..example/keys",
+        "https://identity.example/a b",
+        "https://identity.example/\u00e9",
+        "https://identity.example/\r\nX-Canary:1",
+        "file:///etc/keys.json",
+        "ftp://identity.example/keys",
+        "data://,canary",
+    ],
+)
+def test_another_address_is_refused(tokens: pytest.MonkeyPatch, url: str) -> None:
+    tokens.setenv("BRIDGE_JWT_JWKS", url)
+    assert problems() == [f"BRIDGE_JWT_JWKS must be {Settings.model_fields['bridge_jwt_jwks'].description}"]
+
+
+def test_a_file_with_a_key_is_enough(tokens: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": [{"kty": "oct", "k": "AA", "kid": "0"}, EC_KEY]}))
+    tokens.setenv("BRIDGE_JWT_JWKS", str(tmp_path / "keys.json"))
+    assert load().bridge_jwt_jwks == str(tmp_path / "keys.json")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "",
+        "canary",
+        "[]",
+        "{}",
+        json.dumps({"keys": []}),
+        json.dumps({"keys": EC_KEY}),
+        json.dumps({"keys": [EC_KEY | {"kid": None}]}),
+        json.dumps({"keys": [EC_KEY | {"kid": ""}]}),
+        json.dumps({"keys": [EC_KEY | {"x": "AA"}]}),
+        json.dumps({"keys": [EC_KEY | {"use": "enc"}]}),
+        json.dumps({"keys": [EC_KEY | {"key_ops": ["sign"]}]}),
+        json.dumps({"keys": [EC_KEY | {"alg": "ES384"}]}),
+        json.dumps({"keys": [EC_KEY | {"d": "870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE"}]}),
+        json.dumps({"keys": [{"kty": "oct", "k": "Y2FuYXJ5", "alg": "HS256", "kid": "1"}]}),
+        json.dumps({"keys": [{"kty": "RSA", "n": "u1Kf" * 30 + "uQ", "e": "AQAB", "kid": "1"}]}),
+        json.dumps({"keys": [EC_KEY]}) + " " * 70_000,
+    ],
+)
+def test_a_file_without_a_usable_key_is_refused_at_the_start(
+    tokens: pytest.MonkeyPatch, tmp_path: Path, content: str | None
+) -> None:
+    """Missing, empty, strange, too large; keys that are private, shared, weak, for another use or without an id."""
+    if content is not None:
+        (tmp_path / "keys.json").write_text(content)
+    tokens.setenv("BRIDGE_JWT_JWKS", str(tmp_path / "keys.json"))
+    assert problems() == [f"BRIDGE_JWT_JWKS must be {Settings.model_fields['bridge_jwt_jwks'].description}"]
