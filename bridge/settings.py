@@ -1,12 +1,12 @@
 """The bridge's settings, from the environment. Every problem is named at once; no value is ever shown."""
 
-import ipaddress
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from contracts import addresses
 from contracts.logs import LogFormat, LogLevel, default_format
 
 
@@ -19,6 +19,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True)
 
+    payment_environment: Annotated[
+        Literal["production", "development"], Field(description='"production" or "development"')
+    ] = "development"
     amqp_url: Annotated[SecretStr, Field(description="an amqp:// or amqps:// URL with a host")] = SecretStr(
         "amqp://guest:guest@127.0.0.1:5672/"
     )
@@ -42,17 +45,19 @@ class Settings(BaseSettings):
 
     @field_validator("amqp_url")
     @classmethod
-    def _names_a_broker(cls, value: SecretStr) -> SecretStr:
+    def _names_a_broker(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
         url = urlsplit(value.get_secret_value())
         if url.scheme not in {"amqp", "amqps"} or not url.hostname or url.port == 0:
             raise ValueError
+        production = info.data.get("payment_environment") == "production"
+        addresses.check_amqp(value.get_secret_value(), name="AMQP_URL", production=production)
         return value
 
     @field_validator("bridge_auth")
     @classmethod
     def _is_chosen(cls, value: str | None, info: ValidationInfo) -> str | None:
         """Anyone who reaches the port can send `X-User-Roles`: beyond loopback that must be somebody's decision."""
-        if value is None and not _is_loopback(info.data.get("bridge_host", "")):
+        if value is None and not addresses.is_loopback(info.data.get("bridge_host", "")):
             raise ValueError
         return value
 
@@ -71,18 +76,11 @@ def load() -> Settings:
 
 def describe(error: ValidationError) -> str:
     """One line per problem."""
-    return "\n".join(_expectation(str(details["loc"][0])) for details in error.errors(include_input=False))
+    return "\n".join(_expectation(details) for details in error.errors(include_input=False))
 
 
-def _expectation(name: str) -> str:
+def _expectation(details: Any) -> str:
+    if isinstance(refusal := details.get("ctx", {}).get("error"), addresses.InsecureAddressError):
+        return str(refusal)
+    name = str(details["loc"][0])
     return f"{name.upper()} must be {Settings.model_fields[name].description}"
-
-
-_LOCAL_NAMES: Final = frozenset({"localhost", "ip6-localhost"})
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() in _LOCAL_NAMES
