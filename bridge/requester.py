@@ -33,7 +33,7 @@ from bridge.errors import (
     NoServiceError,
 )
 from bridge.wire import Publication
-from contracts import body, envelope
+from contracts import addresses, body, envelope
 from contracts.commands import CommandType
 from contracts.faults import Fault
 
@@ -100,10 +100,14 @@ class Requester:
     timeout_seconds: float
     max_in_flight: int
     counters: Counters = field(default_factory=Counters)
+    _user_id: str | None = field(init=False)
     _calls: dict[str, _Call] = field(default_factory=dict, init=False)
     _tags: Iterator[int] = field(default_factory=lambda: itertools.count(1), init=False, repr=False)
     _channel: Channel | None = field(default=None, init=False)
     _task: asyncio.Task[None] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._user_id = addresses.amqp_user(self.amqp_url)
 
     async def __aenter__(self) -> Self:
         """Start connecting; returns at once, whether or not there is a broker."""
@@ -205,6 +209,7 @@ class Requester:
             correlation_id=str(uuid4()),
             sent_at=sent_at,
             expiration_ms=int((now - sent_at + self.timeout_seconds) * 1000),
+            user_id=self._user_id,
         )
 
     async def _on_reply(self, message: DeliveredMessage) -> None:

@@ -101,7 +101,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         publishing = brokers.rabbit_broker(amqp_url)
         stack.push_async_callback(_disconnect, publishing)
         await _connect(publishing)
-        publisher = brokers.Publisher(publishing)
+        publisher = brokers.Publisher(publishing, user=settings.amqp_user)
 
         wakeups = Wakeups(settings.database_url.get_secret_value())
         outbox, store = PostgresOutbox(database), PostgresStore(database)
@@ -129,7 +129,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         settling = _watched(settler.run(), name="settler", failed=failed)
         stack.push_async_callback(_stop, settler, settling)
 
-        delivery = functools.partial(Delivery, publisher=publisher, clock=clock)
+        delivery = functools.partial(Delivery, publisher=publisher, clock=clock, senders=settings.senders)
         consuming = brokers.rabbit_broker(amqp_url, middlewares=(delivery,))
         consumers.register(consuming, steps=steps, gateway_prefetch=settings.stripe_concurrency)
         stack.push_async_callback(_disconnect, consuming)

@@ -3,7 +3,7 @@
 | How it ended | with a reply address | fire-and-forget |
 |---|---|---|
 | done | reply | (the outcome is an event) |
-| cannot be understood | parked, and a fault | parked |
+| cannot be understood, or of a sender not allowed | parked, and a fault | parked |
 | deadline passed | parked | parked |
 | permanent failure | fault | parked |
 | passing failure, or not done in 12 s | fault | again after a growing delay; parked after the last |
@@ -59,11 +59,20 @@ class Delivery(BaseMiddleware):
     """One delivery of one command."""
 
     def __init__(
-        self, msg: Any, /, *, context: Any, publisher: Publisher, clock: Clock, handler_seconds: float = HANDLER_SECONDS
+        self,
+        msg: Any,
+        /,
+        *,
+        context: Any,
+        publisher: Publisher,
+        clock: Clock,
+        senders: frozenset[str] | None = None,
+        handler_seconds: float = HANDLER_SECONDS,
     ) -> None:
         super().__init__(msg, context=context)
         self._publisher = publisher
         self._clock = clock
+        self._senders = senders
         self._handler_seconds = handler_seconds
 
     async def consume_scope(
@@ -92,7 +101,7 @@ class Delivery(BaseMiddleware):
     ) -> str:
         """How it ended, in a word for the log."""
         try:
-            read = envelopes.read(message, expected=command, now=self._clock.now())
+            read = envelopes.read(message, expected=command, now=self._clock.now(), senders=self._senders)
         except RejectedCommandError as rejected:
             return await self._park_rejected(message, command, rejected.reason, rejected.text)
         try:
