@@ -100,6 +100,8 @@ class Requester:
     timeout_seconds: float
     max_in_flight: int
     counters: Counters = field(default_factory=Counters)
+    distrust: str | None = field(default=None, init=False)
+    """Set if whoever answers at the broker's address shows a certificate that cannot be trusted: says why."""
     _user_id: str | None = field(init=False)
     _calls: dict[str, _Call] = field(default_factory=dict, init=False)
     _tags: Iterator[int] = field(default_factory=lambda: itertools.count(1), init=False, repr=False)
@@ -120,6 +122,11 @@ class Requester:
         """Close the connection; whoever still waits gets `BrokerUnavailableError`."""
         if self._task is not None:
             self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def given_up(self) -> None:
+        """Return when `distrust` has been set, and no connection is tried any more; otherwise never."""
+        if self._task is not None:
             await asyncio.wait([self._task])
 
     @property
@@ -226,15 +233,19 @@ class Requester:
 
     async def _stay_connected(self) -> None:
         """The connection task: connect, watch, and start over with a growing, jittered pause."""
-        pause = FIRST_PAUSE_SECONDS
+        pause, met = FIRST_PAUSE_SECONDS, False
         while True:
             try:
                 async with contextlib.AsyncExitStack() as stack:
                     connection, channel = await self._connect(stack)
                     _log.info("Connected to RabbitMQ.")
-                    pause = FIRST_PAUSE_SECONDS
+                    pause, met = FIRST_PAUSE_SECONDS, True
                     await self._watch(connection, channel)
             except Exception as error:  # noqa: BLE001 - whatever it was, without this task nothing ever works again
+                # A broker that was good before will be good again; one that never was needs an operator.
+                if not met and (why := addresses.distrust(error)) is not None:
+                    self.distrust = why
+                    return
                 _log.warning("No connection to RabbitMQ: %s", type(error).__name__)
             finally:
                 self._fail_all()

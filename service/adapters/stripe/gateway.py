@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 import stripe
@@ -44,8 +46,10 @@ class StripeGateway:
         stripe.enable_telemetry = False  # it would write into the home directory and send figures with each call
         self.livemode: Final = "_live_" in api_key
         self._slots = asyncio.Semaphore(concurrency)
+        # The machine's certificates, or those of SSL_CERT_FILE, OpenSSL's own variable. Nothing turns the check off.
+        self._tls = ssl.create_default_context()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=concurrency, keepalive_timeout=60),
+            connector=aiohttp.TCPConnector(limit=concurrency, keepalive_timeout=60, ssl=self._tls),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
         )
         # The SDK passes its own timeout per request unless it is None; the deadline around each call is ours.
@@ -60,6 +64,19 @@ class StripeGateway:
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()
+
+    async def meet(self, base: str) -> None:
+        """Let the server at `base` show its certificate, without a word said; nothing to do without TLS.
+
+        Raises:
+            OSError: it cannot be reached (TimeoutError in time), or its certificate cannot be trusted.
+        """
+        address = urlsplit(base)
+        if address.scheme != "https":
+            return
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            _, writer = await asyncio.open_connection(address.hostname, address.port or 443, ssl=self._tls)
+        writer.close()
 
     def checkout_request(self, terms: CheckoutTerms) -> Mapping[str, Any]:
         """Parameters of `POST /v1/checkout/sessions`, complete: a repeat must not differ in one letter."""
