@@ -219,6 +219,26 @@ async def test_the_commands_of_an_operator_go_by_tls_and_refuse_a_stranger(
     assert (addresses.distrust(refused.value) or "").startswith("shows a certificate that is not trusted (")
 
 
+async def test_plain_text_beyond_this_machine_is_one_warning_and_refused_in_production() -> None:
+    (port,) = map(str, free_ports(1))
+    far = {"AMQP_URL": "amqp://payment-bridge:x@broker.invalid/payments", "BRIDGE_PORT": port}
+    process = await start("bridge", "run", **far)
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(UP_SECONDS):
+            first = (await process.stdout.readline()).decode()
+    finally:
+        process.terminate()
+        rest = (await process.communicate())[0].decode()
+    assert "AMQP_URL: what leaves this machine by it can be read on its way" in first
+    assert "can be read on its way" not in rest
+    end = await ended("bridge", "run", **far, PAYMENT_ENVIRONMENT="production")
+    assert (end.status, end.said.splitlines()) == (
+        2,
+        ["The bridge cannot start:", "AMQP_URL must begin with amqps:// beyond this machine in production"],
+    )
+
+
 async def test_a_stripe_that_is_away_delays_nobodys_start(world: World) -> None:
     (nobody,) = free_ports(1)
     environment = world.service(STRIPE_API_BASE=f"https://127.0.0.1:{nobody}")

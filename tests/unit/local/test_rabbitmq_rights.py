@@ -2,12 +2,14 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from contracts import topology
-from deploy.local.rabbitmq_files import BRIDGE, ROLES, SERVICE
+from deploy.local import rabbitmq_files
+from deploy.local.rabbitmq_files import BRIDGE, ROLES, SERVICE, Ports
 
 DEFINITIONS = json.loads(ROLES.read_text())
 SUBSCRIBER, OPERATOR = "payment-subscriber", "payment-operator"
@@ -93,3 +95,15 @@ def test_everybody_has_a_bound_on_connections_and_channels() -> None:
     for user in DEFINITIONS["users"]:
         assert set(user["limits"]) == {"max-connections", "max-channels"}
         assert 0 < user["limits"]["max-connections"] <= user["limits"]["max-channels"]
+
+
+def test_the_local_node_gives_everybody_a_random_password_that_it_keeps_to_itself(tmp_path: Path) -> None:
+    passwords = rabbitmq_files.write(tmp_path, ["payments"], Ports(plain=5672, tls=None))
+    assert set(passwords) == {*RIGHTS, rabbitmq_files.USER}
+    assert len(set(passwords.values())) == len(passwords)
+    assert rabbitmq_files.write(tmp_path, ["payments"], Ports(plain=5672, tls=None)) == passwords
+    definitions = json.loads((tmp_path / "definitions.json").read_text())
+    assert {user["name"]: user["password"] for user in definitions["users"]} == passwords
+    assert [each for each in definitions["permissions"] if each["user"] in RIGHTS] == DEFINITIONS["permissions"]
+    for name in ("passwords.json", "definitions.json"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
