@@ -26,12 +26,14 @@ from bridge.rates import RateLimit, RateLimits
 from bridge.requester import Requester
 from bridge.settings import InvalidSettingsError, Settings, load
 from bridge.tokens import ServiceTokens
+from contracts import addresses
 from contracts.logs import log_config
 
 _log = logging.getLogger("bridge")
 
 EXIT_SETTINGS: Final = 2
 EXIT_PORT: Final = 1
+EXIT_BROKER: Final = 1
 KEEP_ALIVE_SECONDS: Final = 75
 """Above the 60 s that callers' connection pools keep theirs: a POST on a connection just closed here would be lost."""
 STOP_MARGIN_SECONDS: Final = 2
@@ -55,6 +57,8 @@ def run() -> int:
         sys.stderr.write(f"The bridge cannot start:\n{error}\n")
         return EXIT_SETTINGS
     _configure_logs(settings)
+    if addresses.is_plain_text(settings.amqp_url.get_secret_value()):
+        _log.warning("AMQP_URL: what leaves this machine by it can be read on its way (production refuses that)")
     try:
         listener = _listen(settings)
     except OSError as error:
@@ -62,11 +66,10 @@ def run() -> int:
         sys.stderr.write(f"The bridge cannot listen on {settings.bridge_host} port {settings.bridge_port}: {reason}.\n")
         return EXIT_PORT
     with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, listener))
-    return 0
+        return runner.run(_serve(settings, listener))
 
 
-async def _serve(settings: Settings, listener: socket.socket) -> None:
+async def _serve(settings: Settings, listener: socket.socket) -> int:
     lifecycle = Lifecycle()
     requester = Requester(
         amqp_url=settings.amqp_url.get_secret_value(),
@@ -97,8 +100,19 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         server = Server(
             config, lifecycle, registration=_registration(settings, listener), drain_seconds=settings.drain_seconds
         )
+        watching = asyncio.create_task(_stop_without_broker(server, requester), name="broker-watch")
         await server.serve(sockets=[listener])
+        watching.cancel()
     _log.info("Stopped.", extra={"calls": dataclasses.asdict(requester.counters)})
+    if requester.distrust is not None:
+        sys.stderr.write(f"The bridge cannot start:\nRabbitMQ (AMQP_URL) {requester.distrust}.\n")
+        return EXIT_BROKER
+    return 0
+
+
+async def _stop_without_broker(server: uvicorn.Server, requester: Requester) -> None:
+    await requester.given_up()
+    server.should_exit = True
 
 
 @contextlib.asynccontextmanager

@@ -33,7 +33,7 @@ from bridge.errors import (
     NoServiceError,
 )
 from bridge.wire import Publication
-from contracts import body, envelope
+from contracts import addresses, body, envelope
 from contracts.commands import CommandType
 from contracts.faults import Fault
 
@@ -100,10 +100,16 @@ class Requester:
     timeout_seconds: float
     max_in_flight: int
     counters: Counters = field(default_factory=Counters)
+    distrust: str | None = field(default=None, init=False)
+    """Set if whoever answers at the broker's address shows a certificate that cannot be trusted: says why."""
+    _user_id: str | None = field(init=False)
     _calls: dict[str, _Call] = field(default_factory=dict, init=False)
     _tags: Iterator[int] = field(default_factory=lambda: itertools.count(1), init=False, repr=False)
     _channel: Channel | None = field(default=None, init=False)
     _task: asyncio.Task[None] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._user_id = addresses.amqp_user(self.amqp_url)
 
     async def __aenter__(self) -> Self:
         """Start connecting; returns at once, whether or not there is a broker."""
@@ -116,6 +122,11 @@ class Requester:
         """Close the connection; whoever still waits gets `BrokerUnavailableError`."""
         if self._task is not None:
             self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def given_up(self) -> None:
+        """Return when `distrust` has been set, and no connection is tried any more; otherwise never."""
+        if self._task is not None:
             await asyncio.wait([self._task])
 
     @property
@@ -205,6 +216,7 @@ class Requester:
             correlation_id=str(uuid4()),
             sent_at=sent_at,
             expiration_ms=int((now - sent_at + self.timeout_seconds) * 1000),
+            user_id=self._user_id,
         )
 
     async def _on_reply(self, message: DeliveredMessage) -> None:
@@ -221,15 +233,19 @@ class Requester:
 
     async def _stay_connected(self) -> None:
         """The connection task: connect, watch, and start over with a growing, jittered pause."""
-        pause = FIRST_PAUSE_SECONDS
+        pause, met = FIRST_PAUSE_SECONDS, False
         while True:
             try:
                 async with contextlib.AsyncExitStack() as stack:
                     connection, channel = await self._connect(stack)
                     _log.info("Connected to RabbitMQ.")
-                    pause = FIRST_PAUSE_SECONDS
+                    pause, met = FIRST_PAUSE_SECONDS, True
                     await self._watch(connection, channel)
             except Exception as error:  # noqa: BLE001 - whatever it was, without this task nothing ever works again
+                # A broker that was good before will be good again; one that never was needs an operator.
+                if not met and (why := addresses.distrust(error)) is not None:
+                    self.distrust = why
+                    return
                 _log.warning("No connection to RabbitMQ: %s", type(error).__name__)
             finally:
                 self._fail_all()

@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bridge import keys
+from contracts import addresses
 from contracts.logs import LogFormat, LogLevel, default_format
 
 _LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -30,6 +31,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True)
 
+    payment_environment: Annotated[
+        Literal["production", "development"], Field(description='"production" or "development"')
+    ] = "development"
     amqp_url: Annotated[SecretStr, Field(description="an amqp:// or amqps:// URL with a host")] = SecretStr(
         "amqp://guest:guest@127.0.0.1:5672/"
     )
@@ -91,10 +95,12 @@ class Settings(BaseSettings):
 
     @field_validator("amqp_url")
     @classmethod
-    def _names_a_broker(cls, value: SecretStr) -> SecretStr:
+    def _names_a_broker(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
         url = urlsplit(value.get_secret_value())
         if url.scheme not in {"amqp", "amqps"} or not url.hostname or url.port == 0:
             raise ValueError
+        production = info.data.get("payment_environment") == "production"
+        addresses.check_amqp(value.get_secret_value(), name="AMQP_URL", production=production)
         return value
 
     @field_validator("eureka_url")
@@ -125,7 +131,7 @@ class Settings(BaseSettings):
             return value
         url = urlsplit(value)
         host = (url.hostname or "").encode("idna").decode()  # a name that is none is a ValueError, as a wrong port is
-        is_safe = url.scheme == "https" or (url.scheme == "http" and _is_loopback(host))
+        is_safe = url.scheme == "https" or (url.scheme == "http" and addresses.is_loopback(host))
         is_plain = value.isascii() and value.isprintable() and " " not in value and "@" not in url.netloc
         if not is_safe or not is_plain or not host or url.port == 0:
             raise ValueError
@@ -142,7 +148,7 @@ class Settings(BaseSettings):
     @classmethod
     def _is_chosen(cls, value: str | None, info: ValidationInfo) -> str | None:
         """Anyone who reaches the port can send `X-User-Roles`: beyond loopback that must be somebody's decision."""
-        if value is None and not _is_loopback(info.data.get("bridge_host", "")):
+        if value is None and not addresses.is_loopback(info.data.get("bridge_host", "")):
             raise ValueError
         return value
 
@@ -173,21 +179,14 @@ def load() -> Settings:
 
 def describe(error: ValidationError) -> str:
     """One line per problem."""
-    return "\n".join(_expectation(str(details["loc"][0])) for details in error.errors(include_input=False))
+    return "\n".join(_expectation(details) for details in error.errors(include_input=False))
 
 
-def _expectation(name: str) -> str:
+def _expectation(details: Any) -> str:
+    if isinstance(refusal := details.get("ctx", {}).get("error"), addresses.InsecureAddressError):
+        return str(refusal)
+    name = str(details["loc"][0])
     return f"{name.upper()} must be {Settings.model_fields[name].description}"
-
-
-_LOCAL_NAMES: Final = frozenset({"localhost", "ip6-localhost"})
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() in _LOCAL_NAMES
 
 
 def _is_ip_address(host: str) -> bool:

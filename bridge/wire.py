@@ -26,11 +26,15 @@ _NOT_PERSISTENT: Final = b"\x01"
 
 # In order: content type, headers, delivery mode, correlation id, reply to, expiration, message id, timestamp, type.
 _PRESENT: Final = 1 << 15 | 1 << 13 | 1 << 12 | 1 << 10 | 1 << 9 | 1 << 8 | 1 << 7 | 1 << 6 | 1 << 5
+_USER_ID_PRESENT: Final = 1 << 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Publication:
-    """A command on its way. `sent_at` in whole unix seconds; `expiration_ms` from then on."""
+    """A command on its way. `sent_at` in whole unix seconds; `expiration_ms` from then on.
+
+    `user_id`: whom the broker knows us as, which it checks; None if we do not know.
+    """
 
     command: CommandType
     body: bytes
@@ -39,6 +43,7 @@ class Publication:
     correlation_id: str
     sent_at: int
     expiration_ms: int
+    user_id: str | None = None
 
     def encode(self, channel_number: int, max_body_bytes: int) -> bytes:
         """The frames: method, header, and body in pieces of at most `max_body_bytes`."""
@@ -53,9 +58,11 @@ class Publication:
                 _short(self.message_id),
                 self.sent_at.to_bytes(8, "big"),
                 _short(self.command.value),
+                _short(self.user_id) if self.user_id is not None else b"",
             )
         )
-        header = _CONTENT_HEAD.pack(_BASIC, 0, len(self.body), _PRESENT) + properties
+        present = _PRESENT if self.user_id is None else _PRESENT | _USER_ID_PRESENT
+        header = _CONTENT_HEAD.pack(_BASIC, 0, len(self.body), present) + properties
         frames = [_method(self.command, channel_number), _frame(_HEADER_FRAME, channel_number, header)]
         pieces = (self.body[at : at + max_body_bytes] for at in range(0, len(self.body), max_body_bytes))
         return b"".join((*frames, *(_frame(_BODY_FRAME, channel_number, piece) for piece in pieces)))

@@ -51,6 +51,8 @@ class DeadLetterReason(StrEnum):
     """Over `MAX_MESSAGE_BYTES`; parked unparsed."""
     ID_CONFLICT = "id-conflict"
     """The `message_id` was used before with another body."""
+    UNAUTHORIZED = "unauthorized"
+    """Its sender (`user_id`) is none of those whose commands this service executes."""
     EXPIRED = "expired"
     """The caller's deadline had passed."""
     REFUSED = "refused"

@@ -12,10 +12,12 @@ from typing import Any
 import uvicorn
 import uvloop
 
+from contracts import addresses
 from contracts.logs import log_config
 from service import bootstrap, dead_letters, failpoints, show
 from service.adapters.store import NoSuchRoleError, migrate, newest_revision
 from service.domain.errors import StoreUnavailableError
+from service.reach import StartError
 from service.settings import DatabaseSettings, MigrateSettings, Settings, SettingsError, load
 
 
@@ -35,12 +37,12 @@ def main() -> None:
     arguments = _parser().parse_args()
     try:
         status = uvloop.run(_command(arguments))
-    except (SettingsError, bootstrap.StartError) as error:
+    except (SettingsError, StartError) as error:
         sys.exit(f"payment-service cannot start:\n{error}")
     except NoSuchRoleError as error:
         sys.exit(f"payment-service: {error}")
-    except StoreUnavailableError:
-        sys.exit("payment-service: the database (DATABASE_URL) cannot be reached.")
+    except StoreUnavailableError as error:
+        sys.exit(f"payment-service: the database (DATABASE_URL) {addresses.distrust(error) or 'cannot be reached'}.")
     sys.exit(status)
 
 
@@ -81,6 +83,9 @@ async def _run(settings: Settings) -> int:
     if settings.failpoint is not None:
         log.warning("a test will have this process killed at %s", settings.failpoint)
         failpoints.arm(failpoints.read(settings.failpoint))
+    if settings.in_plain_text:
+        names = " and ".join(settings.in_plain_text)
+        log.warning("%s: what leaves this machine by it can be read on its way (production refuses that)", names)
     async with bootstrap.built(settings) as service:
         config = uvicorn.Config(
             service.asgi,

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -35,20 +35,13 @@ from service.entrypoints.pruner import Pruner
 from service.entrypoints.relay import Relay
 from service.entrypoints.settler import Settler
 from service.metrics import Metrics
+from service.reach import StartError, meet, reach
 from service.settings import STRIPE_API_BASE, Settings
 
 _log = logging.getLogger(__name__)
 
 GATEWAY_TIMEOUT_SECONDS: Final = 8.0
 """Below the bridge's deadline (10 s), so that a caller hears what happened instead of nothing."""
-START_SECONDS: Final = 30.0
-"""How long the database and the broker may take to appear."""
-ATTEMPT_SECONDS: Final = 15.0
-"""How long one attempt to reach them may take; a broker that has just started elects leaders for new queues."""
-
-
-class StartError(Exception):
-    """The service cannot start; the text is one sentence for an operator."""
 
 
 class SystemClock:
@@ -87,7 +80,8 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
     """The service, ready to be served. What is started last stops first: consumers before the relay before the store.
 
     Raises:
-        StartError: the database or the broker does not answer, or the database needs a migration.
+        StartError: the database or the broker does not answer, somebody's certificate cannot be trusted, or the
+            database needs a migration.
     """
     clock = clock or SystemClock()
     failed = asyncio.Event()
@@ -96,17 +90,17 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url.get_secret_value())
         stack.push_async_callback(database.close)
-        await _reach("the database (DATABASE_URL)", database.ping, (StoreUnavailableError, TimeoutError))
+        await reach("the database (DATABASE_URL)", database.ping, (StoreUnavailableError, TimeoutError))
         await _check_revision(database)
         if await could_rewrite(database):
             _log.warning("the role of DATABASE_URL could change the record: see MIGRATION_DATABASE_URL")
 
         amqp_url = settings.amqp_url.get_secret_value()
-        await _reach("RabbitMQ (AMQP_URL)", functools.partial(_declare, amqp_url), brokers.UNREACHABLE)
+        await reach("RabbitMQ (AMQP_URL)", functools.partial(_declare, amqp_url), brokers.UNREACHABLE)
         publishing = brokers.rabbit_broker(amqp_url)
         stack.push_async_callback(_disconnect, publishing)
         await _connect(publishing)
-        publisher = brokers.Publisher(publishing)
+        publisher = brokers.Publisher(publishing, user=settings.amqp_user)
 
         wakeups = Wakeups(settings.database_url.get_secret_value())
         outbox, store = PostgresOutbox(database), PostgresStore(database, told=metrics.change)
@@ -128,6 +122,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
             told=metrics.gateway_call,
         )
         stack.push_async_callback(gateway.close)
+        await meet("Stripe (STRIPE_API_BASE)", functools.partial(gateway.meet, settings.stripe_api_base))
         steps = Steps(store=store, gateway=gateway, policy=policy(settings), clock=clock)
         stack.push_async_callback(steps.drain)
 
@@ -143,7 +138,9 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
             connections_in_use=lambda: database.in_use,
             connections_limit=POOL_SIZE,
         )
-        delivery = functools.partial(Delivery, publisher=publisher, clock=clock, told=metrics.command)
+        delivery = functools.partial(
+            Delivery, publisher=publisher, clock=clock, senders=settings.senders, told=metrics.command
+        )
         consuming = brokers.rabbit_broker(amqp_url, middlewares=(delivery,))
         consumers.register(consuming, steps=steps, gateway_prefetch=settings.stripe_concurrency)
         stack.push_async_callback(_disconnect, consuming)
@@ -185,25 +182,6 @@ def _health(
 
     checks = {"broker": takes_events, "consumers": delivers, "database": takes_writes}
     return Health(checks=checks, is_leaving=leaving.is_set)
-
-
-async def _reach(name: str, attempt: Callable[[], Awaitable[Any]], errors: tuple[type[Exception], ...]) -> None:
-    """Try until it works: a deployment starts its parts in any order."""
-    deadline = asyncio.get_running_loop().time() + START_SECONDS
-    waiting = False
-    while True:
-        try:
-            async with asyncio.timeout(ATTEMPT_SECONDS):
-                await attempt()
-        except errors as error:
-            if asyncio.get_running_loop().time() > deadline:
-                raise StartError(f"{name} cannot be reached ({type(error).__name__}).") from None
-            if not waiting:
-                _log.warning("waiting for %s", name)
-            waiting = True
-            await asyncio.sleep(0.5)
-        else:
-            return
 
 
 async def _declare(amqp_url: str) -> None:

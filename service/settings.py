@@ -1,12 +1,13 @@
 """The service's settings: environment variables, all checked at start, every problem listed at once, no value shown."""
 
 import re
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Protocol, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from contracts import addresses
 from contracts.logs import LogFormat, LogLevel, default_format
 from service import failpoints
 from service.domain import urls
@@ -41,6 +42,28 @@ def _checked(accepts: Any) -> Any:
     return AfterValidator(check)
 
 
+class _Check(Protocol):
+    def __call__(self, url: str, *, name: str, production: bool) -> None: ...
+
+
+def _secured(check: _Check) -> Any:
+    """After `payment_environment`, on which it depends."""
+
+    def secured(value: SecretStr, info: ValidationInfo) -> SecretStr:
+        production = info.data.get("payment_environment") == "production"
+        check(value.get_secret_value(), name=str(info.field_name).upper(), production=production)
+        return value
+
+    return AfterValidator(secured)
+
+
+def _names(text: str) -> frozenset[str]:
+    names = [part.strip() for part in text.split(",")]
+    if not all(names):
+        raise ValueError
+    return frozenset(names)
+
+
 def _origins(text: str) -> frozenset[str]:
     origins = {urls.origin(part.strip()) for part in text.split(",")}
     if None in origins:
@@ -61,8 +84,10 @@ def _is_api_base(value: str) -> bool:
 
 
 _AMQP_DEFAULT: Final = "amqp://guest:guest@127.0.0.1:5672/"
-_AmqpUrl = Annotated[SecretStr, _scheme("amqp", "amqps")]
-_DatabaseUrl = Annotated[SecretStr, _scheme("postgresql+asyncpg", "postgresql", "postgres")]
+_AmqpUrl = Annotated[SecretStr, _scheme("amqp", "amqps"), _secured(addresses.check_amqp)]
+_DatabaseUrl = Annotated[
+    SecretStr, _scheme("postgresql+asyncpg", "postgresql", "postgres"), _secured(addresses.check_database)
+]
 _ReturnUrl = Annotated[str, _checked(urls.origin)]
 _PAGES: Final = "http://127.0.0.1:8084/payments"
 
@@ -72,7 +97,13 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore")
 
+    payment_environment: Literal["production", "development"] = Field(
+        "development", description='"production" or "development"'
+    )
     amqp_url: _AmqpUrl = Field(SecretStr(_AMQP_DEFAULT), description="amqp:// or amqps:// URL")
+    command_users: Annotated[str, AfterValidator(lambda text: _names(text) and text), NoDecode] | None = Field(
+        None, description="RabbitMQ users whose commands are executed, separated by commas"
+    )
     database_url: _DatabaseUrl = Field(description="postgresql://user:password@host:port/name")
     stripe_api_key: Annotated[SecretStr, _checked(_is_key)] = Field(
         description="a secret or restricted key of Stripe: sk_test_, rk_test_, sk_live_ or rk_live_ and what follows"
@@ -119,6 +150,30 @@ class Settings(BaseSettings):
             raise ValueError("FAILPOINT kills the service: only with a test key and STRIPE_API_BASE on this machine")
         return self
 
+    @model_validator(mode="after")
+    def _our_own_retries_have_a_name(self) -> Self:
+        if self.command_users is not None and self.amqp_user is None:
+            raise ValueError("AMQP_URL must name its user where COMMAND_USERS is set: our own retries come back by it")
+        return self
+
+    @property
+    def amqp_user(self) -> str | None:
+        """The RabbitMQ user that the service is, if AMQP_URL tells."""
+        return addresses.amqp_user(self.amqp_url.get_secret_value())
+
+    @property
+    def senders(self) -> frozenset[str] | None:
+        """RabbitMQ users whose commands are executed, ourselves among them for retries; None: the broker decides."""
+        if self.command_users is None or self.amqp_user is None:
+            return None
+        return _names(self.command_users) | {self.amqp_user}
+
+    @property
+    def in_plain_text(self) -> tuple[str, ...]:
+        """The variables by which something leaves this machine that others can read on its way."""
+        urls = {"AMQP_URL": self.amqp_url, "DATABASE_URL": self.database_url}
+        return tuple(name for name, url in urls.items() if addresses.is_plain_text(url.get_secret_value()))
+
     @property
     def origins(self) -> frozenset[str]:
         """Allowed origins of return URLs, normalised: those named, else those of the two default URLs."""
@@ -132,6 +187,9 @@ class DatabaseSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore")
 
+    payment_environment: Literal["production", "development"] = Field(
+        "development", description='"production" or "development"'
+    )
     database_url: _DatabaseUrl = Field(description="postgresql://user:password@host:port/name")
 
 
@@ -162,6 +220,9 @@ class BrokerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore")
 
+    payment_environment: Literal["production", "development"] = Field(
+        "development", description='"production" or "development"'
+    )
     amqp_url: _AmqpUrl = Field(SecretStr(_AMQP_DEFAULT), description="amqp:// or amqps:// URL")
 
 
@@ -186,6 +247,8 @@ def _problem(model: type[BaseSettings], details: Any) -> str:
     if not details["loc"]:
         return str(details["ctx"]["error"])
     name = str(details["loc"][0])
+    if isinstance(error := details.get("ctx", {}).get("error"), addresses.InsecureAddressError):
+        return str(error)
     expected = model.model_fields[name].description
     found = "is not set" if details["type"] == "missing" else "is not valid"
     return f"{name.upper()} {found}; expected: {expected}"

@@ -21,9 +21,12 @@ import pytest
 
 from deploy.local import postgres, rabbitmq
 from service.adapters.store import migrate
+from tests.tls import write_certificate
 
 Result = TypeVar("Result")
 SERVERS = pytest.StashKey[Path]()
+RIGHTS = "rights"
+"""A virtual host in which the one test of the users' rights makes and removes what it likes."""
 
 
 def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
@@ -103,16 +106,40 @@ def worker() -> str:
 
 
 @pytest.fixture(scope="session")
-def amqp_url(servers_folder: Path, worker: str) -> str:
+def rabbitmq_node(servers_folder: Path) -> rabbitmq.Node:
+    """The broker of this test run, which also listens with TLS; skipped where AMQP_URL names another."""
+    if os.environ.get("AMQP_URL"):
+        pytest.skip("AMQP_URL names a broker, whose users and certificates are not ours")
+    vhosts = [f"gw{number}" for number in range(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))]
+    vhosts.append(RIGHTS)
+    folder = servers_folder / "rabbitmq"
+
+    def start() -> str:
+        write_certificate(folder / "tls")
+        return rabbitmq.record(run(rabbitmq.start(folder, vhosts=vhosts, tls=True)))
+
+    return rabbitmq.recorded(shared(servers_folder, "rabbitmq", start))
+
+
+@pytest.fixture(scope="session")
+def amqp_url(request: pytest.FixtureRequest, worker: str) -> str:
     """A real RabbitMQ: a virtual host of this worker's own, or the one that AMQP_URL names, as it is."""
     if named := os.environ.get("AMQP_URL"):
         return named
-    vhosts = [f"gw{number}" for number in range(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))]
+    node: rabbitmq.Node = request.getfixturevalue("rabbitmq_node")
+    return node.url(worker)
 
-    def start() -> str:
-        return rabbitmq.record(run(rabbitmq.start(servers_folder / "rabbitmq", vhosts=vhosts)))
 
-    return rabbitmq.recorded(shared(servers_folder, "rabbitmq", start)).url(worker)
+RoleUrl = Callable[[str], str]
+
+
+@pytest.fixture(scope="session")
+def role_url(request: pytest.FixtureRequest, worker: str) -> RoleUrl:
+    """`amqp_url` by the user of one part (`deploy/rabbitmq`); as it is, if AMQP_URL names it."""
+    if named := os.environ.get("AMQP_URL"):
+        return lambda _: named
+    node: rabbitmq.Node = request.getfixturevalue("rabbitmq_node")
+    return lambda user: node.url(worker, user=user)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import asyncio
 import json
 import os
 import pwd
-import secrets
 import shutil
 import signal
 import socket
@@ -19,11 +18,11 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from deploy.local import processes, rabbitmq_install
+from deploy.local import processes, rabbitmq_files, rabbitmq_install
 from deploy.local.processes import LocalError
+from deploy.local.rabbitmq_files import USER, Ports
 from deploy.local.rabbitmq_install import Docker, Installed
 
-USER: Final = "bookticket"
 START_SECONDS: Final = 120.0
 # One scheduler that sleeps when idle: the node shares a small machine with everything else that is being tried.
 SCHEDULERS: Final = "+sbwt none +sbwtdcpu none +sbwtdio none +S 1:1 +SDcpu 1:1"
@@ -32,16 +31,17 @@ LOOPBACK_ONLY: Final = "-kernel inet_dist_use_interface {127,0,0,1}"
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A running node. `folder` holds all of it; its user may do everything on every virtual host."""
+    """A running node. `folder` holds all of it; `passwords` has those of all users."""
 
     folder: Path
     pid: int
     port: int
-    password: str
+    passwords: dict[str, str]
+    tls_port: int | None = None
 
-    def url(self, vhost: str = "/") -> str:
-        """The AMQP address of a virtual host."""
-        return f"amqp://{USER}:{self.password}@127.0.0.1:{self.port}/{quote(vhost, safe='')}"
+    def url(self, vhost: str = "/", *, user: str = USER) -> str:
+        """The AMQP address of a virtual host, by a user who may do everything, or by the user of one part."""
+        return f"amqp://{user}:{self.passwords[user]}@127.0.0.1:{self.port}/{quote(vhost, safe='')}"
 
 
 async def start(
@@ -52,6 +52,7 @@ async def start(
     log: Path | None = None,
     dies_with_us: bool = False,
     how: Installed | Docker | None = None,
+    tls: bool = False,
 ) -> Node:
     """Starts the node of a folder, making it first if there is none, and waits until it accepts AMQP.
 
@@ -62,20 +63,22 @@ async def start(
         log: Where it writes; `rabbitmq.log` in the folder if None.
         dies_with_us: End it when this process is killed.
         how: What runs it; found, or installed, if None.
+        tls: Also listen with TLS, on `tls_port`; `tls/ca.pem`, `tls/cert.pem` and `tls/key.pem` are in the folder.
 
     Raises:
         LocalError: There is no way to run a broker here, or it did not start; says why.
     """
     how = how or await rabbitmq_install.find_or_install()
-    node_port = port or processes.free_ports(1)[0]
+    node_port, tls_port = processes.free_ports(2)
+    ports = Ports(plain=port or node_port, tls=tls_port if tls else None)
     log = log or folder / "rabbitmq.log"
-    password = _write_files(folder, vhosts, node_port)
+    passwords = rabbitmq_files.write(folder, vhosts, ports)
     try:
         if isinstance(how, Installed):
-            pid = await _start_installed(how, folder, node_port, log, dies_with_us=dies_with_us)
+            pid = await _start_installed(how, folder, ports, log, dies_with_us=dies_with_us)
         else:
-            pid = await _start_in_docker(how, folder, node_port, log, dies_with_us=dies_with_us)
-        node = Node(folder=folder, pid=pid, port=node_port, password=password)
+            pid = await _start_in_docker(how, folder, ports, log, dies_with_us=dies_with_us)
+        node = Node(folder=folder, pid=pid, port=ports.plain, passwords=passwords, tls_port=ports.tls)
         await _wait_until_ready(node, log)
     except BaseException:
         await stop(folder)
@@ -110,46 +113,7 @@ def recorded(text: str) -> Node:
     return Node(**members | {"folder": Path(members["folder"])})
 
 
-def _write_files(folder: Path, vhosts: Sequence[str], port: int) -> str:
-    """The node's configuration, definitions, plugins and cookie; returns the user's password."""
-    home = folder / "home"
-    home.mkdir(parents=True, exist_ok=True)
-    (folder / "data").mkdir(exist_ok=True)
-    cookie = home / ".erlang.cookie"
-    if not cookie.exists():
-        cookie.touch(mode=0o600)
-        cookie.write_text(secrets.token_hex(16))
-        cookie.chmod(0o400)
-    password_file = folder / "password"
-    if not password_file.exists():
-        password_file.touch(mode=0o600)
-        password_file.write_text(f"{secrets.token_hex(16)}\n")
-    password = password_file.read_text().strip()
-    definitions = {
-        "users": [{"name": USER, "password": password, "tags": "administrator"}],
-        "vhosts": [{"name": vhost} for vhost in vhosts],
-        "permissions": [
-            {"user": USER, "vhost": vhost, "configure": ".*", "write": ".*", "read": ".*"} for vhost in vhosts
-        ],
-    }
-    definitions_file = folder / "definitions.json"
-    definitions_file.touch(mode=0o600)
-    definitions_file.write_text(json.dumps(definitions, indent=2))
-    (folder / "enabled_plugins").write_text("[].\n")
-    (folder / "rabbitmq.conf").write_text(
-        f"listeners.tcp.local = 127.0.0.1:{port}\n"
-        f"load_definitions = {definitions_file}\n"
-        "log.file = false\n"
-        "log.console = true\n"
-        # A laptop's nearly full disk must not block every publisher without a word.
-        "disk_free_limit.absolute = 50MB\n"
-        # Half a gigabyte otherwise, in memory too.
-        "raft.wal_max_size_bytes = 33554432\n"
-    )
-    return password
-
-
-async def _start_installed(how: Installed, folder: Path, port: int, log: Path, *, dies_with_us: bool) -> int:
+async def _start_installed(how: Installed, folder: Path, ports: Ports, log: Path, *, dies_with_us: bool) -> int:
     dist, epmd_port = processes.free_ports(2)
     base = {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -173,11 +137,11 @@ async def _start_installed(how: Installed, folder: Path, port: int, log: Path, *
     await _wait_for_port(epmd_port, epmd, folder / "epmd.log")
     return processes.spawn(
         [how.server],
-        wrapper=_on_one_processor(port),
+        wrapper=_on_one_processor(ports.plain),
         env=base
         | {
             "RABBITMQ_NODENAME": "bookticket@localhost",
-            "RABBITMQ_NODE_PORT": str(port),
+            "RABBITMQ_NODE_PORT": str(ports.plain),
             "RABBITMQ_DIST_PORT": str(dist),
             "RABBITMQ_MNESIA_BASE": str(folder / "data"),
             "RABBITMQ_LOG_BASE": str(folder),
@@ -207,19 +171,23 @@ def _on_one_processor(number: int) -> list[str]:
     return [taskset, "-c", str(allowed[number % len(allowed)])]
 
 
-async def _start_in_docker(how: Docker, folder: Path, port: int, log: Path, *, dies_with_us: bool) -> int:
+async def _start_in_docker(how: Docker, folder: Path, ports: Ports, log: Path, *, dies_with_us: bool) -> int:
     """The container's client is our process: it hands signals on, and `--rm` leaves nothing behind."""
     await _remove_container(folder)
-    name = f"bookticket-rabbitmq-{port}"
+    name = f"bookticket-rabbitmq-{ports.plain}"
     (folder / "container").write_text(f"{how.client} {name}")
     inside = "/var/lib/bookticket"
-    configuration = (folder / "rabbitmq.conf").read_text().replace(f"127.0.0.1:{port}", "5672")
+    published = {ports.plain: "5672", **({ports.tls: "5671"} if ports.tls else {})}
+    configuration = (folder / "rabbitmq.conf").read_text()
+    for port, inner in published.items():
+        configuration = configuration.replace(f"127.0.0.1:{port}", inner)
     (folder / "rabbitmq.conf").write_text(configuration.replace(str(folder), inside))
     uid, gid = _identity_in_docker(folder)
     return processes.spawn(
         [
             *(how.client, "run", "--rm", "--name", name, "--hostname", "localhost"),
-            *("--user", f"{uid}:{gid}", "--publish", f"127.0.0.1:{port}:5672"),
+            *("--user", f"{uid}:{gid}"),
+            *(word for port, inner in published.items() for word in ("--publish", f"127.0.0.1:{port}:{inner}")),
             *("--volume", f"{folder}:{inside}", "--env", f"HOME={inside}/home"),
             *("--env", f"RABBITMQ_MNESIA_BASE={inside}/data", "--env", "RABBITMQ_NODENAME=bookticket@localhost"),
             *("--env", f"RABBITMQ_CONFIG_FILE={inside}/rabbitmq.conf"),

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from deploy.local import postgres, processes, rabbitmq, rabbitmq_install
+from deploy.local import postgres, processes, rabbitmq, rabbitmq_files, rabbitmq_install
 from deploy.local.console import Teller
 from deploy.local.processes import LocalError
 from deploy.local.settings import CHECKOUT, Settings, commit, own_environment
@@ -24,6 +24,7 @@ from deploy.local.settings import CHECKOUT, Settings, commit, own_environment
 Result = TypeVar("Result")
 
 DATABASE: Final = "payments"
+VHOST: Final = "payments"
 START_SECONDS: Final = 60.0
 WATCH_SECONDS: Final = 0.3
 STILL_SECONDS: Final = 5.0
@@ -43,7 +44,7 @@ class Addresses:
     storefront: str
     amqp: str
     database: str
-    """By a user who may do everything, as is `amqp`; the service has a role of its own."""
+    """By a user who may do everything, as is `amqp`; service and bridge have users of their own."""
 
 
 class Stack:
@@ -98,14 +99,15 @@ class Stack:
                 group.create_task(self._sandbox())
         async with asyncio.TaskGroup() as group:
             owner, application = database.result()
-            group.create_task(self._service(broker.result(), application))
-            group.create_task(self._bridge(broker.result()))
+            amqp, amqp_of_service, amqp_of_bridge = broker.result()
+            group.create_task(self._service(amqp_of_service, application))
+            group.create_task(self._bridge(amqp_of_bridge))
         return Addresses(
             bridge=self._settings.bridge,
             service=self._settings.service,
             sandbox=self._settings.sandbox_url if self._settings.sandbox else None,
             storefront=self._settings.storefront,
-            amqp=broker.result(),
+            amqp=amqp,
             database=owner,
         )
 
@@ -134,16 +136,18 @@ class Stack:
         if status:
             raise LocalError(_died("payment-service migrate", self._log("migrate"), f"failed with status {status}"))
 
-    async def _broker(self) -> str:
-        if self._settings.amqp_url:
-            return self._settings.amqp_url
+    async def _broker(self) -> tuple[str, str, str]:
+        """The broker by a user who may do everything, by the service's and by the bridge's: a person's may be one."""
+        if url := self._settings.amqp_url:
+            return url, url, url
         how = await rabbitmq_install.find_or_install(self._teller.say)
         folder = self._folder / "rabbitmq"
         node = await self._timed(
-            "RabbitMQ", rabbitmq.start(folder, how=how, log=self._log("rabbitmq"), dies_with_us=True)
+            "RabbitMQ", rabbitmq.start(folder, vhosts=(VHOST,), how=how, log=self._log("rabbitmq"), dies_with_us=True)
         )
         self._pids["rabbitmq"] = node.pid
-        return node.url()
+        service, bridge = (node.url(VHOST, user=user) for user in (rabbitmq_files.SERVICE, rabbitmq_files.BRIDGE))
+        return node.url(VHOST), service, bridge
 
     async def _sandbox(self) -> None:
         environment = {"SANDBOX_HOST": "127.0.0.1", "SANDBOX_PORT": str(self._settings.sandbox_port)}

@@ -43,6 +43,7 @@ def page_of(letter: Letter, now: datetime) -> str:
         "sent": properties.timestamp and _at(properties.timestamp),
         "reply to": properties.reply_to,
         "expiration": properties.expiration,
+        "sender": letter.headers.get(envelope.SENDER),
         "app, user": " ".join(part for part in (properties.app_id, properties.user_id) if part),
         "body": f"{len(letter.body)} bytes, sha256 {letter.body_sha256}",
     }

@@ -133,8 +133,10 @@ async def publishing(broker: RabbitBroker) -> bool:
 class Publisher:
     """Everything that the service says. Each call returns when the broker has confirmed, or raises in time."""
 
-    def __init__(self, broker: RabbitBroker) -> None:
+    def __init__(self, broker: RabbitBroker, *, user: str | None = None) -> None:
+        """`user`: whom the broker knows us as, which it checks on every message; None if we do not know."""
         self._broker = broker
+        self._user = user
         self._events = exchange(topology.EVENTS)
         self._dead_letters = exchange(topology.DEAD_LETTERS)
 
@@ -196,14 +198,21 @@ class Publisher:
             message_type=command.type,
             timestamp=command.timestamp,
             reply_to=command.reply_to,
-            headers={**wire.carried(command.headers), **headers},
+            headers={**self._with_sender(wire.carried(command.headers), command), **headers},
         )
+
+    def _with_sender(self, headers: dict[str, Any], command: IncomingMessage) -> dict[str, Any]:
+        """Headers that say who sent a command, whose copy must carry our `user_id`. A copy of ours has it already."""
+        if command.user_id is not None and command.user_id == self._user:
+            return headers
+        others = {name: value for name, value in headers.items() if name != envelope.SENDER}
+        return others if command.user_id is None else {**others, envelope.SENDER: command.user_id}
 
     async def _publish(self, body: bytes, **options: Any) -> None:
         try:
             # FastStream's own timeout is not effective while the broker blocks publishers.
             async with asyncio.timeout(PUBLISH_SECONDS):
-                confirmation = await self._broker.publish(body, **options)
+                confirmation = await self._broker.publish(body, user_id=self._user, **options)
         except DeliveryError as error:
             raise UnpublishedError("nacked") from error
         except UNREACHABLE as error:

@@ -3,7 +3,7 @@
 | How it ended | with a reply address | fire-and-forget |
 |---|---|---|
 | done | reply | (the outcome is an event) |
-| cannot be understood | parked, and a fault | parked |
+| cannot be understood, or of a sender not allowed | parked, and a fault | parked |
 | deadline passed | parked | parked |
 | permanent failure | fault | parked |
 | passing failure, or not done in 12 s | fault | again after a growing delay; parked after the last |
@@ -99,6 +99,7 @@ class Delivery(BaseMiddleware):
         context: Any,
         publisher: Publisher,
         clock: Clock,
+        senders: frozenset[str] | None = None,
         handler_seconds: float = HANDLER_SECONDS,
         told: Callable[[CommandType, Ending, float], None] = lambda *_: None,
     ) -> None:
@@ -106,6 +107,7 @@ class Delivery(BaseMiddleware):
         super().__init__(msg, context=context)
         self._publisher = publisher
         self._clock = clock
+        self._senders = senders
         self._handler_seconds = handler_seconds
         self._told = told
 
@@ -137,7 +139,7 @@ class Delivery(BaseMiddleware):
         self, call_next: Callable[[Any], Awaitable[Any]], msg: Any, message: IncomingMessage, command: CommandType
     ) -> Ending:
         try:
-            read = envelopes.read(message, expected=command, now=self._clock.now())
+            read = envelopes.read(message, expected=command, now=self._clock.now(), senders=self._senders)
         except RejectedCommandError as rejected:
             return await self._park_rejected(message, command, rejected.reason, rejected.text)
         logs.bind(request_id=read.context.request_id)

@@ -40,14 +40,17 @@ class Envelope:
     first_failed_at: str | None
 
 
-def read(message: IncomingMessage, *, expected: CommandType, now: datetime) -> Envelope:
-    """The envelope of a delivery.
+def read(message: IncomingMessage, *, expected: CommandType, now: datetime, senders: frozenset[str] | None) -> Envelope:
+    """The envelope of a delivery. `senders`: RabbitMQ users whose commands are executed; None: anybody's who may write.
 
     Raises:
-        RejectedCommandError: too large, a property missing or wrong, an unknown type, or past its deadline.
+        RejectedCommandError: too large, of an unknown sender, a property missing or wrong, an unknown type, or past
+            its deadline.
     """
     if len(message.body) > envelope.MAX_MESSAGE_BYTES:
         raise RejectedCommandError(DeadLetterReason.TOO_LARGE, f"over {envelope.MAX_MESSAGE_BYTES} bytes")
+    if senders is not None and message.user_id not in senders:  # RabbitMQ lets nobody name another user than itself
+        raise RejectedCommandError(DeadLetterReason.UNAUTHORIZED, "user_id is required, as one of COMMAND_USERS")
     if message.type != expected.value:
         raise RejectedCommandError(DeadLetterReason.UNKNOWN_TYPE, f"type must be {expected.value}")
     message_id = _identifier(message.message_id, "message_id")

@@ -28,6 +28,7 @@ _OURS: Final = (
     envelope.CALLER,
     envelope.ATTEMPTS,
     envelope.FIRST_FAILED_AT,
+    envelope.SENDER,
 )
 
 _read_properties: Final = Basic.Properties.unmarshal

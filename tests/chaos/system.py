@@ -17,6 +17,7 @@ import aiohttp
 
 from deploy.local import postgres, processes, rabbitmq
 from deploy.local.processes import LocalError
+from deploy.local.rabbitmq_files import BRIDGE, SERVICE
 from deploy.local.settings import CHECKOUT
 from deploy.local.stack import command_path
 from tests.proxy import Mode, Proxy
@@ -228,15 +229,16 @@ class System:
 
     def _define_members(self) -> None:
         assert self._database is not None
+        assert self._node is not None
         ports = iter(processes.free_ports(2 * REPLICAS))
         service = {
-            "AMQP_URL": self._through(self.amqp_url, "services-broker"),
+            "AMQP_URL": self._through(self._node.url(user=SERVICE), "services-broker"),
             "DATABASE_URL": self._through(self._database.application_url(DATABASE), "services-database"),
             "STRIPE_API_KEY": "sk_test_chaos000001",
             "STRIPE_API_BASE": f"http://127.0.0.1:{self.links['services-stripe'].port}",
             "PAYMENT_WINDOW_SECONDS": str(WINDOW_SECONDS),
         }
-        bridge = {"AMQP_URL": self._through(self.amqp_url, "bridges-broker")}
+        bridge = {"AMQP_URL": self._through(self._node.url(user=BRIDGE), "bridges-broker")}
         for number in range(1, REPLICAS + 1):
             self._define(f"service-{number}", "payment-service", "SERVICE_PORT", next(ports), service)
             self._define(f"bridge-{number}", "payment-bridge", "BRIDGE_PORT", next(ports), bridge)

@@ -28,6 +28,7 @@ _OURS: Final = frozenset(
         envelope.ATTEMPTS,
         envelope.FIRST_FAILED_AT,
         envelope.LAST_FAILED_AT,
+        envelope.SENDER,
     }
 )
 _BROKERS: Final = frozenset({"x-death", "x-delivery-count", "x-acquired-count"})
@@ -117,10 +118,10 @@ class Letter:
         """How long it has been lying there; never negative, whatever the sender's clock said."""
         return max(now - self.parked_at, timedelta(0)) if self.parked_at else None
 
-    def replayed(self, now: datetime) -> Basic.Properties:
-        """The properties of the command when it is sent again.
+    def replayed(self, now: datetime, *, user: str | None = None) -> Basic.Properties:
+        """The properties of the command when it is sent again by `user`, if we know whom RabbitMQ knows us as.
 
-        Not with `reply_to` and `expiration`: nobody waits any more. Not with `user_id`: RabbitMQ takes only our own.
+        Not with `reply_to` and `expiration`: nobody waits any more. RabbitMQ takes no other `user_id` than our own.
         """
         given = self.properties
         return Basic.Properties(
@@ -132,6 +133,7 @@ class Letter:
             message_id=given.message_id,
             timestamp=now.replace(microsecond=0),
             message_type=given.message_type,
+            user_id=user,
             app_id=given.app_id,
         )
 

@@ -18,7 +18,7 @@ import aio_pika
 from aio_pika.exceptions import AMQPError, ChannelClosed, ChannelNotFoundEntity, DeliveryError
 from pamqp.commands import Basic
 
-from contracts import topology
+from contracts import addresses, topology
 from contracts.commands import CommandType
 from service.adapters.dead_letters.letter import Letter
 
@@ -43,8 +43,9 @@ class UnreplayableError(Exception):
 class DeadLetterQueues:
     """One look at the queues, on one channel."""
 
-    def __init__(self, channel: Any, *, max_held: int = MAX_HELD) -> None:
+    def __init__(self, channel: Any, *, user: str | None = None, max_held: int = MAX_HELD) -> None:
         self._channel = channel
+        self._user = user
         self._max_held = max_held
         self._held = 0
         self.unseen = 0
@@ -111,7 +112,7 @@ class DeadLetterQueues:
         if not letter.properties.message_id:
             # The client would invent an id, and then the service takes for new what it may have done before.
             raise UnreplayableError("it has no message id, by which a repeat is recognised")
-        properties = letter.replayed(now)
+        properties = letter.replayed(now, user=self._user)
         try:
             size = len(properties.marshal())
         except Exception as error:  # the library reads more than it writes, and says so in many ways
@@ -167,7 +168,7 @@ async def opened(url: str, *, max_held: int = MAX_HELD) -> AsyncGenerator[DeadLe
             async with asyncio.timeout(STEP_SECONDS):
                 channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
                 underlay = await channel.get_underlay_channel()
-        yield DeadLetterQueues(underlay, max_held=max_held)
+        yield DeadLetterQueues(underlay, user=addresses.amqp_user(url), max_held=max_held)
         # Answered after all that was said before: from here on, what was taken away is away.
         with _told("end"):
             async with asyncio.timeout(STEP_SECONDS):
@@ -199,4 +200,5 @@ def _told(what: str) -> Generator[None]:
         raise BrokerError(f"Cannot {what}: RabbitMQ did not take it (no such queue, or the queue is full).") from None
     except (AMQPError, OSError, TimeoutError, RuntimeError) as error:
         where = "cannot be reached" if what == "connect" else "did not answer or was lost"
-        raise BrokerError(f"Cannot {what}: RabbitMQ (AMQP_URL) {where} ({type(error).__name__}).") from None
+        why = addresses.distrust(error) or f"{where} ({type(error).__name__})"
+        raise BrokerError(f"Cannot {what}: RabbitMQ (AMQP_URL) {why}.") from None

@@ -1,9 +1,11 @@
 """The engine and its bounds: every wait for the database ends."""
 
+import functools
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
+import asyncpg
 from sqlalchemy import Row, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -34,10 +36,15 @@ SERVER_SETTINGS: Final = {
 }
 
 
-def async_url(url: str) -> str:
-    """The URL with the driver that we use; `postgres://` and `postgresql://` mean it too."""
-    scheme, _, rest = url.partition("://")
-    return f"postgresql+asyncpg://{rest}" if scheme in {"postgres", "postgresql"} else url
+def dsn(url: str) -> str:
+    """The URL for the driver itself, whatever scheme it has."""
+    return "postgresql://" + url.partition("://")[2]
+
+
+def make_engine(url: str, connect_options: Mapping[str, Any], **options: Any) -> AsyncEngine:
+    """An engine whose driver reads the URL: SQLAlchemy does not know `sslmode` and `sslrootcert`."""
+    connect = functools.partial(asyncpg.connect, dsn(url), timeout=CONNECT_SECONDS, **connect_options)
+    return create_async_engine("postgresql+asyncpg://", async_creator=connect, hide_parameters=True, **options)
 
 
 class Database:
@@ -45,18 +52,13 @@ class Database:
 
     def __init__(self, url: str) -> None:
         """`url`: `postgresql://user:password@host:port/name`."""
-        self.engine: Final[AsyncEngine] = create_async_engine(
-            async_url(url),
+        self.engine: Final[AsyncEngine] = make_engine(
+            url,
+            {"command_timeout": COMMAND_SECONDS, "server_settings": SERVER_SETTINGS},
             pool_size=POOL_SIZE,
             max_overflow=0,
             pool_timeout=ACQUIRE_SECONDS,
             pool_pre_ping=False,  # a round trip for each transaction; a stale connection is a retryable error instead
-            hide_parameters=True,
-            connect_args={
-                "timeout": CONNECT_SECONDS,
-                "command_timeout": COMMAND_SECONDS,
-                "server_settings": SERVER_SETTINGS,
-            },
         )
 
         self._single: Final = self.engine.execution_options(isolation_level="AUTOCOMMIT")

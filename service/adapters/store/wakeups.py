@@ -6,7 +6,7 @@ from typing import Final
 
 import asyncpg
 
-from service.adapters.store.database import COMMAND_SECONDS, CONNECT_SECONDS
+from service.adapters.store.database import COMMAND_SECONDS, CONNECT_SECONDS, dsn
 from service.adapters.store.statements import OUTBOX_CHANNEL
 
 _log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ class Wakeups:
 
     def __init__(self, url: str) -> None:
         """`url`: as `Database` takes it."""
-        self._url = "postgresql://" + url.partition("://")[2]
+        self._url = dsn(url)
         self._rung = asyncio.Event()
         self._listening = True
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 import stripe
@@ -57,8 +59,10 @@ class StripeGateway:
         self.in_flight = 0
         self._told = told
         self._slots = asyncio.Semaphore(concurrency)
+        # The machine's certificates, or those of SSL_CERT_FILE, OpenSSL's own variable. Nothing turns the check off.
+        self._tls = ssl.create_default_context()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=concurrency, keepalive_timeout=60),
+            connector=aiohttp.TCPConnector(limit=concurrency, keepalive_timeout=60, ssl=self._tls),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
         )
         # The SDK passes its own timeout per request unless it is None; the deadline around each call is ours.
@@ -73,6 +77,19 @@ class StripeGateway:
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()
+
+    async def meet(self, base: str) -> None:
+        """Let the server at `base` show its certificate, without a word said; nothing to do without TLS.
+
+        Raises:
+            OSError: it cannot be reached (TimeoutError in time), or its certificate cannot be trusted.
+        """
+        address = urlsplit(base)
+        if address.scheme != "https":
+            return
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            _, writer = await asyncio.open_connection(address.hostname, address.port or 443, ssl=self._tls)
+        writer.close()
 
     def checkout_request(self, terms: CheckoutTerms) -> Mapping[str, Any]:
         """Parameters of `POST /v1/checkout/sessions`, complete: a repeat must not differ in one letter."""

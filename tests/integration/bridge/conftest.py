@@ -11,6 +11,7 @@ from bridge.app import create_app
 from bridge.http import BridgeProtocol
 from bridge.reading import BodyLimits
 from bridge.requester import Requester
+from tests.conftest import RoleUrl
 from tests.integration.bridge.peer import Peer
 
 IDENTITY = {"X-User-Id": "7", "X-User-Roles": "USER,SERVICE_ACCOUNT"}
@@ -30,9 +31,9 @@ async def peer(amqp_url: str) -> AsyncIterator[Peer]:
 
 
 @pytest.fixture
-async def requester(amqp_url: str, peer: Peer) -> AsyncIterator[Requester]:  # noqa: ARG001 - it must be there first
-    """Connected, with a peer behind the broker."""
-    async with Requester(amqp_url=amqp_url, timeout_seconds=5, max_in_flight=500) as requester:
+async def requester(role_url: RoleUrl, peer: Peer) -> AsyncIterator[Requester]:  # noqa: ARG001 - it must be there first
+    """Connected, by its own user, with a peer behind the broker."""
+    async with Requester(amqp_url=role_url("payment-bridge"), timeout_seconds=5, max_in_flight=500) as requester:
         await until(lambda: requester.ready)
         yield requester
         assert requester.in_flight == 0

@@ -63,6 +63,7 @@ def test_nothing_has_to_be_set() -> None:
         ("BRIDGE_CALLER_REQUESTS_PER_SECOND", "inf"),
         ("BRIDGE_CALLER_BURST", "0"),
         ("BRIDGE_BOOKING_CREATES_PER_MINUTE", "1.5"),
+        ("PAYMENT_ENVIRONMENT", "staging"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
     ],
@@ -70,6 +71,21 @@ def test_nothing_has_to_be_set() -> None:
 def test_a_wrong_value_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     assert problems() == [f"{name} must be {Settings.model_fields[name.lower()].description}"]
+
+
+def test_a_broker_beyond_this_machine_needs_a_user_of_its_own_and_tls_in_production(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """S6, S23."""
+    monkeypatch.setenv("AMQP_URL", "amqp://guest:secret@broker.example/?no_verify_ssl=1")
+    monkeypatch.setenv("BRIDGE_PORT", "x")
+    guest = "AMQP_URL must name a user of its own beyond this machine: guest is everybody's"
+    check = "AMQP_URL must not choose whether RabbitMQ's certificate is checked: it always is"
+    port = "BRIDGE_PORT must be a port from 1 to 65535"
+    assert problems() == [guest, check, port]
+    monkeypatch.setenv("PAYMENT_ENVIRONMENT", "production")
+    plain = "AMQP_URL must begin with amqps:// beyond this machine in production"
+    assert problems() == [guest, check, plain, port]
 
 
 def test_all_problems_are_listed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,10 @@ from contracts.commands import CommandType
 @pytest.mark.parametrize("command", CommandType)
 @pytest.mark.parametrize("headers", [{}, {"x-caller": "7", "x-request-id": "r" * 128, "idempotency-key": "k" * 255}])
 @pytest.mark.parametrize("size", [1, 99, 100, 101, 250])
-def test_the_bytes_are_those_of_the_general_encoder(command: CommandType, headers: dict[str, str], size: int) -> None:
+@pytest.mark.parametrize("user_id", [None, "payment-bridge"])
+def test_the_bytes_are_those_of_the_general_encoder(
+    command: CommandType, headers: dict[str, str], size: int, user_id: str | None
+) -> None:
     body = bytes(range(size))
     publication = Publication(
         command=command,
@@ -22,6 +25,7 @@ def test_the_bytes_are_those_of_the_general_encoder(command: CommandType, header
         correlation_id="c-1",
         sent_at=1767225600,
         expiration_ms=10_345,
+        user_id=user_id,
     )
     properties = spec.Basic.Properties(
         content_type="application/json",
@@ -33,6 +37,7 @@ def test_the_bytes_are_those_of_the_general_encoder(command: CommandType, header
         message_id="m-1",
         timestamp=datetime.fromtimestamp(1767225600, UTC),
         message_type=command.value,
+        user_id=user_id,
     )
     frames: list[frame.FrameTypes] = [
         spec.Basic.Publish(exchange="payments.commands", routing_key=command.value, mandatory=True),

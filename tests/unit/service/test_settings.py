@@ -3,7 +3,16 @@
 import pytest
 
 from service.failpoints import FailPoint
-from service.settings import STRIPE_API_BASE, DatabaseSettings, MigrateSettings, Settings, SettingsError, load
+from service.settings import (
+    STRIPE_API_BASE,
+    BrokerSettings,
+    DatabaseSettings,
+    MigrateSettings,
+    OperatorSettings,
+    Settings,
+    SettingsError,
+    load,
+)
 
 GOOD = {
     "DATABASE_URL": "postgresql://payments:databaseSecret@db.example:5432/payments",
@@ -57,7 +66,9 @@ def test_what_is_missing_is_listed_at_once() -> None:
 
 
 WRONG = {
+    "PAYMENT_ENVIRONMENT": ["staging", "Production", ""],
     "AMQP_URL": ["http://shown.example/", "amqp://", "shown", "", "amqp://[shown", "amqp://u:p@shown.example:port/"],
+    "COMMAND_USERS": ["", ",", "payment-bridge,", " , shown"],
     "DATABASE_URL": [
         "mysql://shown@host/name",
         "sqlite:///shown",
@@ -212,6 +223,50 @@ def test_a_command_that_only_reads_needs_the_database_alone(monkeypatch: pytest.
     monkeypatch.setenv("DATABASE_URL", GOOD["DATABASE_URL"])
     settings = load(DatabaseSettings)
     assert settings.database_url.get_secret_value() == GOOD["DATABASE_URL"]
+
+
+GUEST = "AMQP_URL must name a user of its own beyond this machine: guest is everybody's"
+PLAIN_AMQP = "AMQP_URL must begin with amqps:// beyond this machine in production"
+PLAIN_DATABASE = "DATABASE_URL must have sslmode=verify-full beyond this machine in production"
+
+
+def test_guest_and_plain_text_do_not_leave_this_machine_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S6, S23: every problem at once, and in development plain text is only told."""
+    far = "amqp://guest:guest@broker.example/"
+    assert refused(monkeypatch, AMQP_URL=far) == GUEST
+    told = refused(monkeypatch, AMQP_URL=far, PAYMENT_ENVIRONMENT="production", SERVICE_PORT="http")
+    assert told.splitlines()[:3] == [GUEST, PLAIN_AMQP, PLAIN_DATABASE]
+    assert told.splitlines()[3].startswith("SERVICE_PORT is not valid")
+    monkeypatch.delenv("SERVICE_PORT")
+    far = "amqp://payment-service:amqpSecret@broker.example/payments"
+    settings = loaded(monkeypatch, AMQP_URL=far, PAYMENT_ENVIRONMENT="development")
+    assert settings.in_plain_text == ("AMQP_URL", "DATABASE_URL")
+    assert loaded(monkeypatch, AMQP_URL="amqp://127.0.0.1/").in_plain_text == ("DATABASE_URL",)
+
+
+@pytest.mark.parametrize("model", [DatabaseSettings, MigrateSettings, BrokerSettings, OperatorSettings])
+def test_the_commands_of_an_operator_are_held_to_it_too(
+    monkeypatch: pytest.MonkeyPatch, model: type[DatabaseSettings]
+) -> None:
+    monkeypatch.setenv("PAYMENT_ENVIRONMENT", "production")
+    monkeypatch.setenv("AMQP_URL", "amqp://payment-operator:x@broker.example/payments")
+    for name in ("DATABASE_URL", "MIGRATION_DATABASE_URL"):
+        monkeypatch.setenv(name, GOOD["DATABASE_URL"])
+    with pytest.raises(SettingsError) as problems:
+        load(model)
+    expected = {"amqp_url": PLAIN_AMQP, "database_url": PLAIN_DATABASE}
+    told = {expected[name] for name in model.model_fields if name in expected}
+    assert {line for line in str(problems.value).splitlines() if not line.startswith("MIGRATION_")} == told
+
+
+def test_commands_are_executed_for_whom_the_broker_lets_write_unless_users_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert loaded(monkeypatch).senders is None
+    named = loaded(monkeypatch, COMMAND_USERS="payment-bridge, shop", AMQP_URL="amqp://payment-service:x@127.0.0.1/")
+    assert named.senders == {"payment-bridge", "shop", "payment-service"}, "our own retries come back by our name"
+    told = refused(monkeypatch, AMQP_URL="amqp://127.0.0.1/")
+    assert told == "AMQP_URL must name its user where COMMAND_USERS is set: our own retries come back by it"
 
 
 def test_a_stranger_among_the_variables_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:

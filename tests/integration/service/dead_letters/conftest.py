@@ -16,7 +16,7 @@ from contracts.commands import CommandType
 from service import dead_letters
 from service.entrypoints import broker as brokers
 from service.settings import BrokerSettings, OperatorSettings
-from tests.conftest import Migrated, run
+from tests.conftest import Migrated, RoleUrl, run
 
 CREATE, VERIFY, STATUS = CommandType.CREATE_CHECKOUT, CommandType.VERIFY_CHECKOUT, CommandType.PAYMENT_STATUS
 
@@ -123,11 +123,14 @@ def operators(new_migrated: Callable[[], Migrated]) -> Migrated:
 
 
 @pytest.fixture
-async def desk(declared_amqp_url: str, operators: Migrated, capsys: pytest.CaptureFixture[str]) -> AsyncIterator[Desk]:
-    """All queues empty; the journal may hold what earlier tests did."""
+async def desk(
+    declared_amqp_url: str, role_url: RoleUrl, operators: Migrated, capsys: pytest.CaptureFixture[str]
+) -> AsyncIterator[Desk]:
+    """All queues empty, the operator's own user; the journal may hold what earlier tests did."""
     connection = await aiormq.connect(declared_amqp_url)
     channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
     for queue in (*topology.COMMAND_QUEUES.values(), *topology.DEAD_LETTER_QUEUES.values()):
         await channel.queue_purge(queue.name)
-    yield Desk(amqp_url=declared_amqp_url, database_url=operators.application, capsys=capsys, channel=channel)
+    operator = role_url("payment-operator")
+    yield Desk(amqp_url=operator, database_url=operators.application, capsys=capsys, channel=channel)
     await connection.close()

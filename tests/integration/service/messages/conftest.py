@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import pytest_asyncio
 
-from tests.conftest import Migrated
+from tests.conftest import Migrated, RoleUrl
 from tests.integration.service.messages.rig import Rig, running
 
 
@@ -14,7 +14,7 @@ def migrated_url(new_migrated: Callable[[], Migrated]) -> str:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def rig(amqp_url: str, migrated_url: str) -> AsyncIterator[Rig]:
-    """The running service, one per module."""
-    async with running(amqp_url, migrated_url) as rig:
+async def rig(amqp_url: str, role_url: RoleUrl, migrated_url: str) -> AsyncIterator[Rig]:
+    """The running service, one per module, by its own user of the broker."""
+    async with running(amqp_url, migrated_url, service_url=role_url("payment-service")) as rig:
         yield rig

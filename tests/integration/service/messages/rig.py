@@ -321,13 +321,15 @@ async def _with_topology(channel: aiormq.abc.AbstractChannel) -> None:
 
 
 @asynccontextmanager
-async def around(amqp_url: str, database_url: str, **changes: Any) -> AsyncIterator[Rig]:
-    """The rig without the service."""
+async def around(
+    amqp_url: str, database_url: str, *, service_url: str | None = None, **changes: Any
+) -> AsyncIterator[Rig]:
+    """The rig without the service. `service_url`: the broker by the service's user, who may do less."""
     async with running_sandbox() as sandbox, asyncpg.create_pool(database_url, min_size=1, max_size=3) as database:
         connection = await aiormq.connect(amqp_url)
         channel = await connection.channel(publisher_confirms=True)
         await _with_topology(channel)
-        settings = settings_of(amqp_url, database_url, sandbox.url, **changes)
+        settings = settings_of(service_url or amqp_url, database_url, sandbox.url, **changes)
         rig = Rig(
             settings=settings,
             sandbox=sandbox,
