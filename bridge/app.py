@@ -1,19 +1,18 @@
 """The application factory. It builds no clients and reads no settings."""
 
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any
 
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from bridge import openapi, pages
 from bridge.edge import Edge
 from bridge.errors import UnavailableError
-from bridge.problems import MEDIA_TYPE
 from bridge.reading import BodyLimits
 from bridge.requester import Requester
 from bridge.routes import PaymentRoutes, RawRoute
+from contracts import VERSION
 
 
 @dataclass(kw_only=True)
@@ -29,9 +28,10 @@ def create_app(
     """The bridge as an ASGI application."""
     lifecycle = lifecycle or Lifecycle()
     app = FastAPI(
-        title="BookTicket Payment Service",
-        version="1.0.0",
-        description="Three REST endpoints in front of the payment service's commands.",
+        title=openapi.TITLE,
+        version=VERSION,
+        description=openapi.DESCRIPTION,
+        openapi_url=None,  # `pages` serves it
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -40,7 +40,8 @@ def create_app(
     app.middleware_stack = Edge(app.router, is_stopping=lambda: lifecycle.stopping)
     PaymentRoutes(requester, limits or BodyLimits()).add_to(app)
     _add_health(app, requester, lifecycle)
-    _document_problems(app)
+    openapi.complete(app)
+    pages.add_to(app)
     return app
 
 
@@ -57,25 +58,3 @@ def _add_health(app: FastAPI, requester: Requester, lifecycle: Lifecycle) -> Non
 
     for path, endpoint in (("/actuator/health/liveness", live), ("/actuator/health/readiness", ready)):
         app.router.add_api_route(path, endpoint, include_in_schema=False, route_class_override=RawRoute)
-
-
-def _document_problems(app: FastAPI) -> None:
-    """FastAPI documents every response model under the route's own media type; problems have theirs."""
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        is_new = app.openapi_schema is None
-        document = generate()
-        if is_new:
-            for path in document["paths"].values():
-                for operation in path.values():
-                    _rename_media_type(operation["responses"])
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
-
-
-def _rename_media_type(responses: dict[str, Any]) -> None:
-    for status, response in responses.items():
-        if int(status) >= HTTPStatus.BAD_REQUEST:
-            response["content"] = {MEDIA_TYPE: response["content"]["application/json"]}

@@ -25,6 +25,7 @@ class Record(BaseModel):
         frozen=True,
         hide_input_in_errors=True,
         populate_by_name=True,
+        use_attribute_docstrings=True,
     )
 
 
