@@ -23,9 +23,11 @@ from contracts.replies import PaymentStatus
 
 SESSION_ID: Final = "cs_test_a1B2c3D4"
 REQUEST_ID: Final = "booking-7f3a"
+IDEMPOTENCY_KEY: Final = "booking-4711-checkout"
+TRACE_PARENT: Final = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 _REQUEST: Final = {"bookingId": 4711, "userId": 42, "amount": 540.9, "successUrl": None, "cancelUrl": None}
-REQUESTS: Final = {
+REQUESTS: Final[dict[str, dict[str, Any]]] = {
     "booking": {"summary": "As the Booking Service sends it: null is absent", "value": _REQUEST},
     "everything": {
         "summary": "With every member, the amount as text",
@@ -38,7 +40,7 @@ REQUESTS: Final = {
         },
     },
 }
-SESSION: Final = {
+SESSION: Final[dict[str, Any]] = {
     "sessionId": SESSION_ID,
     "paymentUrl": f"https://checkout.stripe.com/c/pay/{SESSION_ID}",
     "bookingId": 4711,

@@ -9,6 +9,8 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from bridge import examples
 from bridge.errors import BridgeError
@@ -109,10 +111,11 @@ def create_operation() -> dict[str, Any]:
     key = _request_header(
         "Idempotency-Key",
         "Makes repeating safe for 30 days; scoped to the caller.",
-        example="booking-4711-checkout",
+        example=examples.IDEMPOTENCY_KEY,
         pattern=f"^{envelope.IDEMPOTENCY_KEY_PATTERN}$",
     )
-    content = {"schema": CreateCheckout.model_json_schema(), "examples": examples.REQUESTS}
+    schema = {"$ref": f"#/components/schemas/{CreateCheckout.__name__}"}
+    content = {"schema": schema, "examples": examples.REQUESTS}
     answer = _answer("Send the payer to `paymentUrl`.", {"created": {"value": examples.SESSION}})
     operation = _operation(
         "createCheckoutSession",
@@ -161,19 +164,30 @@ def complete(app: FastAPI) -> None:
         if app.openapi_schema is not None:
             return app.openapi_schema
         document = generate()
-        components = document["components"]
-        components["securitySchemes"] = _SECURITY_SCHEMES
-        for schema in components["schemas"].values():
-            schema.pop("additionalProperties", None)  # we are strict with requests; others shall be lenient with us
+        document["components"] = {"schemas": _schemas(), "securitySchemes": _SECURITY_SCHEMES}
         for path in document["paths"].values():
             for operation in path.values():
                 for status, response in operation["responses"].items():
                     if int(status) >= HTTPStatus.BAD_REQUEST:
                         response["content"] = {MEDIA_TYPE: response["content"]["application/json"]}
-        _drop_titles(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _schemas() -> dict[str, Any]:
+    """As pydantic has them: FastAPI would make floats of all bounds, and 2^63 - 1 is none."""
+    models: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+        (CreateCheckout, "validation"),
+        (CheckoutSession, "serialization"),
+        (PaymentState, "serialization"),
+        (Problem, "serialization"),
+    ]
+    _, definitions = models_json_schema(models, ref_template="#/components/schemas/{model}")
+    schemas: dict[str, Any] = definitions["$defs"]
+    for name in schemas.keys() - {CreateCheckout.__name__}:
+        schemas[name].pop("additionalProperties", None)  # we are strict with requests; be lenient with answers
+    return schemas
 
 
 def _operation(
@@ -196,7 +210,7 @@ def _operation(
         _request_header(
             "traceparent",
             "W3C Trace Context; anything else is ignored.",
-            example="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            example=examples.TRACE_PARENT,
         ),
     ]
     security = [{"platformUserId": [], "platformUserRoles": []}, {"serviceToken": [scope]}]
@@ -259,15 +273,3 @@ def _session_id(name: str) -> dict[str, Any]:
         "schema": {"type": schema["type"], "pattern": schema["pattern"]},
         "example": examples.SESSION_ID,
     }
-
-
-def _drop_titles(node: Any) -> None:
-    """A title that only repeats a member's name is noise."""
-    if isinstance(node, dict):
-        for member in node.get("properties", {}).values():
-            member.pop("title", None)
-        for value in node.values():
-            _drop_titles(value)
-    elif isinstance(node, list):
-        for value in node:
-            _drop_titles(value)

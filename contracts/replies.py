@@ -23,7 +23,7 @@ class StatusSource(StrEnum):
 
 
 class CheckoutSession(Record):
-    """Answer to `checkout.create`. `expires_at` is in unix seconds."""
+    """Answer to `checkout.create`."""
 
     session_id: SessionId
     """Stripe's checkout session id, the payment's `transactionId`."""

@@ -433,7 +433,10 @@ async def test_the_document_names_every_operation_status_and_header(client: http
     parameters = {parameter["name"] for parameter in operations["createCheckoutSession"]["parameters"]}
     assert parameters == {"X-Request-ID", "traceparent", "Idempotency-Key"}
     schema = operations["createCheckoutSession"]["requestBody"]["content"]["application/json"]["schema"]
-    assert schema["additionalProperties"] is False
+    assert schema == {"$ref": "#/components/schemas/CreateCheckout"}
+    request = document["components"]["schemas"]["CreateCheckout"]
+    assert request["additionalProperties"] is False
+    assert request["properties"]["bookingId"]["maximum"] == 2**63 - 1
 
 
 async def test_the_document_says_who_may_call(client: httpx.AsyncClient) -> None:
