@@ -6,13 +6,12 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from bridge import openapi, pages
+from bridge import pages
 from bridge.edge import Edge
 from bridge.errors import UnavailableError
 from bridge.reading import BodyLimits
 from bridge.requester import Requester
 from bridge.routes import PaymentRoutes, RawRoute
-from contracts import VERSION
 
 
 @dataclass(kw_only=True)
@@ -28,10 +27,7 @@ def create_app(
     """The bridge as an ASGI application."""
     lifecycle = lifecycle or Lifecycle()
     app = FastAPI(
-        title=openapi.TITLE,
-        version=VERSION,
-        description=openapi.DESCRIPTION,
-        openapi_url=None,  # `pages` serves it
+        openapi_url=None,  # `pages` serves the document
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -40,7 +36,6 @@ def create_app(
     app.middleware_stack = Edge(app.router, is_stopping=lambda: lifecycle.stopping)
     PaymentRoutes(requester, limits or BodyLimits()).add_to(app)
     _add_health(app, requester, lifecycle)
-    openapi.complete(app)
     pages.add_to(app)
     return app
 

@@ -1,14 +1,14 @@
-"""The OpenAPI document: what FastAPI reads off the routes, and here the words, headers and examples around it.
+"""The OpenAPI document of the routes: words, headers and examples.
 
 The examples of errors are made by `problems` itself, so that a body or a header that changes there changes here.
 """
 
 import json
 from collections.abc import Iterable
-from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
@@ -16,7 +16,7 @@ from bridge import examples
 from bridge.errors import BridgeError
 from bridge.problems import MEDIA_TYPE, STATUS, problem
 from bridge.schemas import RETRY_AFTER_PENDING_SECONDS, Problem
-from contracts import envelope
+from contracts import VERSION, envelope
 from contracts.body import Record
 from contracts.commands import CreateCheckout, VerifyCheckout
 from contracts.replies import CheckoutSession, PaymentState, StatusSource
@@ -58,21 +58,21 @@ _SECURITY_SCHEMES: Final = {
 }
 
 _MEANING: Final = {
-    400: "The request is not valid, or Stripe refused it for good (`FAILED`).",
-    401: "No or half an identity; no token, or none that is valid.",
-    403: "The role `SERVICE_ACCOUNT`, or the scope, is missing.",
-    404: "No such payment here.",
-    408: "The body did not arrive in time.",
-    409: "The booking is paid already (`ALREADY_PAID`), or is being worked on at this moment (`IN_PROGRESS`).",
-    413: "The body is over 16 KiB.",
-    415: "The body is not declared as JSON.",
-    422: "The idempotency key was used before with another body.",
-    429: "`RATE_LIMITED`: more requests of this caller, or for this booking, than are allowed. Repeating is safe.",
-    431: "The headers are over 8 KiB.",
-    500: "A bug of ours.",
-    502: "Stripe failed, or the service's answer is none. Repeating is safe.",
-    503: "No service behind the broker, overload, or shutting down. Repeating is safe.",
-    504: "No answer in time, the outcome is unknown. Repeating is safe.",
+    "400": "The request is not valid, or Stripe refused it for good (`FAILED`).",
+    "401": "No or half an identity; no token, or none that is valid.",
+    "403": "The role `SERVICE_ACCOUNT`, or the scope, is missing.",
+    "404": "No such payment here.",
+    "408": "The body did not arrive in time.",
+    "409": "The booking is paid already (`ALREADY_PAID`), or is being worked on at this moment (`IN_PROGRESS`).",
+    "413": "The body is over 16 KiB.",
+    "415": "The body is not declared as JSON.",
+    "422": "The idempotency key was used before with another body.",
+    "429": "`RATE_LIMITED`: more requests of this caller, or for this booking, than are allowed. Repeating is safe.",
+    "431": "The headers are over 8 KiB.",
+    "500": "A bug of ours.",
+    "502": "Stripe failed, or the service's answer is none. Repeating is safe.",
+    "503": "No service behind the broker, overload, or shutting down. Repeating is safe.",
+    "504": "No answer in time, the outcome is unknown. Repeating is safe.",
 }
 
 _HEADERS: Final[dict[str, dict[str, Any]]] = {
@@ -107,76 +107,70 @@ _LINKS: Final = {
 
 
 def create_operation() -> dict[str, Any]:
-    """What `add_api_route` is told of `createCheckoutSession`."""
+    """The document's words for `createCheckoutSession`."""
     key = _request_header(
         "Idempotency-Key",
         "Makes repeating safe for 30 days; scoped to the caller.",
         example=examples.IDEMPOTENCY_KEY,
         pattern=f"^{envelope.IDEMPOTENCY_KEY_PATTERN}$",
     )
-    schema = {"$ref": f"#/components/schemas/{CreateCheckout.__name__}"}
-    content = {"schema": schema, "examples": examples.REQUESTS}
-    answer = _answer("Send the payer to `paymentUrl`.", {"created": {"value": examples.SESSION}})
-    operation = _operation(
-        "createCheckoutSession",
-        "Start a payment for a booking",
-        scope="payments:create",
-        model=CheckoutSession,
-        answer=answer | {"links": _LINKS},
-        refusals=examples.create_refusals(),
-        parameters=[key],
-    )
-    operation["openapi_extra"]["requestBody"] = {"required": True, "content": {"application/json": content}}
-    return operation
+    content = {"schema": _ref(CreateCheckout), "examples": examples.REQUESTS}
+    created = {"created": {"value": examples.SESSION}}
+    return {
+        "operationId": "createCheckoutSession",
+        "summary": "Start a payment for a booking",
+        "security": _security("payments:create"),
+        "parameters": [key, *_common_headers()],
+        "requestBody": {"required": True, "content": {"application/json": content}},
+        "responses": {"200": _answer("Send the payer to `paymentUrl`.", CheckoutSession, created) | {"links": _LINKS}}
+        | _refusals(examples.create_refusals()),
+    }
 
 
 def verify_operation() -> dict[str, Any]:
-    """What `add_api_route` is told of `verifyCheckoutSession`."""
-    return _operation(
-        "verifyCheckoutSession",
-        "Ask Stripe how a checkout session stands",
-        scope="payments:read",
-        model=PaymentState,
-        answer=_answer("The status.", examples.VERIFIED, "Retry-After", "X-Payment-Status-Source"),
-        refusals=examples.verify_refusals(),
-        parameters=[_session_id("sessionId")],
-    )
+    """The document's words for `verifyCheckoutSession`."""
+    answer = _answer("The status.", PaymentState, examples.VERIFIED, "Retry-After", "X-Payment-Status-Source")
+    return {
+        "operationId": "verifyCheckoutSession",
+        "summary": "Ask Stripe how a checkout session stands",
+        "security": _security("payments:read"),
+        "parameters": [_session_id("sessionId"), *_common_headers()],
+        "responses": {"200": answer} | _refusals(examples.verify_refusals()),
+    }
 
 
 def status_operation() -> dict[str, Any]:
-    """What `add_api_route` is told of `getPaymentStatus`."""
-    return _operation(
-        "getPaymentStatus",
-        "Read a payment's status without asking Stripe",
-        scope="payments:read",
-        model=PaymentState,
-        answer=_answer("The status as it was last known.", examples.STATES, "Retry-After"),
-        refusals=examples.status_refusals(),
-        parameters=[_session_id("transactionId")],
-    )
+    """The document's words for `getPaymentStatus`."""
+    answer = _answer("The status as it was last known.", PaymentState, examples.STATES, "Retry-After")
+    return {
+        "operationId": "getPaymentStatus",
+        "summary": "Read a payment's status without asking Stripe",
+        "security": _security("payments:read"),
+        "parameters": [_session_id("transactionId"), *_common_headers()],
+        "responses": {"200": answer} | _refusals(examples.status_refusals()),
+    }
 
 
-def complete(app: FastAPI) -> None:
-    """Have `app.openapi()` give the whole document. FastAPI has no words for its parts that are added here."""
-    generate = app.openapi
+def document(app: FastAPI) -> dict[str, Any]:
+    """The document of an application: its routes with the words that came with them (`openapi_extra`).
 
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is not None:
-            return app.openapi_schema
-        document = generate()
-        document["components"] = {"schemas": _schemas(), "securitySchemes": _SECURITY_SCHEMES}
-        for path in document["paths"].values():
-            for operation in path.values():
-                for status, response in operation["responses"].items():
-                    if int(status) >= HTTPStatus.BAD_REQUEST:
-                        response["content"] = {MEDIA_TYPE: response["content"]["application/json"]}
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+    Not by FastAPI's own generator: it leaves null out of examples, and makes floats of all bounds (2^63 - 1 is none).
+    """
+    paths: dict[str, Any] = {}
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.include_in_schema:
+            for method in route.methods or ():
+                operation = {"tags": ["payments"], "description": route.description, **(route.openapi_extra or {})}
+                paths.setdefault(route.path_format, {})[method.lower()] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": TITLE, "version": VERSION, "description": DESCRIPTION},
+        "paths": paths,
+        "components": {"schemas": _schemas(), "securitySchemes": _SECURITY_SCHEMES},
+    }
 
 
 def _schemas() -> dict[str, Any]:
-    """As pydantic has them: FastAPI would make floats of all bounds, and 2^63 - 1 is none."""
     models: list[tuple[type[BaseModel], JsonSchemaMode]] = [
         (CreateCheckout, "validation"),
         (CheckoutSession, "serialization"),
@@ -190,68 +184,51 @@ def _schemas() -> dict[str, Any]:
     return schemas
 
 
-def _operation(
-    operation_id: str,
-    summary: str,
-    *,
-    scope: str,
-    model: type[Record],
-    answer: dict[str, Any],
-    refusals: Iterable[BridgeError],
-    parameters: list[dict[str, Any]],
-) -> dict[str, Any]:
-    common = [
+def _ref(model: type[Record]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+def _security(scope: str) -> list[dict[str, list[str]]]:
+    """Either the platform's two headers or a token."""
+    return [{"platformUserId": [], "platformUserRoles": []}, {"serviceToken": [scope]}]
+
+
+def _answer(description: str, model: type[Record], named_examples: dict[str, Any], *headers: str) -> dict[str, Any]:
+    content = {"application/json": {"schema": _ref(model), "examples": named_examples}}
+    return {"description": description, "headers": _headers("X-Request-ID", *headers), "content": content}
+
+
+def _refusals(errors: Iterable[BridgeError]) -> dict[str, dict[str, Any]]:
+    """By status, with an example of each code, and the headers that come with it."""
+    by_status = {"429": _refusal("429", "Retry-After"), "401": _refusal("401", "WWW-Authenticate")}
+    for error in errors:
+        status = str(int(STATUS[error.code]))
+        sent = problem(error, request_id=examples.REQUEST_ID)
+        response = by_status.setdefault(status, _refusal(status))
+        response["headers"] |= _headers(*(name for name in _HEADERS if name in sent.headers))
+        named = response["content"][MEDIA_TYPE].setdefault("examples", {})
+        named[error.code.value] = {"value": json.loads(bytes(sent.body))}
+    return dict(sorted(by_status.items()))
+
+
+def _refusal(status: str, *headers: str) -> dict[str, Any]:
+    return {
+        "description": _MEANING[status],
+        "headers": _headers("X-Request-ID", *headers),
+        "content": {MEDIA_TYPE: {"schema": _ref(Problem)}},
+    }
+
+
+def _common_headers() -> list[dict[str, Any]]:
+    return [
         _request_header(
             "X-Request-ID",
             "Carried through logs and messages, and echoed: 1 to 128 printable ASCII characters without blanks. "
             "Anything else is replaced.",
             example=examples.REQUEST_ID,
         ),
-        _request_header(
-            "traceparent",
-            "W3C Trace Context; anything else is ignored.",
-            example=examples.TRACE_PARENT,
-        ),
+        _request_header("traceparent", "W3C Trace Context; anything else is ignored.", example=examples.TRACE_PARENT),
     ]
-    security = [{"platformUserId": [], "platformUserRoles": []}, {"serviceToken": [scope]}]
-    return {
-        "operation_id": operation_id,
-        "summary": summary,
-        "tags": ["payments"],
-        "response_model": model,
-        "responses": {200: answer} | _refusals(refusals),
-        "openapi_extra": {"parameters": [*parameters, *common], "security": security},
-    }
-
-
-def _answer(description: str, named_examples: dict[str, Any], *headers: str) -> dict[str, Any]:
-    content = {"application/json": {"examples": named_examples}}
-    return {"description": description, "headers": _headers("X-Request-ID", *headers), "content": content}
-
-
-def _refusals(errors: Iterable[BridgeError]) -> dict[int | str, dict[str, Any]]:
-    """By status, with an example of each code, and the headers that come with it."""
-    by_status: dict[int | str, dict[str, Any]] = {
-        429: _refusal(429, "Retry-After"),
-        401: _refusal(401, "WWW-Authenticate"),
-    }
-    for error in errors:
-        status = int(STATUS[error.code])
-        sent = problem(error, request_id=examples.REQUEST_ID)
-        response = by_status.setdefault(status, _refusal(status))
-        response["headers"] |= _headers(*(name for name in _HEADERS if name in sent.headers))
-        named = response["content"]["application/json"].setdefault("examples", {})
-        named[error.code.value] = {"value": json.loads(bytes(sent.body))}
-    return dict(sorted(by_status.items()))
-
-
-def _refusal(status: int, *headers: str) -> dict[str, Any]:
-    return {
-        "model": Problem,
-        "description": _MEANING[status],
-        "headers": _headers("X-Request-ID", *headers),
-        "content": {"application/json": {}},
-    }
 
 
 def _headers(*names: str) -> dict[str, Any]:

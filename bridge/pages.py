@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from bridge import openapi
 from bridge.routes import RawRoute
 
 DOCUMENT: Final = "/v3/api-docs"
@@ -40,9 +41,10 @@ _HEADERS: Final = {
 
 def add_to(app: FastAPI) -> None:
     """Register the page, its files and the document. They need no identity: what they say is no secret."""
+    content = openapi.document(app)
 
     async def document(_request: Request) -> Response:
-        return JSONResponse(app.openapi(), headers=_HEADERS)
+        return JSONResponse(content, headers=_HEADERS)
 
     app.router.add_api_route(DOCUMENT, document, include_in_schema=False, route_class_override=RawRoute)
     ours, packaged = Path(__file__).with_name("docs"), _package() / "static"

@@ -58,23 +58,23 @@ class PaymentRoutes:
             f"{BASE_PATH}/checkout/create",
             self.create,
             methods=["POST"],
+            openapi_extra=create_operation(),
             route_class_override=RawRoute,
-            **create_operation(),
         )
         # `:path`, so that an id with (encoded) slashes in it is a malformed id here and not somebody else's route.
         add(
             f"{BASE_PATH}/checkout/verify/{{sessionId:path}}",
             self.verify,
             methods=["GET"],
+            openapi_extra=verify_operation(),
             route_class_override=RawRoute,
-            **verify_operation(),
         )
         add(
             f"{BASE_PATH}/status/{{transactionId:path}}",
             self.status,
             methods=["GET"],
+            openapi_extra=status_operation(),
             route_class_override=RawRoute,
-            **status_operation(),
         )
 
     async def create(self, request: Request) -> Response:

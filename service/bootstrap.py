@@ -27,7 +27,7 @@ from service.application.ports import Clock
 from service.application.steps import Steps
 from service.domain.errors import StoreUnavailableError
 from service.entrypoints import broker as brokers
-from service.entrypoints import consumers, health
+from service.entrypoints import consumers, health, pages
 from service.entrypoints.delivery import Delivery
 from service.entrypoints.pruner import Pruner
 from service.entrypoints.relay import Relay
@@ -158,7 +158,7 @@ def _asgi(consuming: RabbitBroker, database: Database, *, before_shutdown: Calla
     checks = {"database": database_answers, "broker": broker_delivers}
     return AsgiFastStream(
         consuming,
-        asgi_routes=health.routes(checks),
+        asgi_routes=[*health.routes(checks), *pages.routes()],
         logger=None,
         after_startup=[tell],
         on_shutdown=[before_shutdown],  # handlers may need all of the grace time that there is

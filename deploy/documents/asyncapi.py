@@ -99,20 +99,22 @@ def _operations() -> Part:
         }
     for key in EventKey:
         name = f"publish{event_schema(key)}"
-        found[name] = _sending(key.value, f"Tell that {key.value}", words.EVENTS[key], "events", "payment-subscriber")
+        found[name] = _sending(
+            key.value, key.value.replace(".", " ").capitalize(), words.EVENTS[key], "events", "payment-subscriber"
+        )
     for command in CommandType:
         name = words.COMMANDS[command].operation
         name = name[0].upper() + name[1:]
         found[f"retry{name}"] = _sending(
             f"{command.value}.retry",
-            f"Try {command.value} again later",
+            f"Delay {command.value}",
             "After a passing failure of a fire-and-forget command. It comes back by itself.",
             "trouble",
             "payment-service",
         )
         found[f"park{name}"] = _sending(
             f"{command.value}.dead-letter",
-            f"Park a {command.value}",
+            f"Park {command.value}",
             "It stays until an operator replays or drops it (`payment-service dead-letters`).",
             "trouble",
             "payment-operator",

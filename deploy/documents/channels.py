@@ -42,7 +42,11 @@ def channels() -> Part:
     }
     for key in EventKey:
         found[key.value] = _channel(
-            key.value, f"Event {key.value}", words.EVENTS[key], [key.value], _routing_key(topology.EVENTS)
+            key.value,
+            key.value.replace(".", " ").capitalize(),
+            words.EVENTS[key],
+            [key.value],
+            _routing_key(topology.EVENTS),
         )
     for command in CommandType:
         found |= _trouble(command)

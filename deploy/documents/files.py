@@ -8,6 +8,7 @@ from typing import Any, Final
 import yaml
 
 import contracts
+from bridge import openapi
 from bridge.app import create_app
 from bridge.requester import Requester
 from deploy.documents import asyncapi
@@ -34,7 +35,7 @@ _Dumper.add_representer(str, _text)
 def open_api() -> str:
     """`openapi.json`, as the bridge itself has it. Nothing is connected for that."""
     nowhere = Requester(amqp_url="amqp://localhost", timeout_seconds=1, max_in_flight=1)
-    return json.dumps(create_app(nowhere).openapi(), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(openapi.document(create_app(nowhere)), indent=2, ensure_ascii=False) + "\n"
 
 
 def async_api() -> str:

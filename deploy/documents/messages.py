@@ -28,7 +28,8 @@ def messages() -> Part:
         schema, payload, example = headers.command(command), _schema(model.__name__), examples.COMMANDS[command]
         alone = frozenset({"reply_to", "expiration"})
         found[command.value] = _message(
-            f"{command.value}: {said.title}",
+            command.value,
+            said.title,
             schema,
             payload,
             _example("with an answer", headers=examples.headers(schema), payload=example),
@@ -36,21 +37,24 @@ def messages() -> Part:
         )
         retried = headers.retried(command)
         found[f"{command.value}.retry"] = _message(
-            f"{command.value}, waiting for its next try",
+            f"{command.value}.retry",
+            "Waits for its next try",
             retried,
             payload,
             _example("after a failure", headers=examples.headers(retried), payload=example),
         )
         answered, name = headers.reply(command), envelope.reply_type(command.value)
         found[name] = _message(
-            f"{name}: the answer",
+            name,
+            f"The answer to {command.value}",
             answered,
             _schema(REPLIES[command].__name__),
             _example("done", headers=examples.headers(answered), payload=examples.REPLIES[command]),
         )
     fault = headers.fault()
     found[envelope.FAULT_TYPE] = _message(
-        "fault: why a command was not done",
+        envelope.FAULT_TYPE,
+        "Why a command was not done",
         fault,
         _schema(Fault.__name__),
         _example("already paid", headers=examples.headers(fault), payload=examples.fault()),
@@ -58,13 +62,15 @@ def messages() -> Part:
     for key in EventKey:
         told = headers.event(key)
         found[key.value] = _message(
-            f"{key.value}: {words.EVENTS[key]}",
+            key.value,
+            words.EVENTS[key],
             told,
             _schema(event_schema(key)),
             _example(key.value, headers=examples.headers(told), payload=examples.event(key)),
         ) | {"contentType": events.CONTENT_TYPE}
     parked, command = headers.dead_letter(), CommandType.CREATE_CHECKOUT
     found["dead-letter"] = _message(
+        "dead-letter",
         "A command that could not be done, as it came",
         parked,
         {"description": "Whatever was sent: a command's body, or what is none."},
@@ -101,10 +107,12 @@ def event_schema(key: EventKey) -> str:
     return "".join(part.capitalize() for part in key.value.split("."))
 
 
-def _message(title: str, header_schema: Part, payload: Part, *named_examples: Part) -> Part:
+def _message(name: str, summary: str, header_schema: Part, payload: Part, *named_examples: Part) -> Part:
     members = header_schema["properties"]
     message: Part = {
-        "title": title,
+        "name": name,
+        "title": name,
+        "summary": summary,
         "contentType": envelope.CONTENT_TYPE,
         "correlationId": {"location": "$message.header#/correlation_id"},
         "headers": header_schema,
