@@ -73,13 +73,13 @@ class Shapes:
 
 
 def resolved(document: Mapping[str, Any], part: Any) -> Any:
-    """What a reference refers to, with what stands beside it; anything else as it is."""
+    """What a reference refers to (if it is gone, nothing), with what stands beside it; anything else as it is."""
     for _ in range(_MAX_DEPTH):
         if not isinstance(part, Mapping) or "$ref" not in part:
             return part
         found: Any = document
         for step in part["$ref"].removeprefix("#/").split("/"):
-            found = found[step.replace("~1", "/").replace("~0", "~")]
+            found = found.get(step.replace("~1", "/").replace("~0", "~"), {})
         part = {**found, **{name: value for name, value in part.items() if name != "$ref"}}
     return part
 
