@@ -11,7 +11,6 @@ from typing import Any, Final, NoReturn, TypeVar
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
 
 MAX_NUMBER_LENGTH: Final = 64
 """Characters of one JSON number. A 64-bit integer has 19, a Java double at most 24."""
@@ -35,7 +34,7 @@ class Record(BaseModel):
     )
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Without titles and defaults that only repeat a member's name or type, and the line breaks of docstrings."""
         schema = handler.resolve_ref_schema(handler(core_schema))
         for member in schema.get("properties", {}).values():

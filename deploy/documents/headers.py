@@ -97,10 +97,12 @@ _ANSWERED: Final = ("correlation_id", "content_type", "type", "timestamp")
 
 def _answer(message_type: str) -> dict[str, Schema]:
     return {
+        "message_id": _property("The answer's own.", **_ID),
         "correlation_id": _CORRELATION_ID,
         "content_type": _property("", const=envelope.CONTENT_TYPE),
         "type": _property("", const=message_type),
         "timestamp": _TIMESTAMP,
+        "delivery_mode": _property("Not persistent.", const=1),
     }
 
 

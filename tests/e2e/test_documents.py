@@ -28,7 +28,7 @@ PATIENCE_MILLISECONDS = 30_000
 
 @asynccontextmanager
 async def shown(app: Any, address: str) -> AsyncIterator[Page]:
-    """The page at an address. It fits its screen, asks no other machine for anything, and the console has no complaint."""
+    """The page at an address. It fits its screen, asks no other machine for anything, and the console is silent."""
     async with served(app) as port, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = await browser.new_page(viewport={"width": WIDTHS[0], "height": 900})

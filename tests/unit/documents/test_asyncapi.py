@@ -1,17 +1,22 @@
 """`contracts/asyncapi.yaml`: everything that others rely on is in it, and its examples are what it says."""
 
+import json
 from typing import Any
 
 import pytest
 from faststream.specification.asyncapi import AsyncAPI
 
-from contracts import envelope, topology
+from contracts import body, envelope, topology
 from contracts.commands import CommandType
 from contracts.events import EventKey
 from contracts.faults import DeadLetterReason, FaultCode
 from deploy.documents import words
 from deploy.documents.files import FOLDER, parsed
+from service.application import translation
+from service.domain.payment import PaymentStatus
+from service.domain.status import Change, ChangeKind
 from service.entrypoints import broker, consumers
+from tests.service_support import a_payment
 from tests.unit.documents.validation import problems
 
 DOCUMENT = parsed((FOLDER / "asyncapi.yaml").read_text())
@@ -96,6 +101,14 @@ def test_every_event_has_its_channel_operation_and_type() -> None:
         [example] = MESSAGES[key.value]["examples"]
         assert example["payload"]["type"] == key.event_type == example["headers"]["type"]
         assert set(example["payload"]["data"]) == set(DOCUMENT["components"]["schemas"]["PaymentSnapshot"]["required"])
+
+
+@pytest.mark.parametrize("kind", sorted(set(ChangeKind) - {ChangeKind.CREATED}))
+def test_every_change_of_a_payment_is_told_as_the_document_says(kind: ChangeKind) -> None:
+    status = {ChangeKind.COMPLETED: PaymentStatus.COMPLETED, ChangeKind.FAILED: PaymentStatus.FAILED}
+    payment = a_payment(status=status.get(kind, PaymentStatus.PENDING))
+    key, event = translation.event(Change(kind=kind, payment=payment))
+    assert problems(DOCUMENT, MESSAGES[key.value]["payload"], json.loads(body.write(event))) == []
 
 
 def test_every_channel_is_used_by_an_operation() -> None:
