@@ -91,6 +91,10 @@ async def test_the_viewer_shows_every_operation_message_and_channel_and_sends_no
         expected = {f"asyncapi-viewer-1--{section}--{name}" for section, names in sections.items() for name in names}
         found = await viewer.locator("[id]").evaluate_all("elements => elements.map(element => element.id)")
         assert expected <= set(found)
+        for name, operation in document["operations"].items():
+            told = await viewer.locator(f'[id="asyncapi-viewer-1--operations--{name}"]').text_content() or ""
+            for answer in operation.get("reply", {}).get("messages", ()):
+                assert answer["$ref"].rpartition("/")[2] in told
         text = await page.evaluate("document.querySelector('asyncapi-viewer').shadowRoot.textContent")
         for channel in document["channels"].values():
             assert channel["address"] is None or channel["address"] in text
