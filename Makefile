@@ -3,10 +3,10 @@
 PYTHON := .venv/bin/python
 READY := .venv/.installed
 .DEFAULT_GOAL := help
-.PHONY: help run demo test interop check bench chaos clean
+.PHONY: help run demo test interop check documents bench chaos clean
 
 help: ## what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 run: $(READY) ## the whole system on this machine, with a sample purchase; Ctrl-C ends it
 	@$(PYTHON) -m deploy.local run
@@ -21,11 +21,15 @@ test: $(READY) ## all tests, with a real PostgreSQL and a real RabbitMQ
 interop: $(READY) ## the tests with real Java around the bridge alone (they need Maven and Java 17 or later)
 	@$(PYTHON) -m pytest -rs --durations 5 tests/interop
 
-check: $(READY) ## formatting, lint, types, import floors
+check: $(READY) ## formatting, lint, types, import floors, the documents of contracts/
 	@$(PYTHON) -m ruff format --check --quiet .
 	@$(PYTHON) -m ruff check --quiet .
 	@$(PYTHON) -m mypy
 	@.venv/bin/lint-imports
+	@$(PYTHON) -m deploy.documents --check
+
+documents: $(READY) ## write contracts/openapi.json and asyncapi.yaml from the code
+	@$(PYTHON) -m deploy.documents
 
 bench: $(READY) ## benchmarks, with a written and plotted result
 	@$(PYTHON) -m tests.bench

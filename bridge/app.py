@@ -1,16 +1,13 @@
 """The application factory. It builds no clients and reads no settings."""
 
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any
 
 from fastapi import FastAPI
 
-from bridge.actuator import add_pages
+from bridge import actuator, pages
 from bridge.edge import Edge
 from bridge.identity import Identity, PlatformHeaders
 from bridge.metrics import Metrics
-from bridge.problems import MEDIA_TYPE
 from bridge.rates import RateLimits
 from bridge.reading import BodyLimits
 from bridge.requester import Requester
@@ -47,9 +44,7 @@ def create_app(
         return requester.ready
 
     app = FastAPI(
-        title="BookTicket Payment Service",
-        version="1.0.0",
-        description="Three REST endpoints in front of the payment service's commands.",
+        openapi_url=None,  # `pages` serves the document
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -63,28 +58,6 @@ def create_app(
         limits=limits or BodyLimits(),
     ).add_to(app)
     health = Health(checks={"broker": broker_takes_calls}, is_leaving=lambda: lifecycle.draining or lifecycle.stopping)
-    add_pages(app, health=health, build=build, metrics=metrics)
-    _document_problems(app)
+    actuator.add_pages(app, health=health, build=build, metrics=metrics)
+    pages.add_to(app)
     return app
-
-
-def _document_problems(app: FastAPI) -> None:
-    """FastAPI documents every response model under the route's own media type; problems have theirs."""
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        is_new = app.openapi_schema is None
-        document = generate()
-        if is_new:
-            for path in document["paths"].values():
-                for operation in path.values():
-                    _rename_media_type(operation["responses"])
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
-
-
-def _rename_media_type(responses: dict[str, Any]) -> None:
-    for status, response in responses.items():
-        if int(status) >= HTTPStatus.BAD_REQUEST:
-            response["content"] = {MEDIA_TYPE: response["content"]["application/json"]}

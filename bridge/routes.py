@@ -14,18 +14,11 @@ from starlette.types import Receive, Scope, Send
 from bridge.edge import REQUEST_ID, TRACE_PARENT
 from bridge.errors import BadReplyError, InvalidRequestError
 from bridge.identity import Identity, Permission, single
+from bridge.openapi import create_operation, status_operation, verify_operation
 from bridge.rates import RateLimits
 from bridge.reading import BodyLimits, read_body
 from bridge.requester import Reply, Requester
-from bridge.schemas import (
-    BASE_PATH,
-    CREATE_ANSWER,
-    RETRY_AFTER_PENDING_SECONDS,
-    STATE_ANSWER,
-    create_operation,
-    read_operation,
-    responses,
-)
+from bridge.schemas import BASE_PATH, RETRY_AFTER_PENDING_SECONDS
 from contracts import body, envelope, logs
 from contracts.body import AnyRecord, InvalidBodyError
 from contracts.commands import CommandType, CreateCheckout, GetPaymentStatus, VerifyCheckout
@@ -68,9 +61,6 @@ class PaymentRoutes:
             f"{BASE_PATH}/checkout/create",
             self.create,
             methods=["POST"],
-            operation_id="createCheckoutSession",
-            response_model=CheckoutSession,
-            responses=responses(CREATE_ANSWER, has_body=True),
             openapi_extra=create_operation(),
             route_class_override=RawRoute,
         )
@@ -79,20 +69,14 @@ class PaymentRoutes:
             f"{BASE_PATH}/checkout/verify/{{sessionId:path}}",
             self.verify,
             methods=["GET"],
-            operation_id="verifyCheckoutSession",
-            response_model=PaymentState,
-            responses=responses(STATE_ANSWER, has_body=False, verifies=True),
-            openapi_extra=read_operation("sessionId"),
+            openapi_extra=verify_operation(),
             route_class_override=RawRoute,
         )
         add(
             f"{BASE_PATH}/status/{{transactionId:path}}",
             self.status,
             methods=["GET"],
-            operation_id="getPaymentStatus",
-            response_model=PaymentState,
-            responses=responses(STATE_ANSWER, has_body=False),
-            openapi_extra=read_operation("transactionId"),
+            openapi_extra=status_operation(),
             route_class_override=RawRoute,
         )
 

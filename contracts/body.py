@@ -4,16 +4,20 @@ Python's own parser is used because it can hand over the *text* of a number: a p
 """
 
 import json
+import re
 from decimal import Decimal
 from typing import Any, Final, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
 
 MAX_NUMBER_LENGTH: Final = 64
 """Characters of one JSON number. A 64-bit integer has 19, a Java double at most 24."""
 
 MAX_NAMED_PROBLEMS: Final = 10
+
+_LINE_BREAK: Final = re.compile(r"(?<!\n)\n(?!\n)")
 
 
 class Record(BaseModel):
@@ -24,8 +28,22 @@ class Record(BaseModel):
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,
+        json_schema_serialization_defaults_required=True,
         populate_by_name=True,
+        use_attribute_docstrings=True,
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Without titles and defaults that only repeat a member's name or type, and the line breaks of docstrings."""
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        for member in schema.get("properties", {}).values():
+            member.pop("title", None)
+            member.pop("default", None)
+        for part in (schema, *schema.get("properties", {}).values()):
+            if "description" in part:
+                part["description"] = _LINE_BREAK.sub(" ", part["description"])
+        return schema
 
 
 class InvalidBodyError(ValueError):

@@ -18,23 +18,32 @@ class CreateCheckout(Record):
     """Start a payment for a booking. An optional member that is null is absent."""
 
     booking_id: PositiveInt64
+    """What is paid for."""
     user_id: PositiveInt64
+    """Who pays."""
     amount: AmountIn
+    """Major units, a number or a decimal string. Noise of binary floats is forgiven (449.97000000000003 means 449.97),
+    a true extra decimal is refused. The currency's own rules and limits are Stripe's."""
     currency: Currency | None = None
+    """ISO 4217, either case; the service's default (`inr`) if absent."""
     success_url: Url | None = None
+    """Where the payer goes after paying; on an allowed origin. Stripe fills in `{CHECKOUT_SESSION_ID}`."""
     cancel_url: Url | None = None
+    """Where the payer goes who gives up; on an allowed origin."""
 
 
 class VerifyCheckout(Record):
     """Ask the gateway how a checkout session stands."""
 
     session_id: SessionId
+    """Stripe's checkout session id, the payment's `transactionId`."""
 
 
 class GetPaymentStatus(Record):
     """Read a payment from the database alone."""
 
     transaction_id: SessionId
+    """Stripe's checkout session id."""
 
 
 Command = CreateCheckout | VerifyCheckout | GetPaymentStatus

@@ -38,12 +38,16 @@ FAULT_TYPE: Final = "fault"
 DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to"
 REPLY_QUEUE_PREFIX: Final = "payments.reply."
 
-_TOKEN = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
-_TRACE_PARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
-_IDEMPOTENCY_KEY = re.compile(rf"[\x20-\x7e]{{1,{MAX_ID_LENGTH}}}", re.ASCII)
-_REPLY_TO = re.compile(
-    rf"({re.escape(DIRECT_REPLY_TO)}|{re.escape(REPLY_QUEUE_PREFIX)})[\x21-\x7b\x7d-\x7e]*", re.ASCII
-)
+# As regular expressions that JSON Schema has, too: the documents quote them.
+REQUEST_ID_PATTERN: Final = "[!-~]{1,128}"
+TRACE_PARENT_PATTERN: Final = "(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+IDEMPOTENCY_KEY_PATTERN: Final = f"[ -~]{{1,{MAX_ID_LENGTH}}}"
+REPLY_TO_PATTERN: Final = f"({DIRECT_REPLY_TO}|{REPLY_QUEUE_PREFIX})[!-{{}}~]*".replace(".", r"\.")
+
+_REQUEST_ID = re.compile(REQUEST_ID_PATTERN, re.ASCII)
+_TRACE_PARENT = re.compile(TRACE_PARENT_PATTERN, re.ASCII)
+_IDEMPOTENCY_KEY = re.compile(IDEMPOTENCY_KEY_PATTERN, re.ASCII)
+_REPLY_TO = re.compile(REPLY_TO_PATTERN, re.ASCII)
 
 
 def reply_type(command_type: str) -> str:
@@ -53,7 +57,7 @@ def reply_type(command_type: str) -> str:
 
 def is_request_id(value: object) -> bool:
     """Printable ASCII without blanks, at most 128 characters: safe in a log line and in a header."""
-    return isinstance(value, str) and _TOKEN.fullmatch(value) is not None
+    return isinstance(value, str) and _REQUEST_ID.fullmatch(value) is not None
 
 
 def is_trace_parent(value: object) -> bool:

@@ -31,23 +31,30 @@ class EventKey(StrEnum):
 class PaymentSnapshot(Record):
     """The whole state of a payment after a change.
 
-    `amount` is in major units, `amount_minor` in minor ones. `payment_url` is given while the payment is pending.
-    `reason` says why a payment failed, or what a person must look at. `sequence` counts a payment's events, gapless,
-    from 1: order by it.
+    Null is what is not known or does not apply; no member is ever left out.
     """
 
     payment_id: PositiveInt64
     booking_id: PositiveInt64
     user_id: PositiveInt64
+    """Who pays."""
     transaction_id: SessionId | None
+    """Stripe's checkout session id; null if no session was ever opened."""
     amount: AmountOut
+    """Major units."""
     amount_minor: int
+    """The same in minor units: 449.97 INR is 44997."""
     currency: Annotated[str, Field(pattern="^[a-z]{3}$")]
+    """ISO 4217, lower case."""
     status: PaymentStatus
     reason: str | None
+    """Why a payment failed (`expired`, `refused`), or what a person must look at (`paid_after_failed`,
+    `paid_differently`, `unsettled`)."""
     payment_url: str | None
+    """The payment page, while the payment is pending."""
     occurred_at: datetime
     sequence: PositiveInt64
+    """Counts a payment's events, gapless, from 1: order by it."""
 
 
 class PaymentEvent(Record):
@@ -55,9 +62,12 @@ class PaymentEvent(Record):
 
     specversion: Literal["1.0"] = "1.0"
     id: str
+    """A UUID, also the message's `message_id`: drop one that you have seen."""
     source: Literal["/bookticket/payment-service"] = "/bookticket/payment-service"
     type: str
     subject: str
+    """The payment id."""
     time: datetime
+    """When the payment changed."""
     datacontenttype: Literal["application/json"] = "application/json"
     data: PaymentSnapshot

@@ -25,7 +25,7 @@ class FaultCode(StrEnum):
 
 
 class Fault(Record):
-    """`retryable`: the very same command may succeed later, and repeating it is safe.
+    """Why a command was not done.
 
     What is known of the payment comes along; a member that is not known is left out.
     """
@@ -33,7 +33,9 @@ class Fault(Record):
     code: FaultCode
     message: Sentence
     retryable: bool
+    """Whether the very same command may succeed later; repeating it is then safe."""
     retry_after_seconds: Annotated[int, Field(ge=1)] | None = None
+    """When a repeat makes sense."""
     payment_id: PositiveInt64 | None = None
     booking_id: PositiveInt64 | None = None
     transaction_id: SessionId | None = None

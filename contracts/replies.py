@@ -23,15 +23,19 @@ class StatusSource(StrEnum):
 
 
 class CheckoutSession(Record):
-    """Answer to `checkout.create`. `expires_at` is in unix seconds."""
+    """Answer to `checkout.create`."""
 
     session_id: SessionId
+    """Stripe's checkout session id, the payment's `transactionId`."""
     payment_url: str
+    """The page on which the payer pays."""
     booking_id: PositiveInt64
     amount: AmountOut
+    """Major units."""
     status: Literal["pending"] = "pending"
     message: Sentence
     expires_at: int
+    """The end of the time to pay, unix seconds."""
 
 
 class PaymentState(Record):
@@ -40,6 +44,9 @@ class PaymentState(Record):
     payment_id: PositiveInt64
     booking_id: PositiveInt64
     payment_status: PaymentStatus
+    """COMPLETED and FAILED are final: the same answer for ever."""
     transaction_id: SessionId
+    """Stripe's checkout session id."""
     amount: AmountOut
+    """Major units."""
     message: Sentence

@@ -28,7 +28,7 @@ from service.application.policy import Policy
 from service.application.ports import Clock
 from service.application.steps import Steps
 from service.domain.errors import StoreUnavailableError
-from service.entrypoints import actuator, consumers
+from service.entrypoints import actuator, consumers, pages
 from service.entrypoints import broker as brokers
 from service.entrypoints.delivery import Delivery
 from service.entrypoints.pruner import Pruner
@@ -153,7 +153,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         health = _health(database, publishing=publishing, consuming=consuming, started=started, leaving=leaving)
         asgi = AsgiFastStream(
             consuming,
-            asgi_routes=actuator.routes(health=health, build=build, metrics=metrics.page),
+            asgi_routes=[*actuator.routes(health=health, build=build, metrics=metrics.page), *pages.routes()],
             logger=None,
             after_startup=[tell],
             on_shutdown=[leaving.set, settler.stop],  # handlers may need all of the grace time that there is

@@ -85,8 +85,8 @@ def _tell_where(settings: Settings, addresses: Addresses, teller: Teller) -> Non
     teller.title("Everything is up. Ctrl-C ends it.")
     places = {
         "web shop": f"{addresses.storefront}/   (buy something yourself)",
-        "bridge": f"{addresses.bridge}/api/v1/internal/payments   (the REST API)",
-        "service": f"{addresses.service}/actuator/health/readiness",
+        "bridge": f"{addresses.bridge}/docs   (the REST API, to read and to try)",
+        "service": f"{addresses.service}/asyncapi   (commands and events, to read)",
         "sandbox": f"{addresses.sandbox}/_sandbox/ledger" if addresses.sandbox else "Stripe's own test mode",
         "addresses": str(settings.folder / "stack.json"),
         "logs": str(settings.folder / "logs"),

@@ -114,6 +114,9 @@ def test_two_stacks_run_side_by_side_and_end_alone(start: Start, tmp_path: Path)
     assert set(first) == {"bridge", "service", "sandbox", "amqp", "database", "pids"}
     assert not set(first["pids"].values()) & set(second["pids"].values())
     assert "Paid once, known everywhere." in _said(tmp_path)
+    for page in (f"{first['bridge']}/docs", f"{first['service']}/asyncapi"):
+        assert page in _said(tmp_path)
+        assert httpx.get(page, trust_env=False).headers["content-type"].startswith("text/html")
 
     one.send_signal(signal.SIGTERM)
     assert one.wait(timeout=END_SECONDS) == 0

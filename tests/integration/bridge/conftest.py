@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -61,22 +62,28 @@ class _Server(uvicorn.Server):
 Serve = Callable[[FastAPI], Awaitable[int]]
 
 
-@pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
-    """Serves an application on a free port, as the bridge does."""
-    running: list[tuple[_Server, asyncio.Task[None]]] = []
-
-    async def start(app: FastAPI) -> int:
-        config = uvicorn.Config(
-            app, port=0, http=BridgeProtocol, ws="none", lifespan="off", log_config=None, access_log=False
-        )
-        server = _Server(config)
-        running.append((server, asyncio.create_task(server.serve())))
-        await until(lambda: server.started)
-        port: int = server.servers[0].sockets[0].getsockname()[1]
-        return port
-
-    yield start
-    for server, task in running:
+@contextlib.asynccontextmanager
+async def served(app: Any) -> AsyncIterator[int]:
+    """An ASGI application on a free port, served as the bridge is."""
+    config = uvicorn.Config(
+        app, port=0, http=BridgeProtocol, ws="none", lifespan="off", log_config=None, access_log=False
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve())
+    await until(lambda: server.started)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
         server.should_exit = True
         await task
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Serves applications, as the bridge does."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(app: FastAPI) -> int:
+            return await stack.enter_async_context(served(app))
+
+        yield start

@@ -343,7 +343,8 @@ ROWS = [
             BASE,
             f"{CREATE}/",
             f"{CREATE}/x",
-            "/docs",
+            "/docs/",
+            "/openapi.json",
             "/redoc",
             f"/{CANARY}/..%2f..%2fetc",
         )
@@ -419,21 +420,47 @@ async def test_a_request_leaves_one_line_that_holds_nothing_of_its_content(
 
 
 async def test_the_document_names_every_operation_status_and_header(client: httpx.AsyncClient) -> None:
-    document = (await client.get("/openapi.json")).json()
+    document = (await client.get("/v3/api-docs")).json()
     operations = {
         operation["operationId"]: operation for path in document["paths"].values() for operation in path.values()
     }
     assert set(operations) == {"createCheckoutSession", "verifyCheckoutSession", "getPaymentStatus"}
     assert set(document["paths"]) == {CREATE, f"{VERIFY}/{{sessionId}}", f"{STATUS}/{{transactionId}}"}
-    statuses = {"200", "400", "401", "403", "404", "431", "500", "502", "503", "504"}
-    assert set(operations["getPaymentStatus"]["responses"]) == statuses
+    statuses = {"200", "400", "401", "403", "429", "431", "500", "502", "503", "504"}
+    assert set(operations["getPaymentStatus"]["responses"]) == statuses | {"404"}
+    assert set(operations["verifyCheckoutSession"]["responses"]) == statuses | {"404", "409"}
     assert set(operations["createCheckoutSession"]["responses"]) == statuses | {"408", "409", "413", "415", "422"}
     problem = operations["getPaymentStatus"]["responses"]["503"]
-    assert problem["content"] == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    [(media_type, content)] = problem["content"].items()
+    assert (media_type, content["schema"]) == ("application/problem+json", {"$ref": "#/components/schemas/Problem"})
+    assert content["examples"]["SERVICE_UNAVAILABLE"]["value"]["retryable"] is True
     assert set(problem["headers"]) == {"X-Request-ID", "Retry-After"}
+    assert "WWW-Authenticate" in operations["getPaymentStatus"]["responses"]["401"]["headers"]
     source = operations["verifyCheckoutSession"]["responses"]["200"]["headers"]
     assert set(source) == {"X-Request-ID", "Retry-After", "X-Payment-Status-Source"}
     parameters = {parameter["name"] for parameter in operations["createCheckoutSession"]["parameters"]}
-    assert parameters == {"X-User-Id", "X-User-Roles", "X-Request-ID", "traceparent", "Idempotency-Key"}
+    assert parameters == {"X-Request-ID", "traceparent", "Idempotency-Key"}
     schema = operations["createCheckoutSession"]["requestBody"]["content"]["application/json"]["schema"]
-    assert schema["additionalProperties"] is False
+    assert schema == {"$ref": "#/components/schemas/CreateCheckout"}
+    request = document["components"]["schemas"]["CreateCheckout"]
+    assert request["additionalProperties"] is False
+    assert request["properties"]["bookingId"]["maximum"] == 2**63 - 1
+
+
+async def test_the_document_says_who_may_call(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/v3/api-docs")).json()
+    schemes = document["components"]["securitySchemes"]
+    headers = {name: scheme["name"] for name, scheme in schemes.items() if scheme["type"] == "apiKey"}
+    assert headers == {"platformUserId": "X-User-Id", "platformUserRoles": "X-User-Roles"}
+    assert (schemes["serviceToken"]["scheme"], schemes["serviceToken"]["bearerFormat"]) == ("bearer", "JWT")
+    scopes = {
+        operation["operationId"]: operation["security"]
+        for path in document["paths"].values()
+        for operation in path.values()
+    }
+    platform: dict[str, list[str]] = {name: [] for name in headers}
+    assert scopes == {
+        "createCheckoutSession": [platform, {"serviceToken": ["payments:create"]}],
+        "verifyCheckoutSession": [platform, {"serviceToken": ["payments:read"]}],
+        "getPaymentStatus": [platform, {"serviceToken": ["payments:read"]}],
+    }

@@ -1,0 +1,169 @@
+"""AMQP properties and headers of each kind of message, as the schema of what AsyncAPI calls its headers."""
+
+from typing import Any, Final
+
+from contracts import envelope, events
+from contracts.commands import CommandType
+from contracts.events import EventKey
+from contracts.faults import DeadLetterReason, FaultCode
+from contracts.replies import StatusSource
+
+Schema = dict[str, Any]
+
+_ID: Final = {"type": "string", "minLength": 1, "maxLength": envelope.MAX_ID_LENGTH}
+_TIME: Final = {"type": "string", "format": "date-time"}
+_OPEN: Final = {"x-extensible": True}
+"""On an enumeration of what we send: more may come, and a receiver must expect it."""
+
+
+def _property(description: str, **schema: Any) -> Schema:
+    return {"description": f"AMQP property. {description}".strip(), **schema}
+
+
+def _header(description: str, **schema: Any) -> Schema:
+    return {"description": f"AMQP header. {description}".strip(), **schema}
+
+
+def _pattern(pattern: str) -> Schema:
+    return {"type": "string", "pattern": f"^{pattern}$"}
+
+
+def _schema(members: dict[str, Schema], *required: str) -> Schema:
+    return {"type": "object", "required": list(required), "properties": members}
+
+
+_CORRELATION_ID: Final = _property("The command's, by which its sender finds the answer.", **_ID)
+_TIMESTAMP: Final = _property("Whole unix seconds.", type="integer")
+_REQUEST_ID: Final = _header("Connects logs, commands, answers and events.", **_pattern(envelope.REQUEST_ID_PATTERN))
+_TRACE_PARENT: Final = _header("W3C Trace Context.", **_pattern(envelope.TRACE_PARENT_PATTERN))
+
+
+def command(kind: CommandType) -> Schema:
+    """What a command must and may carry."""
+    members = {
+        "message_id": _property(
+            "New for each command, the same when it is sent again. Of a create it is a key for good.", **_ID
+        ),
+        "correlation_id": _property("Comes back with the answer.", **_ID),
+        "content_type": _property("", const=envelope.CONTENT_TYPE),
+        "type": _property("Also the routing key.", const=kind.value),
+        "timestamp": _property(
+            "When it was sent, whole unix seconds; at most 5 minutes in the future.", type="integer"
+        ),
+        "expiration": _property(
+            "Milliseconds from `timestamp` on that the sender waits; RabbitMQ itself drops what waits longer.",
+            **_pattern("[0-9]+"),
+        ),
+        "reply_to": _property(
+            "Where the answer goes; without it nobody waits.",
+            maxLength=envelope.MAX_ID_LENGTH,
+            **_pattern(envelope.REPLY_TO_PATTERN),
+        ),
+        "delivery_mode": _property("2, persistent, for what must survive a restart of RabbitMQ.", enum=[1, 2]),
+        "user_id": _property("The sender's own RabbitMQ user: RabbitMQ refuses another's.", **_ID),
+        envelope.REQUEST_ID: _REQUEST_ID,
+        envelope.TRACE_PARENT: _TRACE_PARENT,
+        envelope.CALLER: _header("On whose behalf it is sent.", **_pattern(envelope.REQUEST_ID_PATTERN)),
+    }
+    if kind is CommandType.CREATE_CHECKOUT:
+        members[envelope.IDEMPOTENCY_KEY] = _header(
+            "Makes repeating safe for 30 days, also under another message id; scoped to `x-caller`.",
+            **_pattern(envelope.IDEMPOTENCY_KEY_PATTERN),
+        )
+    return _schema(members, "message_id", "correlation_id", "content_type", "type", "timestamp")
+
+
+def reply(kind: CommandType) -> Schema:
+    """What the reply to a command carries."""
+    members = _answer(envelope.reply_type(kind)) | {envelope.REQUEST_ID: _REQUEST_ID}
+    required = [*_ANSWERED, envelope.REQUEST_ID]
+    if kind is CommandType.VERIFY_CHECKOUT:
+        members[envelope.STATUS_SOURCE] = _header(
+            "`local`: Stripe could not be asked, and this is the last known status.",
+            enum=[source.value for source in StatusSource],
+        )
+        required.append(envelope.STATUS_SOURCE)
+    return _schema(members, *required)
+
+
+def fault() -> Schema:
+    """What a fault carries."""
+    request_id = _REQUEST_ID | {"description": f"{_REQUEST_ID['description']} Absent if the command was not readable."}
+    return _schema(_answer(envelope.FAULT_TYPE) | {envelope.REQUEST_ID: request_id}, *_ANSWERED)
+
+
+_ANSWERED: Final = ("correlation_id", "content_type", "type", "timestamp")
+
+
+def _answer(message_type: str) -> dict[str, Schema]:
+    return {
+        "message_id": _property("The answer's own.", **_ID),
+        "correlation_id": _CORRELATION_ID,
+        "content_type": _property("", const=envelope.CONTENT_TYPE),
+        "type": _property("", const=message_type),
+        "timestamp": _TIMESTAMP,
+        "delivery_mode": _property("Not persistent.", const=1),
+    }
+
+
+def event(key: EventKey) -> Schema:
+    """What an event carries around its CloudEvent."""
+    members = {
+        "message_id": _property("The event's `id`.", **_ID),
+        "correlation_id": _property("The request id of what caused the event.", **_ID),
+        "content_type": _property("", const=events.CONTENT_TYPE),
+        "type": _property("The event's `type`.", const=key.event_type),
+        "timestamp": _TIMESTAMP,
+        "delivery_mode": _property("Persistent.", const=2),
+        envelope.REQUEST_ID: _REQUEST_ID,
+        envelope.TRACE_PARENT: _TRACE_PARENT,
+    }
+    return _schema(members, *(name for name in members if name != envelope.TRACE_PARENT))
+
+
+def retried(kind: CommandType) -> Schema:
+    """What a fire-and-forget command carries while it waits for its next try."""
+    schema = command(kind)
+    members = {name: member for name, member in schema["properties"].items() if name not in {"reply_to", "expiration"}}
+    failures = _failures()
+    return _schema(members | failures, *schema["required"], *failures)
+
+
+def dead_letter() -> Schema:
+    """What a dead letter carries beside all that the command came with, and that may be anything."""
+    members = {
+        envelope.REASON: _header(
+            _reasons(), type="string", enum=[reason.value for reason in DeadLetterReason], **_OPEN
+        ),
+        envelope.REASON_TEXT: _header("What exactly was wrong.", type="string"),
+        **_failures(),
+        "x-death": _header("RabbitMQ's own note, of what RabbitMQ parked itself.", type="array"),
+    }
+    return _schema(members)
+
+
+def _failures() -> dict[str, Schema]:
+    return {
+        envelope.FAULT_CODE: _header(
+            "Of the last failure.", type="string", enum=[code.value for code in FaultCode], **_OPEN
+        ),
+        envelope.ATTEMPTS: _header("How often it failed.", type="integer", minimum=1),
+        envelope.FIRST_FAILED_AT: _header("", **_TIME),
+        envelope.LAST_FAILED_AT: _header("", **_TIME),
+    }
+
+
+_REASONS: Final = {
+    "invalid": "the body or the envelope cannot be understood",
+    "unknown-type": "the type is none of this queue's",
+    "too-large": f"over {envelope.MAX_MESSAGE_BYTES // 1024} KiB, parked unread",
+    "id-conflict": "the message id was used before with another body",
+    "expired": "the sender's deadline had passed",
+    "refused": "it can never succeed, `x-fault-code` says why",
+    "exhausted": "it failed for passing reasons as often as is allowed",
+}
+
+
+def _reasons() -> str:
+    reasons = "; ".join(f"`{reason.value}`: {_REASONS[reason.value]}" for reason in DeadLetterReason)
+    return f"Why it is here. {reasons}."
