@@ -12,12 +12,16 @@ from bridge.errors import (
     FaultError,
     ForbiddenError,
     HeadersTooLargeError,
+    InsufficientScopeError,
     InternalError,
     InvalidRequestError,
+    InvalidTokenError,
     NoServiceError,
+    RateLimitedError,
     UnauthorizedError,
     UnsupportedMediaTypeError,
 )
+from bridge.identity import Permission
 from contracts.faults import Fault, FaultCode
 from contracts.replies import PaymentStatus
 
@@ -77,7 +81,7 @@ VERIFIED: Final = STATES | {"PENDING, Stripe not asked": {"value": _state(Paymen
 def create_refusals() -> tuple[BridgeError, ...]:
     """What a create can be refused with, one of each code."""
     return (
-        *_refusals(),
+        *_refusals(Permission.CREATE),
         InvalidRequestError("bookingId is required."),
         _fault(FaultCode.FAILED, "The payment was refused. Please check the booking and try again."),
         BodyTimeoutError(),
@@ -97,16 +101,19 @@ def verify_refusals() -> tuple[BridgeError, ...]:
 def status_refusals() -> tuple[BridgeError, ...]:
     """What reading a status can be refused with."""
     return (
-        *_refusals(),
+        *_refusals(Permission.READ),
         InvalidRequestError("The id must be a checkout session id (cs_test_... or cs_live_...)."),
         _fault(FaultCode.NOT_FOUND, "No payment with this id was found."),
     )
 
 
-def _refusals() -> tuple[BridgeError, ...]:
+def _refusals(scope: str) -> tuple[BridgeError, ...]:
     return (
+        InvalidTokenError(),
         UnauthorizedError(),
+        InsufficientScopeError(scope),
         ForbiddenError(),
+        RateLimitedError(retry_after_seconds=2),
         HeadersTooLargeError(),
         InternalError(),
         _fault(FaultCode.GATEWAY_ERROR, "The payment provider had a problem. Please try again."),

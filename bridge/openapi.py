@@ -14,6 +14,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from bridge import examples
 from bridge.errors import BridgeError
+from bridge.identity import Permission
 from bridge.problems import MEDIA_TYPE, STATUS, problem
 from bridge.schemas import RETRY_AFTER_PENDING_SECONDS, Problem
 from contracts import VERSION, envelope
@@ -92,7 +93,7 @@ _HEADERS: Final[dict[str, dict[str, Any]]] = {
         "example": StatusSource.GATEWAY.value,
     },
     "WWW-Authenticate": {
-        "description": "With `BRIDGE_AUTH=jwt`: the scheme, and what is wrong with the token.",
+        "description": "How to say who one is; with `BRIDGE_AUTH=jwt` also what is wrong with the token.",
         "schema": {"type": "string"},
         "example": 'Bearer realm="payments", error="invalid_token"',
     },
@@ -119,7 +120,7 @@ def create_operation() -> dict[str, Any]:
     return {
         "operationId": "createCheckoutSession",
         "summary": "Start a payment for a booking",
-        "security": _security("payments:create"),
+        "security": _security(Permission.CREATE),
         "parameters": [key, *_common_headers()],
         "requestBody": {"required": True, "content": {"application/json": content}},
         "responses": {"200": _answer("Send the payer to `paymentUrl`.", CheckoutSession, created) | {"links": _LINKS}}
@@ -133,7 +134,7 @@ def verify_operation() -> dict[str, Any]:
     return {
         "operationId": "verifyCheckoutSession",
         "summary": "Ask Stripe how a checkout session stands",
-        "security": _security("payments:read"),
+        "security": _security(Permission.READ),
         "parameters": [_session_id("sessionId"), *_common_headers()],
         "responses": {"200": answer} | _refusals(examples.verify_refusals()),
     }
@@ -145,7 +146,7 @@ def status_operation() -> dict[str, Any]:
     return {
         "operationId": "getPaymentStatus",
         "summary": "Read a payment's status without asking Stripe",
-        "security": _security("payments:read"),
+        "security": _security(Permission.READ),
         "parameters": [_session_id("transactionId"), *_common_headers()],
         "responses": {"200": answer} | _refusals(examples.status_refusals()),
     }
@@ -188,9 +189,9 @@ def _ref(model: type[Record]) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
-def _security(scope: str) -> list[dict[str, list[str]]]:
+def _security(scope: Permission) -> list[dict[str, list[str]]]:
     """Either the platform's two headers or a token."""
-    return [{"platformUserId": [], "platformUserRoles": []}, {"serviceToken": [scope]}]
+    return [{"platformUserId": [], "platformUserRoles": []}, {"serviceToken": [scope.value]}]
 
 
 def _answer(description: str, model: type[Record], named_examples: dict[str, Any], *headers: str) -> dict[str, Any]:
@@ -200,7 +201,7 @@ def _answer(description: str, model: type[Record], named_examples: dict[str, Any
 
 def _refusals(errors: Iterable[BridgeError]) -> dict[str, dict[str, Any]]:
     """By status, with an example of each code, and the headers that come with it."""
-    by_status = {"429": _refusal("429", "Retry-After"), "401": _refusal("401", "WWW-Authenticate")}
+    by_status: dict[str, dict[str, Any]] = {}
     for error in errors:
         status = str(int(STATUS[error.code]))
         sent = problem(error, request_id=examples.REQUEST_ID)

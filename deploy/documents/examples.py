@@ -27,6 +27,7 @@ _HEADERS: Final[dict[str, Any]] = {
     envelope.IDEMPOTENCY_KEY: examples.IDEMPOTENCY_KEY,
     envelope.STATUS_SOURCE: "gateway",
     envelope.REASON: DeadLetterReason.EXHAUSTED.value,
+    envelope.SENDER: "payment-bridge",
     envelope.REASON_TEXT: "The payment provider had a problem. Please try again.",
     envelope.FAULT_CODE: FaultCode.GATEWAY_ERROR.value,
     envelope.ATTEMPTS: 6,

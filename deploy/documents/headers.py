@@ -35,6 +35,9 @@ def _schema(members: dict[str, Schema], *required: str) -> Schema:
 _CORRELATION_ID: Final = _property("The command's, by which its sender finds the answer.", **_ID)
 _TIMESTAMP: Final = _property("Whole unix seconds.", type="integer")
 _REQUEST_ID: Final = _header("Connects logs, commands, answers and events.", **_pattern(envelope.REQUEST_ID_PATTERN))
+_SENDER: Final = _header(
+    "The RabbitMQ user who sent the command; `user_id` is that of the service, who copied it.", **_ID
+)
 _TRACE_PARENT: Final = _header("W3C Trace Context.", **_pattern(envelope.TRACE_PARENT_PATTERN))
 
 
@@ -126,7 +129,7 @@ def retried(kind: CommandType) -> Schema:
     schema = command(kind)
     members = {name: member for name, member in schema["properties"].items() if name not in {"reply_to", "expiration"}}
     failures = _failures()
-    return _schema(members | failures, *schema["required"], *failures)
+    return _schema(members | {envelope.SENDER: _SENDER} | failures, *schema["required"], *failures)
 
 
 def dead_letter() -> Schema:
@@ -136,6 +139,7 @@ def dead_letter() -> Schema:
             _reasons(), type="string", enum=[reason.value for reason in DeadLetterReason], **_OPEN
         ),
         envelope.REASON_TEXT: _header("What exactly was wrong.", type="string"),
+        envelope.SENDER: _SENDER,
         **_failures(),
         "x-death": _header("RabbitMQ's own note, of what RabbitMQ parked itself.", type="array"),
     }
@@ -158,6 +162,7 @@ _REASONS: Final = {
     "unknown-type": "the type is none of this queue's",
     "too-large": f"over {envelope.MAX_MESSAGE_BYTES // 1024} KiB, parked unread",
     "id-conflict": "the message id was used before with another body",
+    "unauthorized": "its sender is none of those whose commands the service executes",
     "expired": "the sender's deadline had passed",
     "refused": "it can never succeed, `x-fault-code` says why",
     "exhausted": "it failed for passing reasons as often as is allowed",

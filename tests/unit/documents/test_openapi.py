@@ -43,7 +43,7 @@ def test_the_committed_document_is_what_the_code_says(path: Any) -> None:
 
 @pytest.mark.parametrize(("name", "content"), [pytest.param(*each, id=each[0]) for each in contents()])
 def test_every_example_is_what_its_schema_says(name: str, content: Any) -> None:
-    assert values(content) or " 429" in name
+    assert values(content), name
     for value in values(content):
         assert problems(DOCUMENT, content["schema"], value) == []
 
