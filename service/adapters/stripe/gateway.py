@@ -150,9 +150,11 @@ class StripeGateway:
         except Exception as error:  # noqa: BLE001 - whatever goes wrong in the SDK is an outcome, and never a failure
             outcome = outcomes.of_error(error)
             fields = {"payment_id": payment.id, "gateway_call": name, "gateway_detail": outcome.detail}
-            denied = isinstance(outcome, Unknown) and outcome.cause is UnknownCause.DENIED
-            level = logging.ERROR if denied else logging.WARNING  # a revoked key does not come back by itself
-            _log.log(level, "Stripe %s of payment %d: %s", name, payment.id, outcome.kind, extra=fields)
+            if isinstance(outcome, Unknown) and outcome.cause is UnknownCause.DENIED:
+                # An operator must act: a revoked key does not come back by itself, nor does a missing permission.
+                _log.error("Stripe refuses STRIPE_API_KEY (%s)", outcome.detail, extra=fields)
+            else:
+                _log.warning("Stripe %s of payment %d: %s", name, payment.id, outcome.kind, extra=fields)
             return outcome
         return answer if isinstance(answer, Mapping) else outcomes.unreadable("not an object")
 
