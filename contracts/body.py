@@ -10,6 +10,8 @@ from typing import Any, Final, NoReturn, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
+from contracts.cards import holds_card_number
+
 MAX_NUMBER_LENGTH: Final = 64
 """Characters of one JSON number. A 64-bit integer has 19, a Java double at most 24."""
 
@@ -88,6 +90,8 @@ def describe(error: ValidationError) -> str:
 def _problem(details: Any) -> str:
     field = ".".join(str(part) for part in details["loc"]) or "body"
     field = "".join(character if character.isprintable() else "?" for character in field[:64])
+    if "@" in field or holds_card_number(field):  # a name is repeated to its sender and in logs, and these must not be
+        field = "A field"
     match details["type"]:
         case "missing":
             return f"{field} is required"

@@ -82,8 +82,8 @@ class Delivery(BaseMiddleware):
             await asyncio.sleep(_REQUEUE_PAUSE_SECONDS)
             await message.nack(requeue=True)
         else:
-            fields = {"queue": queue, "ended": ended, "message_id": msg.message_id}
-            fields["request_id"] = str(message.headers.get(envelope.REQUEST_ID, ""))[:128]
+            fields = {"queue": queue, "ended": ended, "message_id": _loggable(msg.message_id)}
+            fields["request_id"] = _loggable(message.headers.get(envelope.REQUEST_ID))
             fields["duration_ms"] = f"{(time.perf_counter() - started) * 1000:.1f}"
             _log.info("%s: %s", queue, ended, extra=fields)
 
@@ -182,6 +182,11 @@ class Delivery(BaseMiddleware):
     ) -> None:
         headers = {envelope.REQUEST_ID: read.context.request_id, **(headers or {})}
         await self._publisher.answer(message, _write(record), message_type=message_type, headers=headers)
+
+
+def _loggable(sent: object) -> str:
+    """An id as it was sent, unless a log must not hold it."""
+    return str(sent) if envelope.is_request_id(sent) else ""
 
 
 def _write(record: Record) -> bytes:
