@@ -5,7 +5,7 @@ from typing import Final
 from urllib.parse import unquote_plus
 
 # As cards are numbered and written: 13 to 19 digits, bare or in the groups that are printed on them. The first digit is
-# a bank's or a card company's (2 to 6), and nothing that is a part of a longer word counts: times in milliseconds (1...),
+# a bank's or a card company's (2 to 6), and no part of a longer word counts: times in milliseconds (1...),
 # UUIDs and hexadecimal digests are everybody's identifiers.
 _WRITTEN: Final = [
     re.compile(rf"(?<![0-9A-Za-z]){digits}(?![0-9A-Za-z])", re.ASCII)

@@ -21,6 +21,8 @@ import pytest
 
 from deploy.local import postgres, rabbitmq
 from service.adapters.store import migrate
+from tests import canary
+from tests.leaks import FOLDERS, pytest_runtest_makereport, pytest_sessionfinish  # noqa: F401 - hooks
 
 Result = TypeVar("Result")
 SERVERS = pytest.StashKey[Path]()
@@ -48,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     workerinput = getattr(config, "workerinput", None)
     folder = workerinput["servers"] if workerinput else tempfile.mkdtemp(prefix="bookticket-tests-")
     config.stash[SERVERS] = Path(folder)
+    config.stash[FOLDERS] = [Path(folder)]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -109,6 +112,7 @@ def amqp_url(servers_folder: Path, worker: str) -> str:
     vhosts = [f"gw{number}" for number in range(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))]
 
     def start() -> str:
+        canary.put_password(servers_folder / "rabbitmq", "password")
         return rabbitmq.record(run(rabbitmq.start(servers_folder / "rabbitmq", vhosts=vhosts)))
 
     return rabbitmq.recorded(shared(servers_folder, "rabbitmq", start)).url(worker)
@@ -121,13 +125,17 @@ def postgres_url(servers_folder: Path) -> str:
         return named
 
     def start() -> str:
+        canary.put_password(servers_folder / "postgres", "password", "application-password")
         return postgres.record(run(postgres.start(servers_folder / "postgres", durable=False)))
 
     return postgres.recorded(shared(servers_folder, "postgres", start)).url()
 
 
 @pytest.fixture(scope="session")
-def new_database(postgres_url: str) -> Iterator[Callable[[], str]]:
+def new_database(
+    postgres_url: str,
+    application: tuple[str, str],  # noqa: ARG001 - the role may own something in them, so it has to outlive them
+) -> Iterator[Callable[[], str]]:
     """Makes an empty database at each call (`postgresql://user:password@host:port/name`); drops all at the end."""
     names: list[str] = []
 
@@ -139,6 +147,7 @@ def new_database(postgres_url: str) -> Iterator[Callable[[], str]]:
 
     yield create
     for name in names:
+        assert not run(canary.leaks_in_database(urlsplit(postgres_url)._replace(path=f"/{name}").geturl()))
         run(postgres.execute(postgres_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
 
 
@@ -159,8 +168,9 @@ def application(postgres_url: str) -> Iterator[tuple[str, str]]:
         yield address.username or "", address.password or ""
         return
     name = f"bookticket_test_{uuid.uuid4().hex[:12]}"
-    run(postgres.make_role(postgres_url, name, name))
-    yield name, name
+    password = canary.secret("role")
+    run(postgres.make_role(postgres_url, name, password))
+    yield name, password
     run(postgres.execute(postgres_url, f'DROP ROLE "{name}"'))
 
 
@@ -197,6 +207,7 @@ class PrivateRabbitMQ:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        canary.put_password(folder, "password")
         self._node = run(rabbitmq.start(folder))
         self.url = self._node.url()
 
@@ -219,6 +230,7 @@ class PrivatePostgres:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        canary.put_password(folder, "password", "application-password")
         self._server = run(postgres.start(folder, database="payments"))
         self.url = self._server.url("payments")
 
@@ -249,4 +261,5 @@ def private_postgres(servers_folder: Path, worker: str) -> Iterator[PrivatePostg
     """A database server for tests of faults. The test that stops it starts it again."""
     server = PrivatePostgres(servers_folder / f"postgres-{worker}")
     yield server
+    assert not run(canary.leaks_in_database(server.url))
     server.stop()

@@ -88,11 +88,11 @@ class Programs:
         armed = {"FAILPOINT": failpoint} if failpoint else {}
         return await self._start("service", environment | armed | changes, port=0)
 
-    async def bridge(self) -> Program:
-        """A bridge, connected."""
+    async def bridge(self, **changes: str) -> Program:
+        """A bridge, connected; `changes` of its environment."""
         (port,) = free_ports(1)
         environment = {"AMQP_URL": self.rig.settings.amqp_url.get_secret_value(), "BRIDGE_PORT": str(port)}
-        return await self._start("bridge", environment, port=port)
+        return await self._start("bridge", environment | changes, port=port)
 
     async def _start(self, kind: str, settings: dict[str, str], *, port: int) -> Program:
         # Compiled code is kept, whatever the environment says: so many starts must not compile every time.

@@ -24,6 +24,7 @@ from contracts import envelope, topology
 from contracts.commands import CommandType
 from service.bootstrap import Service, built
 from service.settings import Settings
+from tests import canary
 from tests.integration.sandbox.harness import KEY, Running, running_sandbox
 from tests.integration.service.messages.raw import RawProperties
 
@@ -229,6 +230,19 @@ class Rig:
         answer = await self.looking.basic_get(queue, no_ack=True)
         return None if isinstance(answer.delivery, Basic.GetEmpty) else _message(answer)
 
+    async def leaks(self) -> list[str]:
+        """Where a secret is in what this rig was told and in all that is left in any queue, which is empty then."""
+        said = [*self.replies, *self.events, *(each for letters in self._dead_letters.values() for each in letters)]
+        looking = await self.connection.channel(publisher_confirms=False)
+        for queue in topology.QUEUES:
+            while not isinstance((answer := await looking.basic_get(queue.name, no_ack=True)).delivery, Basic.GetEmpty):
+                said.append(_message(answer))
+        return [
+            leak
+            for each in said
+            for leak in canary.leaks(f"message {each.type}", canary.message_parts(each.body, each.properties))
+        ]
+
     async def sql(self, query: str, *arguments: Any) -> list[Any]:
         rows: list[Any] = await self.database.fetch(query, *arguments)
         return rows
@@ -349,6 +363,7 @@ async def around(amqp_url: str, database_url: str, **changes: Any) -> AsyncItera
         await channel.basic_consume(audit.queue or "", event, no_ack=True)
         try:
             yield rig
+            assert not await rig.leaks()
         finally:
             for queue in topology.QUEUES:
                 await channel.queue_purge(queue.name)
