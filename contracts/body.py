@@ -4,6 +4,7 @@ Python's own parser is used because it can hand over the *text* of a number: a p
 """
 
 import json
+import re
 from decimal import Decimal
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -16,6 +17,9 @@ MAX_NUMBER_LENGTH: Final = 64
 """Characters of one JSON number. A 64-bit integer has 19, a Java double at most 24."""
 
 MAX_NAMED_PROBLEMS: Final = 10
+
+_UNREPEATABLE: Final = re.compile(r"[^\w .?-]")
+"""In the name of a member, which its sender and a log are told: what an address, a script or a template is made of."""
 
 
 class Record(BaseModel):
@@ -90,7 +94,7 @@ def describe(error: ValidationError) -> str:
 def _problem(details: Any) -> str:
     field = ".".join(str(part) for part in details["loc"]) or "body"
     field = "".join(character if character.isprintable() else "?" for character in field[:64])
-    if "@" in field or holds_card_number(field):  # a name is repeated to its sender and in logs, and these must not be
+    if _UNREPEATABLE.search(field) or holds_card_number(field):
         field = "A field"
     match details["type"]:
         case "missing":

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from service.adapters.store import privileges
 from service.adapters.store.database import CONNECT_SECONDS, Database, async_url
+from service.domain.errors import StoreUnavailableError
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _LOCK: Final = 7_021_915_001  # any number; two migrations of one database wait for each other
@@ -21,7 +22,8 @@ async def migrate(url: str, *, application: str | None = None) -> bool:
 
     Raises:
         NoSuchRoleError: there is no such role; nothing was changed.
-        OSError, TimeoutError, SQLAlchemyError: the database cannot be used; nothing was changed.
+        StoreUnavailableError: the database cannot be reached; nothing was changed.
+        SQLAlchemyError: it refuses; nothing was changed.
     """
     engine = create_async_engine(async_url(url), connect_args={"timeout": CONNECT_SECONDS}, hide_parameters=True)
     try:
@@ -29,6 +31,8 @@ async def migrate(url: str, *, application: str | None = None) -> bool:
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
             await connection.run_sync(_upgrade)
             return application is not None and await connection.run_sync(privileges.grant, application)
+    except (OSError, TimeoutError) as error:
+        raise StoreUnavailableError from error
     finally:
         await engine.dispose()
 

@@ -212,7 +212,7 @@ class Rig:
             messages.append(message)
         return messages
 
-    async def queue_empty(self, command: CommandType) -> None:
+    async def queue_empty(self, command: CommandType, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until nothing is ready and nothing is unacknowledged, by asking as often as it takes."""
 
         async def empty() -> bool:
@@ -220,7 +220,7 @@ class Rig:
             declared = await self.looking.queue_declare(topology.COMMAND_QUEUES[command].name, passive=True)
             return declared.message_count == 0
 
-        await until(empty)
+        await until(empty, seconds)
 
     async def consumers(self, command: CommandType) -> int:
         declared = await self.looking.queue_declare(topology.COMMAND_QUEUES[command].name, passive=True)
