@@ -1,6 +1,7 @@
 """S10, S11, S19, S20, S22, S25, S27: what the whole system says, keeps and passes on, whatever is done to it."""
 
 import json
+import logging
 import re
 from collections.abc import Iterator
 
@@ -17,6 +18,7 @@ from tests.conftest import Migrated
 from tests.integration.security.life import INJECTIONS, PAGES, PAN, PERSONAL, TEXTS, Life, lived
 from tests.integration.service.messages.rig import around
 
+_log = logging.getLogger(__name__)
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 OURS = (envelope.REASON, envelope.REASON_TEXT, envelope.FAULT_CODE, envelope.ATTEMPTS)
@@ -54,6 +56,9 @@ async def test_no_secret_is_anywhere(life: Life) -> None:
 
 async def test_all_of_it_was_looked_at(life: Life) -> None:
     """What the search above is worth: every place holds a good deal."""
+    counts = {name: len(getattr(life, name)) for name in ("answers", "messages", "letters", "crashes", "sessions")}
+    lines = sum(text.count("\n") for text in life.logs.values())
+    _log.info("%s, %d lines of logs, %d characters of tables", counts, lines, sum(map(len, life.tables.values())))
     assert len(life.answers) > 15 * len(TEXTS)
     assert {answer.status_code for answer in life.answers} >= {200, 400, 401, 404, 409, 422, 502}
     assert sum(answer.request.url.path in PAGES for answer in life.answers) == 2 * len(PAGES)
