@@ -21,6 +21,7 @@ from bridge.requester import Reply, Requester
 from bridge.schemas import BASE_PATH, RETRY_AFTER_PENDING_SECONDS
 from contracts import body, envelope, logs
 from contracts.body import AnyRecord, InvalidBodyError
+from contracts.cards import holds_card_number
 from contracts.commands import CommandType, CreateCheckout, GetPaymentStatus, VerifyCheckout
 from contracts.replies import CheckoutSession, PaymentState, PaymentStatus, StatusSource
 
@@ -87,6 +88,8 @@ class PaymentRoutes:
         if key is not None:
             if not envelope.is_idempotency_key(key):
                 raise InvalidRequestError("Idempotency-Key must be 1 to 255 printable ASCII characters.")
+            if holds_card_number(key):
+                raise InvalidRequestError("Idempotency-Key must not hold a card number.")
             headers[envelope.IDEMPOTENCY_KEY] = key
         content = await read_body(request, self._limits)
         try:

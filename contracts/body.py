@@ -12,12 +12,16 @@ from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationErro
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 
+from contracts.cards import holds_card_number
+
 MAX_NUMBER_LENGTH: Final = 64
 """Characters of one JSON number. A 64-bit integer has 19, a Java double at most 24."""
 
 MAX_NAMED_PROBLEMS: Final = 10
 
 _LINE_BREAK: Final = re.compile(r"(?<!\n)\n(?!\n)")
+_UNREPEATABLE: Final = re.compile(r"[^\w .?-]")
+"""In the name of a member, which its sender and a log are told: what an address, a script or a template is made of."""
 
 
 class Record(BaseModel):
@@ -106,6 +110,8 @@ def describe(error: ValidationError) -> str:
 def _problem(details: Any) -> str:
     field = ".".join(str(part) for part in details["loc"]) or "body"
     field = "".join(character if character.isprintable() else "?" for character in field[:64])
+    if _UNREPEATABLE.search(field) or holds_card_number(field):
+        field = "A field"
     match details["type"]:
         case "missing":
             return f"{field} is required"

@@ -8,6 +8,8 @@ import re
 import secrets
 from typing import Final
 
+from contracts.cards import holds_card_number
+
 CONTENT_TYPE: Final = "application/json"
 MAX_MESSAGE_BYTES: Final = 64 * 1024
 MAX_ID_LENGTH: Final = 255
@@ -56,7 +58,15 @@ def reply_type(command_type: str) -> str:
 
 
 def is_request_id(value: object) -> bool:
-    """Printable ASCII without blanks, at most 128 characters: safe in a log line and in a header."""
+    """Printable ASCII without blanks, at most 128 characters: safe in a log line and in a header.
+
+    Request ids are logged everywhere, so what could be an e-mail address or a card number is none.
+    """
+    return is_token(value) and "@" not in str(value) and not holds_card_number(str(value))
+
+
+def is_token(value: object) -> bool:
+    """Printable ASCII without blanks, at most 128 characters."""
     return isinstance(value, str) and _REQUEST_ID.fullmatch(value) is not None
 
 

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
+from contracts.cards import holds_card_number
+
 MAX_INT64: Final = 2**63 - 1
 MIN_AMOUNT: Final = Decimal("1e-6")
 MAX_AMOUNT: Final = Decimal(10) ** 12
@@ -52,6 +54,8 @@ def _url(value: Any) -> str:
         or not 0 < len(value) <= _MAX_URL_LENGTH
     ):
         raise ValueError(f"must be an absolute URL of at most {_MAX_URL_LENGTH} printable ASCII characters")
+    if holds_card_number(value):
+        raise ValueError("must not hold a card number")
     return value
 
 

@@ -138,16 +138,25 @@ class Settings(BaseSettings):
     log_format: LogFormat = Field(default_factory=default_format, description="json or console")
 
     @model_validator(mode="after")
-    def _live_keys_go_to_stripe_only(self) -> Self:
-        if "_live_" in self.stripe_api_key.get_secret_value() and self.stripe_api_base != STRIPE_API_BASE:
-            raise ValueError("STRIPE_API_BASE must not be set with a live key: it would be sent to somebody else")
-        return self
-
-    @model_validator(mode="after")
-    def _nobody_dies_near_real_money(self) -> Self:
-        elsewhere = urlsplit(self.stripe_api_base).hostname not in _LOOPBACK
-        if self.failpoint is not None and (elsewhere or "_live_" in self.stripe_api_key.get_secret_value()):
-            raise ValueError("FAILPOINT kills the service: only with a test key and STRIPE_API_BASE on this machine")
+    def _keys_fit_their_place(self) -> Self:
+        """Live keys are for production and go to Stripe alone, test keys are for everywhere else."""
+        live = "_live_" in self.stripe_api_key.get_secret_value()
+        production = self.payment_environment == "production"
+        problems = []
+        if live and self.stripe_api_base != STRIPE_API_BASE:
+            problems.append("STRIPE_API_BASE must not be set with a live key: it would be sent to somebody else")
+        if live and not production:
+            problems.append(
+                "STRIPE_API_KEY is a live key, which moves real money: only with PAYMENT_ENVIRONMENT=production"
+            )
+        if production and not live:
+            problems.append(
+                "STRIPE_API_KEY is a test key, with which nobody pays: not with PAYMENT_ENVIRONMENT=production"
+            )
+        if self.failpoint is not None and (live or urlsplit(self.stripe_api_base).hostname not in _LOOPBACK):
+            problems.append("FAILPOINT kills the service: only with a test key and STRIPE_API_BASE on this machine")
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
 
     @model_validator(mode="after")

@@ -21,6 +21,8 @@ import pytest
 
 from deploy.local import postgres, rabbitmq
 from service.adapters.store import migrate
+from tests import canary
+from tests.leaks import FOLDERS, pytest_runtest_makereport, pytest_sessionfinish  # noqa: F401 - hooks
 from tests.tls import write_certificate
 
 Result = TypeVar("Result")
@@ -52,6 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
     workerinput = getattr(config, "workerinput", None)
     folder = workerinput["servers"] if workerinput else tempfile.mkdtemp(prefix="bookticket-tests-")
     config.stash[SERVERS] = Path(folder)
+    config.stash[FOLDERS] = [Path(folder)]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -116,6 +119,7 @@ def rabbitmq_node(servers_folder: Path) -> rabbitmq.Node:
 
     def start() -> str:
         write_certificate(folder / "tls")
+        canary.put_broker_passwords(folder)
         return rabbitmq.record(run(rabbitmq.start(folder, vhosts=vhosts, tls=True)))
 
     return rabbitmq.recorded(shared(servers_folder, "rabbitmq", start))
@@ -149,6 +153,7 @@ def postgres_url(servers_folder: Path) -> str:
         return named
 
     def start() -> str:
+        canary.put_password(servers_folder / "postgres", "password", "application-password")
         return postgres.record(run(postgres.start(servers_folder / "postgres", durable=False)))
 
     return postgres.recorded(shared(servers_folder, "postgres", start)).url()
@@ -170,6 +175,7 @@ def new_database(
 
     yield create
     for name in names:
+        assert not run(canary.leaks_in_database(urlsplit(postgres_url)._replace(path=f"/{name}").geturl()))
         run(postgres.execute(postgres_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
 
 
@@ -190,8 +196,9 @@ def application(postgres_url: str) -> Iterator[tuple[str, str]]:
         yield address.username or "", address.password or ""
         return
     name = f"bookticket_test_{uuid.uuid4().hex[:12]}"
-    run(postgres.make_role(postgres_url, name, name))
-    yield name, name
+    password = canary.secret("role")
+    run(postgres.make_role(postgres_url, name, password))
+    yield name, password
     run(postgres.execute(postgres_url, f'DROP ROLE "{name}"'))
 
 
@@ -228,6 +235,7 @@ class PrivateRabbitMQ:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        canary.put_broker_passwords(folder)
         self._node = run(rabbitmq.start(folder))
         self.url = self._node.url()
 
@@ -250,6 +258,7 @@ class PrivatePostgres:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        canary.put_password(folder, "password", "application-password")
         self._server = run(postgres.start(folder, database="payments"))
         self.url = self._server.url("payments")
 
@@ -280,4 +289,5 @@ def private_postgres(servers_folder: Path, worker: str) -> Iterator[PrivatePostg
     """A database server for tests of faults. The test that stops it starts it again."""
     server = PrivatePostgres(servers_folder / f"postgres-{worker}")
     yield server
+    assert not run(canary.leaks_in_database(server.url))
     server.stop()

@@ -9,6 +9,7 @@ from uuid import uuid4
 from aio_pika import IncomingMessage
 
 from contracts import envelope
+from contracts.cards import holds_card_number
 from contracts.commands import CommandType
 from contracts.faults import DeadLetterReason
 from service.application.ports import CommandContext
@@ -107,21 +108,29 @@ def _deadline(message: IncomingMessage, *, now: datetime) -> datetime | None:
 def _identifier(value: Any, name: str) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= envelope.MAX_ID_LENGTH or not value.isprintable():
         raise _invalid(f"{name} is required, as 1 to {envelope.MAX_ID_LENGTH} printable characters")
+    return _without_card_number(value, name)
+
+
+def _without_card_number(value: str, name: str) -> str:
+    if holds_card_number(value):
+        raise _invalid(f"{name} must not hold a card number")
     return value
 
 
 def _caller(headers: Mapping[str, Any]) -> str:
     value = headers.get(envelope.CALLER, "")
-    if value != "" and not envelope.is_request_id(value):
+    if value != "" and not envelope.is_token(value):
         raise _invalid(f"{envelope.CALLER} must be printable ASCII without blanks")
-    return str(value)
+    caller = str(value)
+    # The bridge sends a user's id, and one in ten long ids could be a card's.
+    return caller if caller.isdigit() else _without_card_number(caller, envelope.CALLER)
 
 
 def _idempotency_key(headers: Mapping[str, Any]) -> str | None:
     value = headers.get(envelope.IDEMPOTENCY_KEY)
     if value is not None and not envelope.is_idempotency_key(value):
         raise _invalid(f"{envelope.IDEMPOTENCY_KEY} must be 1 to {envelope.MAX_ID_LENGTH} printable ASCII characters")
-    return None if value is None else str(value)
+    return None if value is None else _without_card_number(str(value), envelope.IDEMPOTENCY_KEY)
 
 
 def _count(value: Any) -> int:

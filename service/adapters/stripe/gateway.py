@@ -184,9 +184,11 @@ class StripeGateway:
             outcome = outcomes.of_error(error)
             result = outcome.cause.value if isinstance(outcome, Unknown) else outcome.kind.value
             fields = {"payment_id": payment.id, "gateway_call": name, "gateway_detail": outcome.detail}
-            denied = result == UnknownCause.DENIED  # a revoked key does not come back by itself
-            level = logging.ERROR if denied else logging.WARNING
-            _log.log(level, "Stripe %s of payment %d: %s", name, payment.id, result, extra=fields)
+            if result == UnknownCause.DENIED:
+                # An operator must act: a revoked key does not come back by itself, nor does a missing permission.
+                _log.error("Stripe refuses STRIPE_API_KEY (%s)", outcome.detail, extra=fields)
+            else:
+                _log.warning("Stripe %s of payment %d: %s", name, payment.id, result, extra=fields)
             return outcome
         finally:
             self.in_flight -= 1

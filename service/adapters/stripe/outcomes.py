@@ -5,6 +5,7 @@ status alone), "Errors" and "Low-level error handling" (a 5xx is indeterminate).
 """
 
 import asyncio
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -22,6 +23,8 @@ REFERENCE: Final = "paymentReference"
 
 IDEMPOTENCY_KEY_IN_USE: Final = "idempotency_key_in_use"
 _MAX_DETAIL: Final = 200
+_PERMISSION: Final = re.compile(r"\brak_[a-z_]{1,60}\b")
+"""How Stripe's prose names what a restricted key may not do; no other member of the error does."""
 
 # Every class of the SDK's error tree. A test walks the tree and fails on a class that is not here.
 ERROR_CAUSES: Final[dict[type[stripe.StripeError], UnknownCause | None]] = {
@@ -149,11 +152,13 @@ def code(error: stripe.StripeError) -> str | None:
 
 
 def _detail(error: stripe.StripeError) -> str:
-    """For our log and journal: class, status, code, parameter and request id, but none of Stripe's prose."""
+    """For our log and journal: class, status, code, parameter, permission, request id; none of Stripe's prose."""
+    permission = _PERMISSION.search(error.user_message or "") if isinstance(error, stripe.PermissionError) else None
     parts = {
         "status": error.http_status,
         "code": code(error),
         "param": getattr(error, "param", None),
+        "missing permission": permission and permission[0],
         "request": error.request_id,
     }
     named = ", ".join(f"{name} {value}" for name, value in parts.items() if value)

@@ -12,9 +12,10 @@ import stripe
 
 from deploy.sandbox.app import Sandbox
 from deploy.sandbox.server import build
+from tests import canary
 
 stripe.enable_telemetry = False
-KEY = "sk_test_sandboxTests"
+KEY = f"sk_test_{canary.MARK}sandboxTests"
 
 
 @dataclass(kw_only=True)

@@ -100,6 +100,7 @@ WRONG = {
         "https:///shown",
     ],
     "STRIPE_CONCURRENCY": ["0", "2001", "many", "-1", ""],
+    "PAYMENT_ENVIRONMENT": ["shown", "Production", "prod", ""],
     "PAYMENT_CURRENCY": ["INR", "xxx", "", "rupees"],
     "PAYMENT_SUCCESS_URL": ["shown", "/shown", "//shown.example", "javascript:shown", "https://shown.example\\", ""],
     "PAYMENT_CANCEL_URL": ["shown", "ftp://shown.example", "https://user@shown.example/"],
@@ -152,9 +153,45 @@ def test_every_usual_form_of_a_database_url_is_taken(monkeypatch: pytest.MonkeyP
     assert loaded(monkeypatch, DATABASE_URL=url).database_url.get_secret_value() == url
 
 
-@pytest.mark.parametrize("key", ["sk_test_abcdefgh", "rk_test_abcdefgh", "sk_live_abcdefgh", "rk_live_abcdefgh"])
-def test_secret_and_restricted_keys_are_taken(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+PRODUCTION = {"PAYMENT_ENVIRONMENT": "production"}
+TEST_KEYS = ["sk_test_abcdefgh", "rk_test_abcdefgh"]
+LIVE_KEYS = ["sk_live_abcdefgh", "rk_live_abcdefgh"]
+
+
+@pytest.mark.parametrize("key", TEST_KEYS)
+def test_secret_and_restricted_test_keys_are_taken(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     assert loaded(monkeypatch, STRIPE_API_KEY=key).stripe_api_key.get_secret_value() == key
+
+
+@pytest.mark.parametrize("key", LIVE_KEYS)
+def test_secret_and_restricted_live_keys_are_taken_in_production(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    assert loaded(monkeypatch, STRIPE_API_KEY=key, **PRODUCTION).stripe_api_key.get_secret_value() == key
+
+
+@pytest.mark.parametrize("key", LIVE_KEYS)
+@pytest.mark.parametrize("environment", [{}, {"PAYMENT_ENVIRONMENT": "development"}], ids=["unset", "development"])
+def test_a_live_key_is_refused_outside_production(
+    monkeypatch: pytest.MonkeyPatch, key: str, environment: dict[str, str]
+) -> None:
+    """S14 No real money is moved by accident: production must be said."""
+    told = refused(monkeypatch, STRIPE_API_KEY=key, **environment)
+    assert told == "STRIPE_API_KEY is a live key, which moves real money: only with PAYMENT_ENVIRONMENT=production"
+
+
+@pytest.mark.parametrize("key", TEST_KEYS)
+@pytest.mark.parametrize("base", [STRIPE_API_BASE, "http://127.0.0.1:12111", "https://mock.example"])
+def test_a_test_key_is_refused_in_production_wherever_it_would_go(
+    monkeypatch: pytest.MonkeyPatch, key: str, base: str
+) -> None:
+    """S14 Nobody gets a ticket for play money; a stand-in, which takes test keys only, is thereby refused as well."""
+    told = refused(monkeypatch, STRIPE_API_KEY=key, STRIPE_API_BASE=base, **PRODUCTION)
+    assert told == "STRIPE_API_KEY is a test key, with which nobody pays: not with PAYMENT_ENVIRONMENT=production"
+
+
+def test_what_does_not_fit_together_is_listed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = {"STRIPE_API_KEY": LIVE_KEYS[0], "STRIPE_API_BASE": "https://mock.example", "FAILPOINT": "not-acked:1"}
+    told = refused(monkeypatch, **wrong).splitlines()
+    assert [line.split(" ")[0] for line in told] == ["STRIPE_API_BASE", "STRIPE_API_KEY", "FAILPOINT"]
 
 
 @pytest.mark.parametrize(
@@ -164,12 +201,12 @@ def test_a_test_key_may_go_to_a_stand_in(monkeypatch: pytest.MonkeyPatch, base: 
     assert loaded(monkeypatch, STRIPE_API_BASE=base).stripe_api_base == base
 
 
-@pytest.mark.parametrize("key", ["sk_live_abcdefgh", "rk_live_abcdefgh"])
+@pytest.mark.parametrize("key", LIVE_KEYS)
 @pytest.mark.parametrize(
     "base", ["http://127.0.0.1:12111", "https://api.stripe.com.evil.example", "https://api.stripe.com/"]
 )
 def test_a_live_key_goes_to_stripe_only(monkeypatch: pytest.MonkeyPatch, key: str, base: str) -> None:
-    told = refused(monkeypatch, STRIPE_API_KEY=key, STRIPE_API_BASE=base)
+    told = refused(monkeypatch, STRIPE_API_KEY=key, STRIPE_API_BASE=base, **PRODUCTION)
     assert told == "STRIPE_API_BASE must not be set with a live key: it would be sent to somebody else"
     assert key not in told
 
@@ -191,8 +228,8 @@ def test_a_fail_point_is_armed_with_a_test_key_and_a_stand_in_on_this_machine(
         {"STRIPE_API_BASE": f"{STRIPE_API_BASE}/"},
         {"STRIPE_API_BASE": "https://API.stripe.com:443"},
         {"STRIPE_API_BASE": "https://stand-in.example"},
-        {"STRIPE_API_KEY": "sk_live_abcdefgh"},
-        {"STRIPE_API_KEY": "rk_live_abcdefgh"},
+        {"STRIPE_API_KEY": "sk_live_abcdefgh", **PRODUCTION},
+        {"STRIPE_API_KEY": "rk_live_abcdefgh", **PRODUCTION},
     ],
 )
 def test_no_fail_point_is_armed_where_real_money_could_move(

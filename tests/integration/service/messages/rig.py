@@ -24,6 +24,7 @@ from contracts import envelope, topology
 from contracts.commands import CommandType
 from service.bootstrap import Service, built
 from service.settings import Settings
+from tests import canary
 from tests.integration.sandbox.harness import KEY, Running, running_sandbox
 from tests.integration.service.messages.raw import RawProperties
 
@@ -211,7 +212,7 @@ class Rig:
             messages.append(message)
         return messages
 
-    async def queue_empty(self, command: CommandType) -> None:
+    async def queue_empty(self, command: CommandType, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until nothing is ready and nothing is unacknowledged, by asking as often as it takes."""
 
         async def empty() -> bool:
@@ -219,7 +220,7 @@ class Rig:
             declared = await self.looking.queue_declare(topology.COMMAND_QUEUES[command].name, passive=True)
             return declared.message_count == 0
 
-        await until(empty)
+        await until(empty, seconds)
 
     async def consumers(self, command: CommandType) -> int:
         declared = await self.looking.queue_declare(topology.COMMAND_QUEUES[command].name, passive=True)
@@ -228,6 +229,19 @@ class Rig:
     async def _get(self, queue: str) -> Message | None:
         answer = await self.looking.basic_get(queue, no_ack=True)
         return None if isinstance(answer.delivery, Basic.GetEmpty) else _message(answer)
+
+    async def leaks(self) -> list[str]:
+        """Where a secret is in what this rig was told and in all that is left in any queue, which is empty then."""
+        said = [*self.replies, *self.events, *(each for letters in self._dead_letters.values() for each in letters)]
+        looking = await self.connection.channel(publisher_confirms=False)
+        for queue in topology.QUEUES:
+            while not isinstance((answer := await looking.basic_get(queue.name, no_ack=True)).delivery, Basic.GetEmpty):
+                said.append(_message(answer))
+        return [
+            leak
+            for each in said
+            for leak in canary.leaks(f"message {each.type}", canary.message_parts(each.body, each.properties))
+        ]
 
     async def sql(self, query: str, *arguments: Any) -> list[Any]:
         rows: list[Any] = await self.database.fetch(query, *arguments)
@@ -351,6 +365,7 @@ async def around(
         await channel.basic_consume(audit.queue or "", event, no_ack=True)
         try:
             yield rig
+            assert not await rig.leaks()
         finally:
             for queue in topology.QUEUES:
                 await channel.queue_purge(queue.name)

@@ -82,6 +82,13 @@ FORBIDDEN = [
     "CREATE ROLE extra",
     "SET session_replication_role = replica",
     "COPY journal TO PROGRAM 'cat'",
+    "COPY payments TO '/tmp/payments'",
+    "SELECT pg_read_file('/etc/passwd')",
+    "SELECT setval('payments_id_seq', 1)",
+    "ALTER SEQUENCE payments_id_seq RESTART",
+    "ALTER TABLE journal OWNER TO CURRENT_USER",
+    "ALTER ROLE CURRENT_USER SUPERUSER",
+    "CREATE RULE extra AS ON INSERT TO journal DO INSTEAD NOTHING",
 ]
 
 

@@ -1,0 +1,100 @@
+"""The search for secrets finds what it is there for: a search that finds nothing shows something only then."""
+
+import base64
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import aiormq
+import pytest
+
+from contracts import topology
+from deploy.local import postgres
+from deploy.local.settings import CHECKOUT
+from service.entrypoints import broker
+from tests import canary
+from tests.conftest import run
+from tests.integration.service.messages.rig import around
+
+SECRET = canary.secret("planted")
+
+
+@pytest.mark.parametrize("before", ["", "a", "ab", "abc", "password="])
+def test_a_secret_is_found_in_every_form(before: str) -> None:
+    written = f"{before}{SECRET} and more".encode()
+    for form in (written, written.decode(), base64.b64encode(written), written.hex(), [{"a": (1, written)}]):
+        assert canary.leaks("here", form), form
+    assert canary.leaks("here", repr(written))
+    assert not canary.leaks("here", base64.b64encode(b"nothing of the kind, however long it is"))
+
+
+def test_a_secret_in_a_table_is_found_whatever_the_columns_type(new_database: Callable[[], str]) -> None:
+    url = new_database()
+    for kind, value in (
+        ("text", f"'{SECRET}'"),
+        ("bytea", f"'a{SECRET}'::bytea"),
+        ("jsonb", f'\'{{"a": "{SECRET}"}}\''),
+    ):
+        run(postgres.execute(url, f"CREATE TABLE planted AS SELECT {value}::{kind} AS it"))
+        assert run(canary.leaks_in_database(url)), kind
+        run(postgres.execute(url, "DROP TABLE planted"))
+    assert not run(canary.leaks_in_database(url))
+
+
+async def test_a_secret_in_a_message_is_found_wherever_it_lies(amqp_url: str, migrated_url: str) -> None:
+    await broker.declare(amqp_url)
+    properties = aiormq.spec.Basic.Properties
+    planted = [
+        (SECRET.encode(), properties()),
+        (b"{}", properties(headers={"x-any": SECRET})),
+        (b"{}", properties(headers={"x-any": {"deep": [SECRET]}})),
+        (b"{}", properties(correlation_id=SECRET)),
+    ]
+    async with around(amqp_url, migrated_url) as rig:
+        for queue in (topology.QUEUES[0], topology.QUEUES[-1]):
+            for body, with_properties in planted:
+                await rig.channel.basic_publish(body, routing_key=queue.name, properties=with_properties)
+                assert await rig.leaks()
+        assert not await rig.leaks()
+
+
+TEST = """
+import logging, sys
+from tests import canary
+
+def test_prints():
+    print(canary.secret("x"))
+
+def test_logs():
+    logging.getLogger("any").warning(canary.secret("x"))
+
+def test_says_nothing():
+    pass
+
+def test_writes(tmp_path):
+    {writes}
+"""
+
+
+@pytest.mark.parametrize("writes", ['(tmp_path / "a.log").write_text(canary.secret("x"))', "pass"])
+def test_a_run_that_lets_a_secret_out_fails(tmp_path: Path, writes: str) -> None:
+    (tmp_path / "conftest.py").write_text("from tests.leaks import pytest_runtest_makereport, pytest_sessionfinish\n")
+    (tmp_path / "test_it.py").write_text(TEST.format(writes=writes))
+    chosen = ["-k", "writes or nothing"] if writes == "pass" else []
+    pytest_here = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "-p", "no:cacheprovider", *chosen]
+    ended = subprocess.run(
+        [*pytest_here, "--rootdir", tmp_path, "--basetemp", tmp_path / "base", tmp_path],
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT), "PYTEST_ADDOPTS": ""},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if writes == "pass":
+        assert ended.returncode == 0, ended.stdout
+        return
+    assert ended.returncode == 1, ended.stdout
+    assert "2 errors" in ended.stdout, ended.stdout
+    assert "A secret was written to a log" in ended.stdout, ended.stdout
