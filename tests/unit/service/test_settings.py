@@ -100,7 +100,6 @@ WRONG = {
         "https:///shown",
     ],
     "STRIPE_CONCURRENCY": ["0", "2001", "many", "-1", ""],
-    "PAYMENT_ENVIRONMENT": ["shown", "Production", "prod", ""],
     "PAYMENT_CURRENCY": ["INR", "xxx", "", "rupees"],
     "PAYMENT_SUCCESS_URL": ["shown", "/shown", "//shown.example", "javascript:shown", "https://shown.example\\", ""],
     "PAYMENT_CANCEL_URL": ["shown", "ftp://shown.example", "https://user@shown.example/"],
