@@ -80,6 +80,11 @@ _ERRORS: Final = {
     503: "No service behind the broker, overload, or shutting down.",
     504: "No answer in time; the outcome is unknown. Repeating the request is safe.",
 }
+_LINKS: Final = {
+    "verify": {"operationId": "verifyCheckoutSession", "parameters": {"sessionId": "$response.body#/sessionId"}},
+    "status": {"operationId": "getPaymentStatus", "parameters": {"transactionId": "$response.body#/sessionId"}},
+}
+"""What can be asked about the session that was just created."""
 _BODY_ERRORS: Final = frozenset({408, 409, 413, 415, 422})
 
 
@@ -90,6 +95,8 @@ def responses(example: dict[str, Any], *, has_body: bool, verifies: bool = False
     documented: dict[int | str, dict[str, Any]] = {
         200: {"headers": _REQUEST_ID_HEADER | polls | source, "content": {"application/json": {"example": example}}}
     }
+    if has_body:
+        documented[200]["links"] = _LINKS
     for status, description in _ERRORS.items():
         if has_body or status not in _BODY_ERRORS:
             headers = _REQUEST_ID_HEADER | (_RETRY_AFTER if status in {409, 503} else {})
@@ -112,15 +119,22 @@ _HEADERS: Final = [
         "X-User-Id", "On whose behalf the call is made.", required=True, type="integer", minimum=1, maximum=MAX_INT64
     ),
     _header("X-User-Roles", "Comma-separated; must contain SERVICE_ACCOUNT.", required=True),
-    _header("X-Request-ID", "Carried through logs and messages, and echoed.", pattern="^[!-~]{1,128}$"),
-    _header("traceparent", "W3C Trace Context."),
+    # The two are not refused, whatever is in them: a bad id is replaced, a bad trace is dropped.
+    _header(
+        "X-Request-ID",
+        "Carried through logs and messages, and echoed: 1 to 128 printable ASCII characters without blanks. Anything "
+        "else is replaced.",
+    ),
+    _header("traceparent", "W3C Trace Context; anything else is ignored."),
 ]
 
 
 def create_operation() -> dict[str, Any]:
     """OpenAPI members of `createCheckoutSession` that cannot be read off the code."""
     schema = CreateCheckout.model_json_schema(by_alias=True)
-    key = _header("Idempotency-Key", "Makes repeating safe; scoped to the caller.", pattern="^[ -~]{1,255}$")
+    key = _header(
+        "Idempotency-Key", "Makes repeating safe; scoped to the caller.", pattern="^[!-~]([ -~]{0,253}[!-~])?$"
+    )
     return {
         "parameters": [*_HEADERS, key],
         "requestBody": {

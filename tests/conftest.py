@@ -42,6 +42,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=2,
         help="how often each fail point kills a service; beyond 4 also the number of rolling restarts",
     )
+    parser.addoption(
+        "--cases", type=int, default=120, help="how many requests and how many messages `tests/fuzz` draws"
+    )
+    parser.addoption("--seed", type=int, default=1, help="what `tests/fuzz` draws them from")
 
 
 def pytest_configure(config: pytest.Config) -> None:

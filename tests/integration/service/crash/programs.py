@@ -43,6 +43,11 @@ class Program:
         """Its log, line by line."""
         return [json.loads(line) for line in read_text(self.log).splitlines() if line.startswith("{")]
 
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """Its log, to the letter: a line that is not one JSON object is an error."""
+        return [json.loads(line) for line in self.log.read_bytes().decode().split("\n")[:-1]]
+
     async def ready(self) -> None:
         def is_ready() -> bool:
             assert self.process.returncode is None, read_text(self.log)
