@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 READY := .venv/.installed
 .DEFAULT_GOAL := help
-.PHONY: help run demo test interop check documents bench chaos clean
+.PHONY: help run demo test interop check documents bench chaos fuzz clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ bench: $(READY) ## benchmarks, with a written and plotted result
 
 chaos: $(READY) ## break everything while people buy, then look whether the money is right (ARGS="--seed 1 --minutes 2")
 	@$(PYTHON) -m tests.chaos $(ARGS)
+
+fuzz: $(READY) ## 10,000 bad and odd requests and messages (ARGS="--seed 2 --cases 20000")
+	@$(PYTHON) -m pytest -n 2 --dist loadfile tests/fuzz --cases 10000 $(ARGS)
 
 clean: ## remove the stack's data, .venv and every cache
 	@test ! -x $(PYTHON) || $(PYTHON) -m deploy.local clean

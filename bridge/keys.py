@@ -151,6 +151,7 @@ class KeyRing:
     async def __aenter__(self) -> Self:
         """Looks at the source once, and then starts whether or not there were keys."""
         await self._look()
+        self._is_resting = True  # not only from the task's first turn on: whoever asks before would wait in vain
         self._task = asyncio.create_task(self._stay_fresh(), name="key-ring")
         return self
 

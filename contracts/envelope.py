@@ -43,7 +43,7 @@ REPLY_QUEUE_PREFIX: Final = "payments.reply."
 # As regular expressions that JSON Schema has, too: the documents quote them.
 REQUEST_ID_PATTERN: Final = "[!-~]{1,128}"
 TRACE_PARENT_PATTERN: Final = "(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
-IDEMPOTENCY_KEY_PATTERN: Final = f"[ -~]{{1,{MAX_ID_LENGTH}}}"
+IDEMPOTENCY_KEY_PATTERN: Final = f"[!-~]([ -~]{{0,{MAX_ID_LENGTH - 2}}}[!-~])?"
 REPLY_TO_PATTERN: Final = f"({DIRECT_REPLY_TO}|{REPLY_QUEUE_PREFIX})[!-{{}}~]*".replace(".", r"\.")
 
 _REQUEST_ID = re.compile(REQUEST_ID_PATTERN, re.ASCII)

@@ -48,6 +48,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how often each fail point kills a service; beyond 4 also the number of rolling restarts",
     )
     parser.addoption("--guesses", type=int, default=100, help="how many ids of payments somebody guesses")
+    parser.addoption(
+        "--cases", type=int, default=120, help="how many requests and how many messages `tests/fuzz` draws"
+    )
+    parser.addoption("--seed", type=int, default=1, help="what `tests/fuzz` draws them from")
 
 
 def pytest_configure(config: pytest.Config) -> None:

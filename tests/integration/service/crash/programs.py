@@ -45,6 +45,11 @@ class Program:
         written, _, _ = read_text(self.log).rpartition("\n")
         return [json.loads(line) for line in written.splitlines() if line.startswith("{")]
 
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """Its log, to the letter: a line that is not one JSON object is an error."""
+        return [json.loads(line) for line in self.log.read_bytes().decode().split("\n")[:-1]]
+
     async def ready(self) -> None:
         def is_ready() -> bool:
             assert self.process.returncode is None, read_text(self.log)

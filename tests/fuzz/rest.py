@@ -1,0 +1,171 @@
+"""schemathesis against a bridge: what is sent is drawn from the bridge's own document, and answers are held to it."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+import schemathesis
+from schemathesis.config import SchemathesisConfig
+from schemathesis.engine import Status, events, from_schema
+from schemathesis.openapi.checks import RejectedPositiveData
+
+from contracts import body
+from contracts.body import InvalidBodyError
+from contracts.commands import CreateCheckout
+from contracts.faults import FaultCode
+from service.domain import urls
+from service.domain.errors import InvalidRequestError
+from service.domain.money import CURRENCIES, Money
+from tests.integration.bridge.conftest import BASE, IDENTITY
+
+__all__ = ["BASE", "Findings", "fuzz"]
+
+ORIGINS = frozenset({"https://shop.example:443"})
+"""Of the service that stands behind the bridge."""
+_CODES = "|".join("".join(f"[{letter.upper()}{letter}]" for letter in code) for code in sorted(CURRENCIES))
+_URL: dict[str, Any] = {
+    "type": ["string", "null"],
+    "pattern": r"^https://shop\.example/[!-\[\]-~]*$",
+    "maxLength": 2048,
+}
+_PLAUSIBLE: dict[str, dict[str, Any]] = {
+    "currency": {"type": ["string", "null"], "pattern": f"^({_CODES})$"},
+    "successUrl": _URL,
+    "cancelUrl": _URL,
+}
+"""What this system takes, of all that has the right form: from random letters no payment would ever come."""
+_STATES = {FaultCode.NOT_FOUND, FaultCode.ALREADY_PAID, FaultCode.IN_PROGRESS}
+"""What a valid request may meet besides success: no such session here, a booking that is not free."""
+_STATES_OF_A_KEY = {FaultCode.IDEMPOTENCY_KEY_REUSED, FaultCode.FAILED}
+"""And if it carries an idempotency key: one that was used for something else, or whose payment has failed."""
+
+
+@dataclass(kw_only=True)
+class Findings:
+    """What a run saw. `answers` and, among them, `linked` by operation and status; `verdicts` by check and outcome."""
+
+    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+    verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    linked: Counter[tuple[str, int]] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def cases(self) -> int:
+        return self.answers.total()
+
+    @property
+    def checks(self) -> set[str]:
+        return {name for name, _ in self.verdicts}
+
+    def read(self, scenario: events.ScenarioFinished) -> None:
+        recorder = scenario.recorder
+        for case_id, interaction in recorder.interactions.items():
+            node = recorder.cases[case_id]
+            status = interaction.response.status_code if interaction.response else 0
+            self.answers[node.value.operation.label, status] += 1
+            if node.transition is not None:
+                self.linked[node.value.operation.label, status] += 1
+            if not status:
+                self.failures.append(f"{node.value.operation.label}: no answer")
+        for nodes in recorder.checks.values():
+            for check in nodes:
+                self.verdicts[check.name, check.status.value] += 1
+                if check.status is Status.FAILURE and check.failure_info is not None:
+                    failure = check.failure_info
+                    self.failures.append(f"{check.name}: {failure.failure.message}\n{failure.code_sample[:2000]}")
+
+    def __str__(self) -> str:
+        statuses = Counter[int]()
+        for (_, status), count in self.answers.items():
+            statuses[status] += count
+        counted = ", ".join(f"{count} x {status}" for status, count in sorted(statuses.items()))
+        linked = ", ".join(f"{count} x {label} {status}" for (label, status), count in sorted(self.linked.items()))
+        checks = ", ".join(sorted(self.checks))
+        return f"{self.cases} cases: {counted}; by links: {linked}; checks: {checks}"
+
+
+def fuzz(url: str, *, seed: int, cases: int) -> Findings:
+    """Everything that the document says, by every check, in examples, edge cases, random cases and sequences."""
+    config = SchemathesisConfig.from_dict(
+        {
+            "seed": seed,
+            "base-url": url,
+            "request-timeout": 60,
+            "continue-on-failure": True,
+            "auth": {"openapi": {name: {"api_key": value} for name, value in IDENTITY.items()}},
+            # `valid_data_is_accepted` takes its place: no schema can say what each currency allows.
+            "checks": {"positive_data_acceptance": {"enabled": False}},
+            "generation": {"max-examples": cases // 3 or 1, "database": "none"},
+            "phases": {"stateful": {"generation": {"max-examples": cases // 20 or 1}}},
+        }
+    )
+    schema = schemathesis.openapi.from_dict(_document(url), config=config)
+    findings = Findings()
+    for event in from_schema(schema).execute():
+        match event:
+            case events.ScenarioFinished():
+                findings.read(event)
+            case events.NonFatalError():
+                findings.failures.append(f"{event.label}: {event.value}")
+            case events.FatalError():
+                raise event.exception
+            case _:
+                pass
+    return findings
+
+
+def _document(url: str) -> dict[str, Any]:
+    """The bridge's own, with the identity as a security scheme: `ignored_auth` tries without it, and with a bad one."""
+    document: dict[str, Any] = httpx.get(f"{url}/openapi.json").raise_for_status().json()
+    schemes = {name: {"type": "apiKey", "in": "header", "name": name} for name in IDENTITY}
+    document.setdefault("components", {})["securitySchemes"] = schemes
+    for path in document["paths"].values():
+        for operation in path.values():
+            operation["parameters"] = [each for each in operation["parameters"] if each["name"] not in IDENTITY]
+            operation["security"] = [{name: [] for name in IDENTITY}]
+    _narrow(document)
+    return document
+
+
+def _narrow(node: Any) -> None:
+    if isinstance(node, dict):
+        properties = node.get("properties", {})
+        properties.update({name: _PLAUSIBLE[name] for name in properties.keys() & _PLAUSIBLE.keys()})
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _narrow(child)
+
+
+@schemathesis.check
+def valid_data_is_accepted(_context: Any, response: Any, case: Any) -> None:
+    """Whoever keeps to the document is refused by the rules of currencies and origins alone, and then always."""
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    code = response.json()["paymentStatus"] if response.status_code >= HTTPStatus.BAD_REQUEST else None
+    if _breaks_a_rule(response.request.body):
+        allowed = {FaultCode.VALIDATION_ERROR}
+    else:
+        allowed = {None} | _STATES | (_STATES_OF_A_KEY if "Idempotency-Key" in response.request.headers else set())
+    if code not in allowed:
+        raise RejectedPositiveData(
+            operation=case.operation.label,
+            message=f"A valid request was answered with {response.status_code} {response.text}",
+            status_code=response.status_code,
+            allowed_statuses=[],
+        )
+
+
+def _breaks_a_rule(content: bytes | str | None) -> bool:
+    if not content:
+        return False
+    try:
+        command = body.read(CreateCheckout, content if isinstance(content, bytes) else content.encode())
+        Money.from_major(command.amount, command.currency or "inr")
+        for url in filter(None, (command.success_url, command.cancel_url)):
+            urls.allowed(url, field="", origins=ORIGINS)
+    except InvalidRequestError:
+        return True
+    except InvalidBodyError as error:
+        return str(error).startswith("amount must be greater than 0")  # "0.00", or 1e-300
+    return False
