@@ -177,12 +177,8 @@ class Stack:
         await self._serve("service", command, environment, f"{self._settings.service}/actuator/health/readiness")
 
     async def _bridge(self, amqp: str) -> None:
-        environment = {
-            "AMQP_URL": amqp,
-            "BRIDGE_HOST": "127.0.0.1",
-            "BRIDGE_PORT": str(self._settings.bridge_port),
-            "BRIDGE_DRAIN_SECONDS": "0",  # whoever presses Ctrl-C wants an end
-        }
+        port = str(self._settings.bridge_port)
+        environment = {"AMQP_URL": amqp, "BRIDGE_HOST": "127.0.0.1", "BRIDGE_PORT": port}
         command = [command_path("payment-bridge"), "run"]
         await self._serve("bridge", command, environment, f"{self._settings.bridge}/actuator/health/readiness")
 

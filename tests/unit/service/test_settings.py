@@ -152,7 +152,7 @@ def test_every_usual_form_of_a_database_url_is_taken(monkeypatch: pytest.MonkeyP
     assert loaded(monkeypatch, DATABASE_URL=url).database_url.get_secret_value() == url
 
 
-PRODUCTION = {"PAYMENT_ENVIRONMENT": "production"}
+PRODUCTION = {"PAYMENT_ENVIRONMENT": "production", "DATABASE_URL": "postgresql://payments@127.0.0.1/payments"}
 TEST_KEYS = ["sk_test_abcdefgh", "rk_test_abcdefgh"]
 LIVE_KEYS = ["sk_live_abcdefgh", "rk_live_abcdefgh"]
 
