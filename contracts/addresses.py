@@ -73,9 +73,11 @@ def is_plain_text(url: str) -> bool:
 
 def distrust(error: BaseException) -> str | None:
     """Why whoever answered is not trusted, to be put behind its name; None if it failed for another reason."""
+    seen = set[int]()
     while not isinstance(error, ssl.SSLCertVerificationError):
+        seen.add(id(error))
         cause = error.__cause__ or error.__context__
-        if cause is None:
+        if cause is None or id(cause) in seen:  # an exception that is raised again can be its own cause's context
             return None
         error = cause
     return f"shows a certificate that is not trusted ({error.verify_message.rstrip('.')})"

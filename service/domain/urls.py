@@ -6,9 +6,9 @@ from typing import Final
 from service.domain.errors import InvalidRequestError
 
 # Deliberately narrower than RFC 3986: what browsers and parsers read differently (user info, backslashes, encoded or
-# international host names, blanks) is refused, so there is one reading only.
+# international host names, blanks) is refused, so there is one reading only; and what Stripe calls no URL (" < >).
 _URL = re.compile(
-    r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::(?P<port>[0-9]{1,5}))?(?:[/?#][!-\[\]-~]*)?",
+    r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::(?P<port>[0-9]{1,5}))?(?:[/?#][!#-;=?-\[\]-~]*)?",
     re.ASCII | re.IGNORECASE,
 )
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}

@@ -152,3 +152,9 @@ def test_distrust_is_found_behind_whatever_a_client_raises() -> None:
     assert addresses.distrust(error) == addresses.distrust(wrapped) == told
     assert addresses.distrust(ConnectionError("refused")) is None
     assert addresses.distrust(ssl.SSLError(1, "wrong version number")) is None
+
+
+def test_errors_that_are_each_others_cause_come_to_an_end() -> None:
+    lost, closed = ConnectionError("lost"), ConnectionError("closed")
+    lost.__cause__, closed.__context__ = closed, lost
+    assert addresses.distrust(lost) is None
