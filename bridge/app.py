@@ -36,7 +36,7 @@ def create_app(
     commit: str | None = None,
 ) -> FastAPI:
     """The bridge as an ASGI application; `commit` is what it was built from."""
-    lifecycle = lifecycle or Lifecycle()
+    lifecycle, identity = lifecycle or Lifecycle(), identity or PlatformHeaders()
     build = Build.installed("payment-bridge", commit=commit)
     metrics = Metrics(requester, build)
 
@@ -53,11 +53,12 @@ def create_app(
     app.middleware_stack = Edge(app.router, is_stopping=lambda: lifecycle.stopping, watcher=metrics)
     PaymentRoutes(
         requester,
-        identity=identity or PlatformHeaders(),
+        identity=identity,
         rates=rates or RateLimits(),
         limits=limits or BodyLimits(),
     ).add_to(app)
-    health = Health(checks={"broker": broker_takes_calls}, is_leaving=lambda: lifecycle.draining or lifecycle.stopping)
+    checks = {"broker": broker_takes_calls, **identity.checks}
+    health = Health(checks=checks, is_leaving=lambda: lifecycle.draining or lifecycle.stopping)
     actuator.add_pages(app, health=health, build=build, metrics=metrics)
     pages.add_to(app)
     return app

@@ -4,11 +4,13 @@ The other way to know a caller, signed service tokens, is in `tokens`.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from bridge.errors import ForbiddenError, InvalidRequestError, UnauthorizedError
+from contracts.actuator import Check
 from contracts.fields import MAX_INT64
 
 SERVICE_ROLE: Final = "SERVICE_ACCOUNT"
@@ -29,6 +31,11 @@ class Permission(StrEnum):
 class Identity(Protocol):
     """A way to know who calls."""
 
+    @property
+    def checks(self) -> Mapping[str, Check]:
+        """What it stands on, for readiness."""
+        ...
+
     async def caller(self, headers: RawHeaders, permission: Permission) -> str:
         """The caller, as `contracts.envelope.CALLER` takes it.
 
@@ -43,6 +50,9 @@ class Identity(Protocol):
 
 class PlatformHeaders:
     """The platform as it is: its gateway and services set `X-User-*`, and every service account may do everything."""
+
+    checks: Mapping[str, Check] = MappingProxyType({})
+    """It stands on nothing."""
 
     async def caller(self, headers: RawHeaders, permission: Permission) -> str:  # noqa: ARG002 - all or nothing
         """The user on whose behalf a service account calls."""

@@ -228,7 +228,11 @@ def _common_headers() -> list[dict[str, Any]]:
             "Anything else is replaced.",
             example=examples.REQUEST_ID,
         ),
-        _request_header("traceparent", "W3C Trace Context; anything else is ignored.", example=examples.TRACE_PARENT),
+        _request_header(
+            "traceparent",
+            "W3C Trace Context; anything else is replaced.",
+            example=examples.TRACE_PARENT,
+        ),
     ]
 
 

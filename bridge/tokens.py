@@ -18,6 +18,7 @@ from bridge.errors import InsufficientScopeError, InvalidTokenError, NoTokenErro
 from bridge.identity import Permission, RawHeaders, single
 from bridge.keys import ALGORITHMS, KeyRing
 from contracts import envelope
+from contracts.actuator import Check
 
 SKEW_SECONDS: Final = 30
 MAX_LIFETIME_SECONDS: Final = 300
@@ -67,6 +68,15 @@ class ServiceTokens:
         self._audience = audience
         self._good: OrderedDict[bytes, _Claims] = OrderedDict()
         self._good_under: Mapping[str, PyJWK] = ring.keys
+
+    @property
+    def checks(self) -> Mapping[str, Check]:
+        """Without any key nobody can be let in."""
+
+        async def has_keys() -> bool:
+            return bool(self._ring.keys)
+
+        return {"keys": has_keys}
 
     async def caller(self, headers: RawHeaders, permission: Permission) -> str:
         """The token's subject, if the token is good and has the permission among its scopes."""

@@ -54,6 +54,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=1, help="what `tests/fuzz` draws them from")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What mostly waits begins first, so that one worker does not wait for it alone in the end."""
+    items.sort(key=lambda item: "interop" not in item.path.parts)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     workerinput = getattr(config, "workerinput", None)
     folder = workerinput["servers"] if workerinput else tempfile.mkdtemp(prefix="bookticket-tests-")

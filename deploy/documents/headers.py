@@ -38,6 +38,7 @@ _REQUEST_ID: Final = _header("Connects logs, commands, answers and events.", **_
 _SENDER: Final = _header(
     "The RabbitMQ user who sent the command; `user_id` is that of the service, who copied it.", **_ID
 )
+_FROM_US: Final = _property("The service's own RabbitMQ user, for which RabbitMQ vouches.", **_ID)
 _TRACE_PARENT: Final = _header("W3C Trace Context.", **_pattern(envelope.TRACE_PARENT_PATTERN))
 
 
@@ -106,6 +107,7 @@ def _answer(message_type: str) -> dict[str, Schema]:
         "type": _property("", const=message_type),
         "timestamp": _TIMESTAMP,
         "delivery_mode": _property("Not persistent.", const=1),
+        "user_id": _FROM_US,
     }
 
 
@@ -118,10 +120,11 @@ def event(key: EventKey) -> Schema:
         "type": _property("The event's `type`.", const=key.event_type),
         "timestamp": _TIMESTAMP,
         "delivery_mode": _property("Persistent.", const=2),
+        "user_id": _FROM_US,
         envelope.REQUEST_ID: _REQUEST_ID,
         envelope.TRACE_PARENT: _TRACE_PARENT,
     }
-    return _schema(members, *(name for name in members if name != envelope.TRACE_PARENT))
+    return _schema(members, *(name for name in members if name not in {"user_id", envelope.TRACE_PARENT}))
 
 
 def retried(kind: CommandType) -> Schema:

@@ -36,6 +36,8 @@ _PLAUSIBLE: dict[str, dict[str, Any]] = {
     "cancelUrl": _URL,
 }
 """What this system takes, of all that has the right form: from random letters no payment would ever come."""
+_SCHEMES: dict[str, str] = {"platformUserId": "X-User-Id", "platformUserRoles": "X-User-Roles"}
+"""The document's names of the identity's two halves, which are sent as these headers."""
 _STATES = {FaultCode.NOT_FOUND, FaultCode.ALREADY_PAID, FaultCode.IN_PROGRESS}
 """What a valid request may meet besides success: no such session here, a booking that is not free."""
 _STATES_OF_A_KEY = {FaultCode.IDEMPOTENCY_KEY_REUSED, FaultCode.FAILED}
@@ -94,7 +96,7 @@ def fuzz(url: str, *, seed: int, cases: int) -> Findings:
             "base-url": url,
             "request-timeout": 60,
             "continue-on-failure": True,
-            "auth": {"openapi": {name: {"api_key": value} for name, value in IDENTITY.items()}},
+            "auth": {"openapi": {scheme: {"api_key": IDENTITY[header]} for scheme, header in _SCHEMES.items()}},
             # `valid_data_is_accepted` takes its place: no schema can say what each currency allows.
             "checks": {"positive_data_acceptance": {"enabled": False}},
             "generation": {"max-examples": cases // 3 or 1, "database": "none"},
@@ -117,14 +119,12 @@ def fuzz(url: str, *, seed: int, cases: int) -> Findings:
 
 
 def _document(url: str) -> dict[str, Any]:
-    """The bridge's own, with the identity as a security scheme: `ignored_auth` tries without it, and with a bad one."""
-    document: dict[str, Any] = httpx.get(f"{url}/openapi.json").raise_for_status().json()
-    schemes = {name: {"type": "apiKey", "in": "header", "name": name} for name in IDENTITY}
-    document.setdefault("components", {})["securitySchemes"] = schemes
+    """The bridge's own, without the way of knowing callers that this bridge does not use."""
+    document: dict[str, Any] = httpx.get(f"{url}/v3/api-docs").raise_for_status().json()
+    del document["components"]["securitySchemes"]["serviceToken"]
     for path in document["paths"].values():
         for operation in path.values():
-            operation["parameters"] = [each for each in operation["parameters"] if each["name"] not in IDENTITY]
-            operation["security"] = [{name: [] for name in IDENTITY}]
+            operation["security"] = [{scheme: [] for scheme in _SCHEMES}]
     _narrow(document)
     return document
 

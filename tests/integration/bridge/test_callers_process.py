@@ -49,7 +49,10 @@ async def test_while_the_keys_cannot_be_fetched_the_process_serves_503(
         process(BRIDGE_PORT=str(port), **variables) as bridge,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=IDENTITY) as client,
     ):
-        await health(port, wanted=200)
+        async with asyncio.timeout(20):
+            while (parts := (await health(port, wanted=503)).json()["components"])["broker"]["status"] != "UP":  # noqa: ASYNC110 - knows no event
+                await asyncio.sleep(0.1)
+        assert parts["keys"] == {"status": "DOWN"}
         answer = await client.get(READ, headers=good)
         assert (answer.status_code, answer.headers["retry-after"], answer.json()["retryable"]) == (503, "2", True)
         assert (await client.get(READ)).status_code == 401
@@ -57,6 +60,7 @@ async def test_while_the_keys_cannot_be_fetched_the_process_serves_503(
             while (await client.get(READ, headers=good)).status_code != 200:  # noqa: ASYNC110 - knows no event
                 await asyncio.sleep(0.2)
         assert (await client.get(READ, headers=good)).status_code == 200
+        await health(port, wanted=200)
         bridge.send_signal(signal.SIGTERM)
         _, errors = await bridge.communicate()
     assert bridge.returncode == 0

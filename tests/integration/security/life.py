@@ -65,11 +65,14 @@ async def lived(rig: Rig, migrated: Migrated, logs: Path) -> Life:
     """About half a minute."""
     life = Life()
     async with starting(rig, logs=logs) as programs:
-        (port,) = processes.free_ports(1)
+        port, closed = processes.free_ports(2)
         service = await programs.service(
             LOG_LEVEL="debug", PAYMENT_URL_ORIGINS="https://shop.example", SERVICE_PORT=str(port)
         )
-        bridge = await programs.bridge(LOG_LEVEL="debug", BRIDGE_TIMEOUT_SECONDS="60")
+        eureka = f"http://eureka:{canary.secret('eureka')}@127.0.0.1:{closed}/eureka"
+        bridge = await programs.bridge(
+            LOG_LEVEL="debug", BRIDGE_TIMEOUT_SECONDS="60", EUREKA_URL=eureka, BRIDGE_DRAIN_SECONDS="0"
+        )
         options: dict[str, Any] = {"headers": IDENTITY, "timeout": PATIENCE_SECONDS, "trust_env": False}
         async with httpx.AsyncClient(base_url=bridge.url, **options) as client:
 
@@ -201,6 +204,7 @@ async def _bad_starts(rig: Rig, life: Life) -> None:
         "DATABASE_URL": database,
         "STRIPE_API_KEY": key,
         "STRIPE_API_BASE": settings.stripe_api_base,
+        "EUREKA_URL": f"http://eureka:{wrong}@127.0.0.1:{closed}/",
     }
     bad = {
         "no database": {"DATABASE_URL": f"postgresql://u:{wrong}@127.0.0.1:{closed}/payments"},
@@ -222,7 +226,10 @@ async def _bad_starts(rig: Rig, life: Life) -> None:
         ),
         "show": (["-m", "service", "show", "1"], good | bad["wrong database password"]),
         "dead letters": (["-m", "service", "dead-letters", "list"], good | bad["wrong broker password"]),
-        "bridge": (["-m", "bridge", "run"], {"AMQP_URL": f"amqp://u:{wrong}@127.0.0.1:{wrong}/"}),
+        "bridge": (
+            ["-m", "bridge", "run"],
+            dict.fromkeys(("AMQP_URL", "EUREKA_URL"), f"amqp://u:{wrong}@127.0.0.1:{wrong}/"),
+        ),
         "unforeseen": (["-X", "dev", "-X", "faulthandler", "-W", "ignore", "-c", CRASH], good),
     }
     few = asyncio.Semaphore(4)

@@ -79,7 +79,7 @@ def secrets_of(model: type[BaseSettings]) -> set[str]:
 async def test_every_setting_that_is_a_secret_has_a_mark_in_it() -> None:
     """A new one has to be given to the processes in `life.py`, with a mark."""
     models = (service.settings.Settings, service.settings.MigrateSettings, service.settings.OperatorSettings)
-    known = {"amqp_url", "database_url", "migration_database_url", "stripe_api_key"}
+    known = {"amqp_url", "database_url", "migration_database_url", "stripe_api_key", "eureka_url"}
     assert set().union(*map(secrets_of, (*models, bridge.settings.Settings))) == known
 
 

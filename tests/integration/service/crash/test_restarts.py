@@ -47,7 +47,7 @@ async def client_of(bridge: Program) -> AsyncIterator[httpx.AsyncClient]:
 
 def done(*services: Program) -> Counter[str]:
     """How often each command was done, by its message id."""
-    return Counter(line["message_id"] for each in services for line in each.said if line.get("ended") == "done")
+    return Counter(line["messageId"] for each in services for line in each.said if line.get("ended") == "done")
 
 
 async def begun(rig: Rig, bodies: list[dict[str, Any]]) -> None:
