@@ -15,6 +15,7 @@ from typing import Final
 
 POLL_SECONDS: Final = 0.05
 KILL_SECONDS: Final = 5.0
+EXEC_LOOKS: Final = 10
 """A process that SIGKILL does not end hangs in the kernel; nobody can wait for that."""
 
 
@@ -119,13 +120,22 @@ def _zombie(pid: int) -> bool:
 
 def belongs_to(pid: int, mark: str) -> bool:
     """Whether a process has `mark` in its command line or environment, as its pid may now be a stranger's."""
-    for name in ("cmdline", "environ"):
-        try:
-            if os.fsencode(mark) in Path(f"/proc/{pid}/{name}").read_bytes():
-                return True
-        except OSError:
-            continue
-    return not Path("/proc/self").exists() and mark in _ps(pid)
+    if not Path("/proc/self").exists():
+        return mark in _ps(pid)
+    for _ in range(EXEC_LOOKS):
+        shown = _shown(pid)
+        if shown or not running(pid):
+            return os.fsencode(mark) in shown
+        time.sleep(POLL_SECONDS)
+    return False
+
+
+def _shown(pid: int) -> bytes:
+    """Its command line and environment; nothing for the moment in which it becomes another program (exec)."""
+    with contextlib.suppress(OSError):
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+        return environment and environment + Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def _ps(pid: int) -> str:

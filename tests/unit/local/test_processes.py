@@ -99,3 +99,15 @@ async def test_a_command_that_fails_tells_its_status_and_words() -> None:
 
 def test_free_ports_differ() -> None:
     assert len(set(processes.free_ports(20))) == 20
+
+
+async def test_a_process_is_known_while_it_becomes_another_program(tmp_path: Path) -> None:
+    """As a script does that ends in `exec`: for a moment it then has neither a command line nor an environment."""
+    script = tmp_path / "again"
+    script.write_text('#!/bin/sh\nexec "$0"\n')
+    script.chmod(0o755)
+    pid = _spawn([str(script)], tmp_path)
+    try:
+        assert [look for look in range(300) if not processes.belongs_to(pid, f"MARK={tmp_path}")] == []
+    finally:
+        await processes.kill(pid)
