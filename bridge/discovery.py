@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 
 from py_eureka_client import INSTANCE_STATUS_OUT_OF_SERVICE, INSTANCE_STATUS_UNKNOWN, INSTANCE_STATUS_UP, eureka_basic
 
+from contracts import addresses
+
 _log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS: Final = 30.0
@@ -157,7 +159,7 @@ class Registration:
         """The registration in Eureka's words, which are those of Spring's `eureka.instance.*`."""
         ip_address = await _own_address(self.listens_at[0], self.peers)
         host = self.host or ip_address
-        if _is_ip_address(host):
+        if addresses.is_ip_address(host):
             ip_address = host
             host = f"[{host}]" if ":" in host else host
         port = self.listens_at[1]
@@ -207,14 +209,6 @@ async def _own_address(listens_at: str, peers: Sequence[str]) -> str:
             if not ipaddress.ip_address(address).is_loopback:
                 return address
     return "127.0.0.1" if listens.version == 4 else "::1"  # noqa: PLR2004 - IP versions have no better name
-
-
-def _is_ip_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """The bridge's settings, from the environment. Every problem is named at once; no value is ever shown."""
 
-import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -113,7 +112,7 @@ class Settings(BaseSettings):
     @field_validator("instance_host")
     @classmethod
     def _is_a_host(cls, value: str | None) -> str | None:
-        if value is not None and not _is_ip_address(value) and not _HOST_NAME.fullmatch(value):
+        if value is not None and not addresses.is_ip_address(value) and not _HOST_NAME.fullmatch(value):
             raise ValueError
         return value
 
@@ -187,14 +186,6 @@ def _expectation(details: Any) -> str:
         return str(refusal)
     name = str(details["loc"][0])
     return f"{name.upper()} must be {Settings.model_fields[name].description}"
-
-
-def _is_ip_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _split(peers: SecretStr) -> list[str]:

@@ -25,6 +25,15 @@ def is_loopback(host: str) -> bool:
         return host.lower() in _LOCAL_NAMES
 
 
+def is_ip_address(host: str) -> bool:
+    """Whether `host` is an IP address rather than a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def amqp_user(url: str) -> str | None:
     """The RabbitMQ user that logs in by this URL, for the property `user_id`; None if the URL does not tell."""
     parts = urlsplit(url)
