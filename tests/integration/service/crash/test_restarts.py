@@ -18,7 +18,16 @@ import pytest
 from contracts import envelope
 from service.entrypoints.settler import CONCURRENCY
 from tests.integration.bridge.conftest import BASE, IDENTITY
-from tests.integration.service.crash.evidence import Calls, Told, all_sent, calls, delivered, journal, nothing_left
+from tests.integration.service.crash.evidence import (
+    Calls,
+    Told,
+    all_sent,
+    calls,
+    delivered,
+    journal,
+    nothing_left,
+    replies_of,
+)
 from tests.integration.service.crash.programs import Program, Programs
 from tests.integration.service.messages.rig import CREATE, Rig, a_create, until
 from tests.proxy import Mode, behind_proxy
@@ -191,13 +200,14 @@ async def test_a_service_that_is_told_to_stop_leaves_although_the_broker_is_sile
     body = a_create()
     async with behind_proxy(rig.settings.amqp_url.get_secret_value()) as (network, amqp_url), slow(rig, 2):
         service = await programs.service(AMQP_URL=amqp_url)
-        mark = await rig.send(CREATE, body, reply_to=envelope.DIRECT_REPLY_TO)
+        # RabbitMQ gives the command to another only when it finds the connection dead; its sender waits that long.
+        mark = await rig.send(CREATE, body, reply_to=envelope.DIRECT_REPLY_TO, expiration="120000")
         await begun(rig, [body])
         await network.set(Mode.BLACK_HOLE)
         service.process.terminate()
         assert await service.ended() == 0
     successor = await programs.service()
-    reply = await rig.reply_to(mark)
+    [reply] = await replies_of(rig, mark)
     [session] = await rig.sessions_of(body["bookingId"])
     assert reply.document["sessionId"] == session["id"]
     await all_sent(rig)
