@@ -87,7 +87,7 @@ def trace_ids(trace_parent: str) -> dict[str, str]:
 
 
 def is_idempotency_key(value: object) -> bool:
-    """1 to 255 printable ASCII characters (the length is Stripe's own limit)."""
+    """1 to 255 printable ASCII characters (Stripe's own limit), without blanks at its ends: HTTP would lose them."""
     return isinstance(value, str) and _IDEMPOTENCY_KEY.fullmatch(value) is not None
 
 

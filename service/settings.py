@@ -15,7 +15,6 @@ from service.domain.money import CURRENCIES
 
 STRIPE_API_BASE: Final = "https://api.stripe.com"
 _KEY = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9_]{8,250}", re.ASCII)
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class SettingsError(Exception):
@@ -79,7 +78,7 @@ def _is_api_base(value: str) -> bool:
     parts = urlsplit(value)
     _ = parts.port  # raises ValueError unless it is none or a port number
     return bool(parts.hostname) and (
-        parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+        parts.scheme == "https" or (parts.scheme == "http" and addresses.is_loopback(parts.hostname or ""))
     )
 
 
@@ -153,7 +152,8 @@ class Settings(BaseSettings):
             problems.append(
                 "STRIPE_API_KEY is a test key, with which nobody pays: not with PAYMENT_ENVIRONMENT=production"
             )
-        if self.failpoint is not None and (live or urlsplit(self.stripe_api_base).hostname not in _LOOPBACK):
+        here = addresses.is_loopback(urlsplit(self.stripe_api_base).hostname or "")
+        if self.failpoint is not None and (live or not here):
             problems.append("FAILPOINT kills the service: only with a test key and STRIPE_API_BASE on this machine")
         if problems:
             raise ValueError("\n".join(problems))

@@ -74,6 +74,14 @@ async def test_a_new_key_is_found_by_its_first_token_and_an_old_one_ends(request
         assert await status(client, from_new_key()) == 200
 
 
+async def test_who_asks_right_after_the_first_look_does_not_wait_for_the_next() -> None:
+    async def source() -> bytes:
+        return both_keys()
+
+    async with KeyRing(source, rest_seconds=3600) as ring, asyncio.timeout(20):
+        assert await ring.find("unknown") is None
+
+
 async def test_a_changed_file_is_read_again(requester: Requester, tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     path.write_bytes(both_keys())

@@ -157,7 +157,11 @@ def test_nothing_else_may_be_answered(address: object) -> None:
     ("check", "good", "bad"),
     [
         (envelope.is_request_id, ["generated-1", "a" * 128], [None, 1, "", "a" * 129, "a b", "a\n", "ü", "\x00"]),
-        (envelope.is_idempotency_key, ["k", "a b", "~" * 255], [None, 1, "", "k" * 256, "k\n", "ü", "\x7f"]),
+        (
+            envelope.is_idempotency_key,
+            ["k", "a b", "~" * 255],
+            [None, 1, "", "k" * 256, "k\n", "ü", "\x7f", " ", " k", "k "],
+        ),
         (
             envelope.is_trace_parent,
             ["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"],
