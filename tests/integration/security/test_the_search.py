@@ -4,7 +4,8 @@ import base64
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import aiormq
@@ -78,16 +79,23 @@ def test_writes(tmp_path):
 """
 
 
+@pytest.fixture
+def elsewhere() -> Iterator[Path]:
+    """Not among this run's own files, in which a secret that is planted would be found as well."""
+    with tempfile.TemporaryDirectory(prefix="bookticket-search-") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("writes", ['(tmp_path / "a.log").write_text(canary.secret("x"))', "pass"])
-def test_a_run_that_lets_a_secret_out_fails(tmp_path: Path, writes: str) -> None:
-    (tmp_path / "conftest.py").write_text("from tests.leaks import pytest_runtest_makereport, pytest_sessionfinish\n")
-    (tmp_path / "test_it.py").write_text(TEST.format(writes=writes))
+def test_a_run_that_lets_a_secret_out_fails(elsewhere: Path, writes: str) -> None:
+    (elsewhere / "conftest.py").write_text("from tests.leaks import pytest_runtest_makereport, pytest_sessionfinish\n")
+    (elsewhere / "test_it.py").write_text(TEST.format(writes=writes))
     chosen = ["-k", "writes or nothing"] if writes == "pass" else []
     pytest_here = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "-p", "no:cacheprovider", *chosen]
     ended = subprocess.run(
-        [*pytest_here, "--rootdir", tmp_path, "--basetemp", tmp_path / "base", tmp_path],
+        [*pytest_here, "--rootdir", elsewhere, "--basetemp", elsewhere / "base", elsewhere],
         env=os.environ | {"PYTHONPATH": str(CHECKOUT), "PYTEST_ADDOPTS": ""},
-        cwd=tmp_path,
+        cwd=elsewhere,
         capture_output=True,
         text=True,
         check=False,
