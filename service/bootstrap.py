@@ -24,6 +24,7 @@ from service.adapters.store import (
     newest_revision,
 )
 from service.adapters.stripe import StripeGateway
+from service.application.budget import Budget
 from service.application.policy import Policy
 from service.application.ports import Clock
 from service.application.steps import Steps
@@ -115,10 +116,12 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         pruning = _watched(pruner.run(), name="pruner", failed=failed)
         stack.push_async_callback(_stop, pruner, pruning)
 
+        budget = Budget(concurrency=settings.stripe_concurrency)
         gateway = StripeGateway(
             api_key=settings.stripe_api_key.get_secret_value(),
             api_base=None if settings.stripe_api_base == STRIPE_API_BASE else settings.stripe_api_base,
             concurrency=settings.stripe_concurrency,
+            budget=budget,
             told=metrics.gateway_call,
         )
         stack.push_async_callback(gateway.close)

@@ -112,6 +112,11 @@ class Settings(BaseSettings):
         description="an https:// URL, or http:// on this machine; another than Stripe's for test keys only",
     )
     stripe_concurrency: int = Field(64, ge=1, le=2000, description="an integer from 1 to 2000")
+    stripe_requests_per_second: float = Field(20, ge=0, le=10_000, description="a number from 0 (no pacing) to 10000")
+    stripe_global_requests_per_second: float = Field(
+        80, ge=0, le=10_000, description="a number from 0 (no pacing) to 10000"
+    )
+    feed_interval_seconds: float = Field(2, ge=0.1, le=60, description="a number from 0.1 to 60")
     payment_currency: Annotated[str, _checked(CURRENCIES.__contains__)] = Field(
         "inr", description="a lower-case ISO 4217 code that Stripe charges"
     )

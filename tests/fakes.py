@@ -11,6 +11,7 @@ from uuid import uuid4
 from contracts import body, envelope
 from contracts.events import PaymentEvent
 from service.application import translation
+from service.application.budget import Priority, Turn
 from service.application.ports import (
     Backlog,
     Begun,
@@ -269,7 +270,11 @@ class FakeGateway:
     def checkout_request(self, terms: CheckoutTerms) -> Mapping[str, Any]:
         return {"reference": terms.reference, "expires_at": int(terms.expires_at.timestamp())}
 
-    async def open(self, payment: Payment, *, timeout_seconds: float, proven_absent: bool = False) -> Outcome:
+    async def open(
+        self, payment: Payment, *, timeout_seconds: float, proven_absent: bool = False, turn: Turn | None = None
+    ) -> Outcome:
+        if turn is not None:
+            turn.used = True
         if trouble := await self._called("open under a second key" if proven_absent else "open", timeout_seconds):
             return trouble
         if self.sticky and not proven_absent:
@@ -286,7 +291,13 @@ class FakeGateway:
         found = [session.opened for session in self.sessions.values() if session.payment.reference == payment.reference]
         return found[0] if found else None
 
-    async def look_up(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
+    async def look_up(
+        self,
+        payment: Payment,
+        *,
+        timeout_seconds: float,
+        priority: Priority = Priority.WAITED,  # noqa: ARG002
+    ) -> Outcome:
         if trouble := await self._called("look_up", timeout_seconds):
             return trouble
         return self._answer(self.sessions[payment.session_id or ""].stands)

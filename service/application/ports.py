@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from service.application.budget import Priority, Turn
 from service.domain.outcomes import Opened, Outcome, Unknown
 from service.domain.payment import Draft, Payment
 from service.domain.status import Change
@@ -187,8 +188,12 @@ class Gateway(Protocol):
     def checkout_request(self, terms: "CheckoutTerms") -> Mapping[str, Any]:
         """What will be sent to make the checkout session. Pure: stored before the call and repeated word for word."""
 
-    async def open(self, payment: Payment, *, timeout_seconds: float, proven_absent: bool = False) -> Outcome:
+    async def open(
+        self, payment: Payment, *, timeout_seconds: float, proven_absent: bool = False, turn: Turn | None = None
+    ) -> Outcome:
         """Make the payment's checkout session, under a key derived from its reference: Opened, Refused or Unknown.
+
+        `turn`: one to create that the caller holds; without it the call waits for its own, within its timeout.
 
         `proven_absent`: `find` has shown that no earlier call made one, so the answer kept under the usual key (perhaps
         an error) need not be heard again.
@@ -197,7 +202,9 @@ class Gateway(Protocol):
     async def find(self, payment: Payment, *, timeout_seconds: float) -> Opened | Unknown | None:
         """The session that an earlier `open` of this payment made, looked up by reference; None if there is none."""
 
-    async def look_up(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
+    async def look_up(
+        self, payment: Payment, *, timeout_seconds: float, priority: Priority = Priority.WAITED
+    ) -> Outcome:
         """How the payment's session stands: Open, Processing, Paid, Expired or Unknown."""
 
     async def expire(self, payment: Payment, *, timeout_seconds: float) -> Outcome:

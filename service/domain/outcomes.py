@@ -61,11 +61,15 @@ class Processing:
 
 @dataclass(frozen=True, kw_only=True)
 class Unknown:
-    """We do not know. Never a failure. `detail` is for the log and the journal, never for callers."""
+    """We do not know. Never a failure. `detail` is for the log and the journal, never for callers.
+
+    `wait_seconds`: for `BUSY`, when the call would have its turn, counted from now, if that is known.
+    """
 
     kind: ClassVar = OutcomeKind.UNKNOWN
     cause: UnknownCause
     detail: str = ""
+    wait_seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from pamqp.commands import Basic
 from contracts import topology
 from deploy.local import processes
 from service.adapters.stripe import StripeGateway
+from service.application.budget import Priority, Turn
 from service.domain.errors import StoreUnavailableError
 from service.domain.outcomes import Outcome, Unknown, UnknownCause
 from service.domain.payment import Payment
@@ -50,8 +51,10 @@ async def an_odd_price(shop: Shop) -> None:
 class _Deaf(StripeGateway):
     """Its calls arrive and are done; the answers do not come back in time."""
 
-    async def open(self, payment: Payment, *, timeout_seconds: float, proven_absent: bool = False) -> Outcome:
-        await super().open(payment, timeout_seconds=timeout_seconds, proven_absent=proven_absent)
+    async def open(
+        self, payment: Payment, *, timeout_seconds: float, proven_absent: bool = False, turn: Turn | None = None
+    ) -> Outcome:
+        await super().open(payment, timeout_seconds=timeout_seconds, proven_absent=proven_absent, turn=turn)
         return Unknown(cause=UnknownCause.TIMEOUT)
 
 
@@ -123,8 +126,10 @@ class _Meeting(StripeGateway):
         super().__init__(api_key=KEY, api_base=url, concurrency=8)
         self._both = asyncio.Barrier(2)
 
-    async def look_up(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
-        outcome = await super().look_up(payment, timeout_seconds=timeout_seconds)
+    async def look_up(
+        self, payment: Payment, *, timeout_seconds: float, priority: Priority = Priority.WAITED
+    ) -> Outcome:
+        outcome = await super().look_up(payment, timeout_seconds=timeout_seconds, priority=priority)
         await self._both.wait()
         return outcome
 

@@ -21,6 +21,11 @@ GRANTED: Final[Mapping[str, tuple[str, ...]]] = {
     # The pruner locks what it deletes, and PostgreSQL asks for the right to update a column of what is locked.
     "request_keys": ("SELECT", "INSERT", "DELETE", "UPDATE (created_at)"),
     "outbox": ("SELECT", "INSERT", "DELETE", "UPDATE (attempts, claimed_until, sent_at)"),
+    # Nothing of these is a record: they coordinate the replicas, and may be emptied at any time.
+    "budget": ("SELECT", "INSERT", "UPDATE (next_at, pace, slowed_at)"),
+    "budget_demand": ("SELECT", "INSERT", "DELETE", "UPDATE (waiting, seen_at)"),
+    "feed": ("SELECT", "INSERT", "UPDATE (leader, leader_until, read_until)"),
+    "places": ("SELECT", "INSERT", "DELETE", "UPDATE (kept_until)"),
 }
 """Table -> privileges. Whatever is not here, the application cannot do."""
 

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     JSON,
+    REAL,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -133,4 +134,44 @@ outbox = Table(
     Index("outbox_unsent_idx", "id", postgresql_where=text("sent_at IS NULL")),
     Index("outbox_unsent_payment_idx", "payment_id", "sequence", postgresql_where=text("sent_at IS NULL")),
     Index("outbox_sent_idx", "sent_at", postgresql_where=text("sent_at IS NOT NULL")),
+)
+
+# One row per endpoint of the gateway, and one for all of them together. `next_at` is when the next turn is that nobody
+# has; `pace` is the share of the rate that is used, lowered at `slowed_at`.
+budget = Table(
+    "budget",
+    metadata,
+    Column("endpoint", String(30), primary_key=True),
+    Column("next_at", _Time, nullable=False),
+    Column("pace", REAL, nullable=False, server_default="1"),
+    Column("slowed_at", _Time),
+    CheckConstraint("pace > 0 AND pace <= 1", name="pace"),
+)
+
+budget_demand = Table(
+    "budget_demand",
+    metadata,
+    Column("endpoint", String(30), primary_key=True),
+    Column("replica", String(36), primary_key=True),
+    Column("waiting", Integer, nullable=False),
+    Column("seen_at", _Time, nullable=False),
+)
+
+feed = Table(
+    "feed",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("leader", String(36)),
+    Column("leader_until", _Time),
+    Column("read_until", _Time),
+    CheckConstraint("id = 1", name="one"),
+)
+
+places = Table(
+    "places",
+    metadata,
+    Column("booking_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("arrived_at", _Time, nullable=False),
+    Column("kept_until", _Time, nullable=False),
+    Index("places_kept_until_idx", "kept_until"),
 )

@@ -1,10 +1,11 @@
 """The gateway port on the official Stripe SDK, over its aiohttp client: its default one is many times slower."""
 
 import asyncio
+import contextlib
 import logging
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ import stripe
 
 from contracts.fields import is_session_id
 from service.adapters.stripe import outcomes
+from service.application.budget import Budget, Endpoint, NoTurnError, Priority, Turn
 from service.application.ports import CheckoutTerms
 from service.domain.outcomes import Opened, Outcome, Refused, Unknown, UnknownCause
 from service.domain.payment import OPENED_WITHIN, Payment
@@ -48,9 +50,10 @@ class StripeGateway:
         api_key: str,
         api_base: str | None,
         concurrency: int,
+        budget: Budget | None = None,
         told: Callable[[str, str, float], None] = lambda *_: None,
     ) -> None:
-        """`concurrency`: calls under way at once; further ones wait their turn within their timeout.
+        """`concurrency`: connections at once; `budget`: whose turn it is, by default just as many at once.
 
         `told` hears of each call: the endpoint, `answered`, `refused` or why the outcome is not known, and its seconds.
         """
@@ -58,7 +61,7 @@ class StripeGateway:
         self.livemode: Final = "_live_" in api_key
         self.in_flight = 0
         self._told = told
-        self._slots = asyncio.Semaphore(concurrency)
+        self._budget = budget or Budget(concurrency=concurrency)
         # The machine's certificates, or those of SSL_CERT_FILE, OpenSSL's own variable. Nothing turns the check off.
         self._tls = ssl.create_default_context()
         self._session = aiohttp.ClientSession(
@@ -116,11 +119,20 @@ class StripeGateway:
             "adaptive_pricing": {"enabled": False},
         }
 
-    async def open(self, payment: Payment, *, timeout_seconds: float, proven_absent: bool = False) -> Outcome:
+    async def open(
+        self, payment: Payment, *, timeout_seconds: float, proven_absent: bool = False, turn: Turn | None = None
+    ) -> Outcome:
         """Create the session under the payment's key. Stripe replays a 500 for a day, hence the second key."""
         key = f"payment-{payment.reference}" + ("-absent" if proven_absent else "")
         answer = await self._call(
-            "create", payment, timeout_seconds, "post", _SESSIONS, idempotency_key=key, **payment.gateway_request
+            Endpoint.CREATE,
+            payment,
+            timeout_seconds,
+            "post",
+            _SESSIONS,
+            turn=turn,
+            idempotency_key=key,
+            **payment.gateway_request,
         )
         return outcomes.of_created(answer) if isinstance(answer, Mapping) else answer
 
@@ -130,7 +142,9 @@ class StripeGateway:
         created = {"gte": int((payment.created_at - _CLOCK_SKEW).timestamp()), "lte": int(until.timestamp())}
         params: dict[str, Any] = {"created": created, "limit": _PAGE}
         for _ in range(_MAX_PAGES):
-            answer = await self._call("list", payment, timeout_seconds, "get", _SESSIONS, **params)
+            answer = await self._call(
+                Endpoint.LIST, payment, timeout_seconds, "get", _SESSIONS, priority=Priority.BACKGROUND, **params
+            )
             if not isinstance(answer, Mapping):
                 return (
                     answer if isinstance(answer, Unknown) else Unknown(cause=UnknownCause.FAILED, detail=answer.detail)
@@ -146,10 +160,12 @@ class StripeGateway:
             params["starting_after"] = page[-1].get("id")
         return Unknown(cause=UnknownCause.FAILED, detail="too many sessions to look through")
 
-    async def look_up(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
+    async def look_up(
+        self, payment: Payment, *, timeout_seconds: float, priority: Priority = Priority.WAITED
+    ) -> Outcome:
         """Retrieve the session."""
         path = _path(payment)
-        answer = await self._call("retrieve", payment, timeout_seconds, "get", path)
+        answer = await self._call(Endpoint.RETRIEVE, payment, timeout_seconds, "get", path, priority=priority)
         if isinstance(
             answer, Refused
         ):  # a session that Stripe made cannot become unknown to it; the key may be another
@@ -160,13 +176,22 @@ class StripeGateway:
 
     async def expire(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
         """Expire the session. Stripe refuses unless it is open, with no code to tell why: then it is looked up."""
-        answer = await self._call("expire", payment, timeout_seconds, "post", f"{_path(payment)}/expire")
+        answer = await self._call(Endpoint.EXPIRE, payment, timeout_seconds, "post", f"{_path(payment)}/expire")
         if isinstance(answer, Refused):
             return await self.look_up(payment, timeout_seconds=timeout_seconds)
         return _of_its_own(answer, payment) if isinstance(answer, Mapping) else answer
 
     async def _call(
-        self, name: str, payment: Payment, timeout_seconds: float, method: str, path: str, **params: Any
+        self,
+        endpoint: Endpoint,
+        payment: Payment,
+        timeout_seconds: float,
+        method: str,
+        path: str,
+        *,
+        priority: Priority = Priority.WRITE,
+        turn: Turn | None = None,
+        **params: Any,
     ) -> Mapping[str, Any] | Refused | Unknown:
         """Stripe's answer as plain data, or what its absence means.
 
@@ -177,23 +202,39 @@ class StripeGateway:
         started, result = time.perf_counter(), "cancelled"
         self.in_flight += 1
         try:
-            async with asyncio.timeout(timeout_seconds), self._slots:
+            async with asyncio.timeout(timeout_seconds), self._turn(endpoint, priority, timeout_seconds, turn):
                 answer = (await self._stripe.raw_request_async(method, path, **params)).data
             result = "answered" if isinstance(answer, Mapping) else UnknownCause.UNREADABLE.value
+        except NoTurnError as error:
+            result = UnknownCause.BUSY.value
+            return Unknown(cause=UnknownCause.BUSY, wait_seconds=error.wait_seconds)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong in the SDK is an outcome, and never a failure
             outcome = outcomes.of_error(error)
             result = outcome.cause.value if isinstance(outcome, Unknown) else outcome.kind.value
-            fields = {"payment_id": payment.id, "gateway_call": name, "gateway_detail": outcome.detail}
+            fields = {"payment_id": payment.id, "gateway_call": endpoint.value, "gateway_detail": outcome.detail}
             if result == UnknownCause.DENIED:
                 # An operator must act: a revoked key does not come back by itself, nor does a missing permission.
                 _log.error("Stripe refuses STRIPE_API_KEY (%s)", outcome.detail, extra=fields)
             else:
-                _log.warning("Stripe %s of payment %d: %s", name, payment.id, result, extra=fields)
+                _log.warning("Stripe %s of payment %d: %s", endpoint.value, payment.id, result, extra=fields)
             return outcome
         finally:
             self.in_flight -= 1
-            self._told(name, result, time.perf_counter() - started)
+            self._told(endpoint.value, result, time.perf_counter() - started)
         return answer if isinstance(answer, Mapping) else outcomes.unreadable("not an object")
+
+    @contextlib.asynccontextmanager
+    async def _turn(
+        self, endpoint: Endpoint, priority: Priority, seconds: float, turn: Turn | None
+    ) -> AsyncGenerator[None]:
+        """A turn of the caller's if it holds an unused one, otherwise the next that comes."""
+        if turn is not None and not turn.used:
+            turn.used = True
+            yield
+            return
+        async with self._budget.turn(endpoint, priority=priority, seconds=seconds) as own:
+            own.used = True
+            yield
 
 
 def _path(payment: Payment) -> str:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from contracts.events import PaymentEvent
+from service.application.budget import Priority, Turn
 from service.application.ports import CommandContext, OutboxRow
 from service.application.steps import Asked, Steps
 from service.domain.errors import IllegalTransitionError, PaymentServiceError, StoreUnavailableError
@@ -76,14 +77,27 @@ class Ledger(FakeGateway):
         self.late_calls = 0
         """So many calls end in silence and are done later, if ever."""
 
-    async def open(self, payment: Payment, *, timeout_seconds: float, proven_absent: bool = False) -> Outcome:  # noqa: ARG002
+    async def open(
+        self,
+        payment: Payment,
+        *,
+        timeout_seconds: float,  # noqa: ARG002
+        proven_absent: bool = False,
+        turn: Turn | None = None,  # noqa: ARG002
+    ) -> Outcome:
         key = payment.reference + ("-absent" if proven_absent else "")
         return await self._send(lambda: self._made(key, payment))
 
     async def find(self, payment: Payment, *, timeout_seconds: float) -> Opened | Unknown | None:  # noqa: ARG002
         return await self._send(lambda: self._found(payment))
 
-    async def look_up(self, payment: Payment, *, timeout_seconds: float) -> Outcome:  # noqa: ARG002
+    async def look_up(
+        self,
+        payment: Payment,
+        *,
+        timeout_seconds: float,  # noqa: ARG002
+        priority: Priority = Priority.WAITED,  # noqa: ARG002
+    ) -> Outcome:
         return await self._send(lambda: self.stands(payment.session_id))
 
     async def expire(self, payment: Payment, *, timeout_seconds: float) -> Outcome:  # noqa: ARG002

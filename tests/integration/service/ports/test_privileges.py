@@ -134,7 +134,12 @@ def test_no_table_is_forgotten() -> None:
 
 
 def test_only_the_pruners_tables_can_lose_rows() -> None:
-    assert {table for table, privileges in GRANTED.items() if "DELETE" in privileges} == {"request_keys", "outbox"}
+    assert {table for table, privileges in GRANTED.items() if "DELETE" in privileges} == {
+        "request_keys",
+        "outbox",
+        "budget_demand",
+        "places",
+    }
     assert not {privilege for privileges in GRANTED.values() for privilege in privileges} & {"UPDATE", "TRUNCATE"}
 
 
