@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,10 +25,12 @@ from service.adapters.store import (
 )
 from service.adapters.stripe import StripeGateway
 from service.application.budget import Budget
+from service.application.news import News
 from service.application.policy import Policy
 from service.application.ports import Clock
 from service.application.steps import Steps
 from service.domain.errors import StoreUnavailableError
+from service.domain.status import Change
 from service.entrypoints import actuator, consumers, pages
 from service.entrypoints import broker as brokers
 from service.entrypoints.delivery import Delivery
@@ -73,6 +75,7 @@ def policy(settings: Settings) -> Policy:
         window_seconds=settings.payment_window_seconds,
         freshness_seconds=settings.verify_freshness_seconds,
         gateway_timeout_seconds=GATEWAY_TIMEOUT_SECONDS,
+        feed_interval_seconds=settings.feed_interval_seconds,
     )
 
 
@@ -89,13 +92,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
     build = Build.installed("payment-service", commit=settings.git_commit)
     metrics = Metrics(build)
     async with AsyncExitStack() as stack:
-        database = Database(settings.database_url.get_secret_value())
-        stack.push_async_callback(database.close)
-        await reach("the database (DATABASE_URL)", database.ping, (StoreUnavailableError, TimeoutError))
-        await _check_revision(database)
-        if await could_rewrite(database):
-            _log.warning("the role of DATABASE_URL could change the record: see MIGRATION_DATABASE_URL")
-
+        database = await _database(settings, stack)
         amqp_url = settings.amqp_url.get_secret_value()
         await reach("RabbitMQ (AMQP_URL)", functools.partial(_declare, amqp_url), brokers.UNREACHABLE)
         publishing = brokers.rabbit_broker(amqp_url)
@@ -104,7 +101,8 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         publisher = brokers.Publisher(publishing, user=settings.amqp_user)
 
         wakeups = Wakeups(settings.database_url.get_secret_value())
-        outbox, store = PostgresOutbox(database), PostgresStore(database, told=metrics.change)
+        news = News()
+        outbox, store = PostgresOutbox(database), PostgresStore(database, told=_both(metrics.change, news))
         relay = Relay(outbox=outbox, publisher=publisher, clock=clock, alarm=wakeups)
         listening = _watched(wakeups.run(), name="outbox-wakeups", failed=failed)
         stack.push_async_callback(_cancel, listening)
@@ -126,7 +124,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         )
         stack.push_async_callback(gateway.close)
         await meet("Stripe (STRIPE_API_BASE)", functools.partial(gateway.meet, settings.stripe_api_base))
-        steps = Steps(store=store, gateway=gateway, policy=policy(settings), clock=clock)
+        steps = Steps(store=store, gateway=gateway, policy=policy(settings), clock=clock, budget=budget, news=news)
         stack.push_async_callback(steps.drain)
 
         settler = Settler(steps=steps)
@@ -164,6 +162,16 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         yield Service(asgi=asgi, steps=steps, relay=relay, failed=failed)
 
 
+async def _database(settings: Settings, stack: AsyncExitStack) -> Database:
+    database = Database(settings.database_url.get_secret_value())
+    stack.push_async_callback(database.close)
+    await reach("the database (DATABASE_URL)", database.ping, (StoreUnavailableError, TimeoutError))
+    await _check_revision(database)
+    if await could_rewrite(database):
+        _log.warning("the role of DATABASE_URL could change the record: see MIGRATION_DATABASE_URL")
+    return database
+
+
 def _health(
     database: Database,
     *,
@@ -185,6 +193,17 @@ def _health(
 
     checks = {"broker": takes_events, "consumers": delivers, "database": takes_writes}
     return Health(checks=checks, is_leaving=leaving.is_set)
+
+
+def _both(count: Callable[[Change], None], news: News) -> Callable[[Change], None]:
+    """What hears of changes: the metrics of all, whoever waits of the final ones."""
+
+    def told(change: Change) -> None:
+        count(change)
+        if change.payment.status.is_final:
+            news.settled(change.payment.id)
+
+    return told
 
 
 async def _declare(amqp_url: str) -> None:

@@ -52,6 +52,7 @@ def policy(**changes: Any) -> Policy:
         "window_seconds": 900,
         "freshness_seconds": 1.0,
         "gateway_timeout_seconds": 2.0,
+        "feed_interval_seconds": 2.0,
     }
     return Policy(**members | changes)
 
