@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -80,8 +81,12 @@ def policy(settings: Settings) -> Policy:
 
 
 @asynccontextmanager
-async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGenerator[Service]:
+async def built(
+    settings: Settings, *, clock: Clock | None = None, monotonic: Callable[[], float] = time.monotonic
+) -> AsyncGenerator[Service]:
     """The service, ready to be served. What is started last stops first: consumers before the relay before the store.
+
+    `monotonic` counts the seconds for which Stripe is left alone when it fails.
 
     Raises:
         StartError: the database or the broker does not answer, somebody's certificate cannot be trusted, or the
@@ -121,6 +126,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
             concurrency=settings.stripe_concurrency,
             budget=budget,
             told=metrics.gateway_call,
+            clock=monotonic,
         )
         stack.push_async_callback(gateway.close)
         await meet("Stripe (STRIPE_API_BASE)", functools.partial(gateway.meet, settings.stripe_api_base))
@@ -135,7 +141,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
             relay=relay,
             settler=settler,
             outbox=outbox,
-            calls_in_flight=lambda: gateway.in_flight,
+            calls=gateway.calls,
             connections_in_use=lambda: database.in_use,
             connections_limit=POOL_SIZE,
         )

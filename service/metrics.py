@@ -24,6 +24,8 @@ from prometheus_client.registry import Collector
 from contracts.actuator import Build
 from contracts.commands import CommandType
 from contracts.faults import DeadLetterReason
+from service.adapters.stripe.calls import Calls
+from service.application.budget import Endpoint
 from service.application.ports import Backlog, Outbox
 from service.domain.errors import StoreUnavailableError
 from service.domain.payment import AttentionReason, FailureReason
@@ -59,7 +61,7 @@ class Metrics:
             "gateway_calls", "Calls to Stripe, by what came back.", "endpoint", "result"
         )
         self._gateway_seconds = self._histogram(
-            "gateway_call_duration_seconds", "Of a call to Stripe, with its turn and the SDK's own tries.", "endpoint"
+            "gateway_call_duration_seconds", "Of a call to Stripe, with its turns and repeats.", "endpoint"
         )
         self._changes = self._counter(
             "payment_changes", "Changes of payments written here, by kind, and why they failed.", "change", "reason"
@@ -100,7 +102,7 @@ class Metrics:
         relay: Relay,
         settler: Settler,
         outbox: Outbox,
-        calls_in_flight: Callable[[], int],
+        calls: Calls,
         connections_in_use: Callable[[], int],
         connections_limit: int,
     ) -> None:
@@ -109,7 +111,7 @@ class Metrics:
             relay=relay,
             settler=settler,
             outbox=outbox,
-            calls_in_flight=calls_in_flight,
+            calls=calls,
             connections_in_use=connections_in_use,
             connections_limit=connections_limit,
         )
@@ -136,7 +138,7 @@ class _Readings(Collector):
     relay: Relay
     settler: Settler
     outbox: Outbox
-    calls_in_flight: Callable[[], int]
+    calls: Calls
     connections_in_use: Callable[[], int]
     connections_limit: int
     backlog: Backlog | None = None
@@ -166,8 +168,22 @@ class _Readings(Collector):
         yield GaugeMetricFamily(
             "payment_service_gateway_calls_in_flight",
             "Calls to Stripe under way or waiting.",
-            value=self.calls_in_flight(),
+            value=self.calls.in_flight,
         )
+        attempts = CounterMetricFamily("payment_service_gateway_attempts", "Sent to Stripe.", labels=("endpoint",))
+        openings = CounterMetricFamily(
+            "payment_service_gateway_circuit_openings", "Times Stripe was left alone.", labels=("endpoint",)
+        )
+        state = GaugeMetricFamily(
+            "payment_service_gateway_circuit_state", "0 closed, 1 half open, 2 open.", labels=("endpoint",)
+        )
+        for endpoint in Endpoint:
+            attempts.add_metric((endpoint.value,), self.calls.attempts[endpoint])
+            openings.add_metric((endpoint.value,), self.calls.circuits.openings[endpoint])
+            state.add_metric((endpoint.value,), self.calls.circuits.state(endpoint))
+        yield attempts
+        yield openings
+        yield state
         yield GaugeMetricFamily(
             "payment_service_database_connections_in_use", "Of the pool.", value=self.connections_in_use()
         )

@@ -43,6 +43,16 @@ class MovableClock:
         return self._now
 
 
+class Seconds:
+    """A monotonic clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def policy(**changes: Any) -> Policy:
     members: dict[str, Any] = {
         "currency": "inr",

@@ -4,7 +4,7 @@ Stripe allows so many calls a second for each endpoint and for all of them, and 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -41,8 +41,15 @@ class NoTurnError(Exception):
 class Turn:
     """The right to make one call now. Left unused, it goes to whoever is next."""
 
-    def __init__(self) -> None:
+    def __init__(self, release: Callable[[], None] = lambda: None) -> None:
         self.used = False
+        self._release: Callable[[], None] | None = release
+
+    def release(self) -> None:
+        """The call is over: others may go before the block ends. Whoever wants another call needs another turn."""
+        release, self._release = self._release, None
+        if release is not None:
+            release()
 
 
 class Budget:
@@ -74,5 +81,12 @@ class Budget:
         `place`: since when the caller stands in line, for those who come back; None: since now. `seconds`: how long it
         can wait; if the turn will not come in that time, `NoTurnError` is raised at once and not in the end.
         """
-        async with self._slots:
-            yield Turn()
+        await self._slots.acquire()
+        turn = Turn(self._slots.release)
+        try:
+            yield turn
+        finally:
+            turn.release()
+
+    def slow(self, endpoint: Endpoint, *, everything: bool = False) -> None:
+        """The gateway said that it is too much, of this endpoint or of `everything`."""

@@ -7,6 +7,7 @@ what it answers is written only if nobody wrote in between.
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -23,6 +24,7 @@ from service.domain.errors import (
     ConcurrentChangeError,
     CreateInProgressError,
     GatewayBusyError,
+    GatewayDeniedError,
     GatewayFailedError,
     OutcomeUnknownError,
     PaymentServiceError,
@@ -48,9 +50,8 @@ _MAX_REREADS: Final = 5
 _ERRORS: Final[dict[UnknownCause, type[PaymentServiceError]]] = {
     UnknownCause.TIMEOUT: OutcomeUnknownError,
     UnknownCause.FAILED: GatewayFailedError,
-    UnknownCause.DENIED: GatewayFailedError,
+    UnknownCause.DENIED: GatewayDeniedError,
     UnknownCause.UNREADABLE: GatewayFailedError,
-    UnknownCause.BUSY: GatewayBusyError,
 }
 
 Result = TypeVar("Result")
@@ -271,6 +272,10 @@ class Steps:
 
 def _raise_if_unknown(outcome: Outcome, payment: Payment) -> None:
     if isinstance(outcome, Unknown):
+        if outcome.cause is UnknownCause.BUSY:
+            wait = outcome.wait_seconds
+            seconds = None if wait is None else max(1, math.ceil(wait))
+            raise GatewayBusyError(payment=payment, retry_after_seconds=seconds)
         raise _ERRORS[outcome.cause](payment=payment)
 
 

@@ -81,8 +81,8 @@ def _message(delivered: DeliveredMessage) -> Message:
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[Service]:
-    """The service, served through its ASGI lifespan as uvicorn does it."""
+async def serving(settings: Settings, **parts: Any) -> AsyncIterator[Service]:
+    """The service, served through its ASGI lifespan as uvicorn does it. `parts`: as `built` takes them."""
     box: list[Service] = []
     started, stop = asyncio.Event(), asyncio.Event()
     steps = iter(["lifespan.startup", "lifespan.shutdown"])
@@ -98,7 +98,7 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
             started.set()
 
     async def serve() -> None:
-        async with built(settings) as service:
+        async with built(settings, **parts) as service:
             box.append(service)
             await service.asgi({"type": "lifespan"}, receive, send)
 
