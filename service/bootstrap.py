@@ -17,6 +17,7 @@ from service.adapters.store import (
     POOL_SIZE,
     Database,
     PostgresOutbox,
+    PostgresPlaces,
     PostgresStore,
     Wakeups,
     could_rewrite,
@@ -104,7 +105,11 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         publisher = brokers.Publisher(publishing, user=settings.amqp_user)
 
         wakeups = Wakeups(settings.database_url.get_secret_value())
-        outbox, store = PostgresOutbox(database), PostgresStore(database, told=metrics.change)
+        outbox, store, places = (
+            PostgresOutbox(database),
+            PostgresStore(database, told=metrics.change),
+            PostgresPlaces(database),
+        )
         relay = Relay(outbox=outbox, publisher=publisher, clock=clock, alarm=wakeups)
         listening = _watched(wakeups.run(), name="outbox-wakeups", failed=failed)
         stack.push_async_callback(_cancel, listening)
@@ -112,7 +117,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         stack.push_async_callback(_stop_relay, relay, relaying)
 
         events_kept = timedelta(days=settings.outbox_retention_days)
-        pruner = Pruner(store=store, outbox=outbox, clock=clock, events_kept=events_kept)
+        pruner = Pruner(store=store, outbox=outbox, places=places, clock=clock, events_kept=events_kept)
         pruning = _watched(pruner.run(), name="pruner", failed=failed)
         stack.push_async_callback(_stop, pruner, pruning)
 
@@ -126,7 +131,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         )
         stack.push_async_callback(gateway.close)
         await meet("Stripe (STRIPE_API_BASE)", functools.partial(gateway.meet, settings.stripe_api_base))
-        steps = Steps(store=store, gateway=gateway, policy=policy(settings), clock=clock)
+        steps = Steps(store=store, gateway=gateway, policy=policy(settings), clock=clock, budget=budget, places=places)
         stack.push_async_callback(steps.drain)
 
         settler = Settler(steps=steps)
@@ -145,7 +150,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
             Delivery, publisher=publisher, clock=clock, senders=settings.senders, told=metrics.command
         )
         consuming = brokers.rabbit_broker(amqp_url, middlewares=(delivery,))
-        consumers.register(consuming, steps=steps, gateway_prefetch=settings.stripe_concurrency)
+        consumers.register(consuming, steps=steps)
         stack.push_async_callback(_disconnect, consuming)
         started, leaving = asyncio.Event(), asyncio.Event()
 

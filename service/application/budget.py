@@ -56,6 +56,10 @@ class Budget:
         """Whether a turn could be had at once."""
         return not self._slots.locked()
 
+    def wait_seconds(self, endpoint: Endpoint, place: datetime | None = None, *, ahead: int = 0) -> float:  # noqa: ARG002
+        """When a caller with that place in line would have its turn, with so many `ahead` besides those who wait."""
+        return 0.0
+
     @asynccontextmanager
     async def turn(
         self,
