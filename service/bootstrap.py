@@ -16,6 +16,7 @@ from contracts.actuator import Build, Health
 from service.adapters.store import (
     POOL_SIZE,
     Database,
+    PostgresLeases,
     PostgresOutbox,
     PostgresPlaces,
     PostgresStore,
@@ -26,6 +27,7 @@ from service.adapters.store import (
 )
 from service.adapters.stripe import StripeGateway
 from service.application.budget import Budget
+from service.application.leases import Rates
 from service.application.policy import Policy
 from service.application.ports import Clock
 from service.application.steps import Steps
@@ -121,7 +123,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         pruning = _watched(pruner.run(), name="pruner", failed=failed)
         stack.push_async_callback(_stop, pruner, pruning)
 
-        budget = Budget(concurrency=settings.stripe_concurrency)
+        budget = await stack.enter_async_context(_budget(settings, database, metrics))
         gateway = StripeGateway(
             api_key=settings.stripe_api_key.get_secret_value(),
             api_base=None if settings.stripe_api_base == STRIPE_API_BASE else settings.stripe_api_base,
@@ -142,6 +144,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
             relay=relay,
             settler=settler,
             outbox=outbox,
+            budget=budget,
             calls_in_flight=lambda: gateway.in_flight,
             connections_in_use=lambda: database.in_use,
             connections_limit=POOL_SIZE,
@@ -167,6 +170,20 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
             on_shutdown=[leaving.set, settler.stop],  # handlers may need all of the grace time that there is
         )
         yield Service(asgi=asgi, steps=steps, relay=relay, failed=failed)
+
+
+@asynccontextmanager
+async def _budget(settings: Settings, database: Database, metrics: Metrics) -> AsyncGenerator[Budget]:
+    """Not paced if the settings say so: then no statement is spent on it."""
+    rates = leases = None
+    if settings.stripe_requests_per_second:
+        rates = Rates(endpoint=settings.stripe_requests_per_second, everything=settings.global_requests_per_second)
+        leases = PostgresLeases(database, rates=rates)
+    budget = Budget(concurrency=settings.stripe_concurrency, rates=rates, leases=leases, told=metrics.turn)
+    try:
+        yield budget
+    finally:
+        await budget.close()
 
 
 def _health(

@@ -313,6 +313,7 @@ def settings_of(amqp_url: str, database_url: str, sandbox_url: str, **changes: A
         "database_url": database_url,
         "stripe_api_key": KEY,
         "stripe_api_base": sandbox_url,
+        "stripe_requests_per_second": 0,
         "verify_freshness_seconds": 0,
         "payment_success_url": "https://shop.example/done?session={CHECKOUT_SESSION_ID}",
         "payment_cancel_url": "https://shop.example/back",
