@@ -83,7 +83,7 @@ class Expected:
     def __len__(self) -> int:
         return max(0, self._counts.total())
 
-    def ahead_of(self, arrived_at: datetime | None) -> int:
+    def before(self, arrived_at: datetime | None) -> int:
         """How many came before, to the second; None: before somebody who is new."""
         if arrived_at is None:
             return len(self)
@@ -199,8 +199,8 @@ class Admission:
 
     def _wait(self, arrived_at: datetime | None) -> float:
         """When the turn would come if everybody who came before takes theirs."""
-        ahead = self._expected.ahead_of(arrived_at)
-        return self._budget.wait_seconds(Endpoint.CREATE, arrived_at, ahead=ahead)
+        coming = self._expected.before(arrived_at)
+        return self._budget.wait_seconds(Endpoint.CREATE, arrived_at, coming=coming)
 
     async def _take(self, booking_id: int) -> datetime | None:
         """The place that is kept for the booking; whoever holds it is no longer expected, but there."""
