@@ -143,11 +143,11 @@ class Budget:
         rank = _rank(priority, place)
         now, line = self._clock(), self._lines[endpoint]
         line.due_at(now)
-        ahead = sum(other.before(rank) for other in self._lines.values())
+        ahead = line.before(rank)
         over = ahead + coming + 1 - self._room(priority)
+        over += sum(other.ready(rank) for other in self._lines.values() if other is not line)
         by_slots = max(0, over) * self._held_seconds / self._concurrency
-        by_pace = line.seconds_until(line.before(rank), now=now) + coming * line.step_seconds
-        return max(by_pace, by_slots)
+        return max(line.seconds_until(ahead, now=now) + coming * line.step_seconds, by_slots)
 
     @asynccontextmanager
     async def turn(
@@ -196,7 +196,7 @@ class Budget:
             for _, waiter in line.waiting:
                 waiter.future.set_exception(NoTurnError(CLOSED_SECONDS))
             line.waiting.clear()
-            line.set_timer(None)
+            line.wake(math.inf, now=0, call=self._serve)
         for task in tasks:
             task.cancel()
         if tasks:
@@ -223,7 +223,7 @@ class Budget:
                 return await asyncio.shield(waiter.future)  # a turn may come between the end of the wait and this
         except (TimeoutError, asyncio.CancelledError) as error:
             line.leave(waiter)
-            if not waiter.future.done():
+            if not waiter.future.done() or waiter.future.exception() is not None:
                 self._serve()
             else:  # it came in the very moment in which nobody waited any longer
                 self._end(endpoint, priority, waiter.future.result(), used=False)
@@ -238,6 +238,8 @@ class Budget:
             self._held_seconds += (self._clock() - given.at - self._held_seconds) * _NEWEST
         else:
             self._lines[endpoint].give_back(given)
+            if self._everything is not None:
+                self._everything.forget(given.at)
         self._serve()
 
     def _room(self, priority: int) -> int:
@@ -281,13 +283,13 @@ class Budget:
 
     def _prepare(self, line: Line, now: float) -> None:
         """Ask for a lease if the line needs one, and wake up when there is something to do for it."""
-        line.set_timer(None)
-        if not line.waiting or self._leasing is None:
+        priority = line.waiting[0][0][0] if line.waiting else Priority.WRITE
+        if not line.waiting or self._leasing is None or self._room(priority) <= 0:
+            line.wake(math.inf, now=now, call=self._serve)
             return
         wake_at = line.due_at(now)
         if self._everything is not None:
             wake_at = max(wake_at, self._everything.free_at())
-        priority = line.waiting[0][0][0]
         wanted = min(self._room(priority), len(line.waiting)) - len(line.stock)
         if wanted > 0 and line.leasing is None:
             if line.ask_at <= now:
@@ -295,8 +297,7 @@ class Budget:
                 line.leasing = asyncio.create_task(lease, name=f"budget-lease-{line.name}")
             else:
                 wake_at = min(wake_at, line.ask_at)
-        if now < wake_at < math.inf and self._room(priority) > 0:
-            line.set_timer(asyncio.get_running_loop().call_later(wake_at - now, self._serve))
+        line.wake(wake_at, now=now, call=self._serve)
 
     async def _lease(self, leasing: Leasing, line: Line, turns: int, horizon_seconds: float) -> None:
         waiting, now = len(line.waiting), self._clock()

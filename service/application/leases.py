@@ -13,6 +13,8 @@ EVERYTHING: Final = "*"
 SLOWEST: Final = 0.1
 RECOVERY_SECONDS: Final = 60.0
 """From standing still to the full pace, linearly."""
+STALE_SECONDS: Final = 2.0
+"""After which a replica that has not told of its line again has none."""
 SLOWED_SECONDS: Final = 1.0
 """Until the pace is lowered again: calls that were on their way together are refused together."""
 

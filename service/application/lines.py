@@ -4,10 +4,11 @@ import asyncio
 import math
 from bisect import bisect_left, insort
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from service.application.leases import RECOVERY_SECONDS, SLOWEST, Lease
+from service.application.leases import RECOVERY_SECONDS, SLOWEST, STALE_SECONDS, Lease
 
 TOLERANCE_SECONDS: Final = 0.15
 """How long after its time a turn may be used: turns are spaced evenly, so no second sees over 1.15 x the rate."""
@@ -91,6 +92,7 @@ class Line:
     leased_at: float = 0.0
     leasing: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
+    wakes_at: float = math.inf
 
     def join(self, waiter: Waiter) -> None:
         """Stand in line."""
@@ -106,11 +108,18 @@ class Line:
         """How many stand before that rank."""
         return bisect_left(self.waiting, rank, key=lambda entry: entry[0])
 
-    def set_timer(self, timer: asyncio.TimerHandle | None) -> None:
-        """Instead of the one that there was."""
+    def wake(self, at: float, *, now: float, call: Callable[[], None]) -> None:
+        """Call at that time and at no other; infinity: not at all."""
+        if at == self.wakes_at:
+            return
         if self.timer is not None:
             self.timer.cancel()
-        self.timer = timer
+        self.wakes_at = at
+        self.timer = None if at == math.inf else asyncio.get_running_loop().call_later(at - now, self._woken, call)
+
+    def _woken(self, call: Callable[[], None]) -> None:
+        self.timer, self.wakes_at = None, math.inf
+        call()
 
     def due_at(self, now: float) -> float:
         """When the next turn of the stock can be given; what nobody used in time is dropped."""
@@ -156,11 +165,16 @@ class Line:
         """The share of the rate that is used, as it has recovered since it was last heard of."""
         return min(1.0, self.pace + (now - self.leased_at) / RECOVERY_SECONDS)
 
+    def ready(self, rank: tuple[float, ...]) -> int:
+        """How many of those before that rank wait for nothing but a slot."""
+        return self.before(rank) if self.guard is None else min(self.before(rank), len(self.stock))
+
     def seconds_until(self, ahead: int, *, now: float) -> float:
         """When the turn comes before which there are so many others here, by the pace alone."""
         if self.guard is None:
             return 0.0
         if ahead < len(self.stock):
             return max(0.0, self.stock[ahead].at - now)
-        behind = (ahead - len(self.stock)) * self.step_seconds * (1 + self.busy)
+        sharing = 1 + (self.busy if now - self.leased_at < STALE_SECONDS else 0)
+        behind = (ahead - len(self.stock)) * self.step_seconds * sharing
         return max(0.0, self.next_at - now) + behind

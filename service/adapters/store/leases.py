@@ -6,10 +6,16 @@ from uuid import uuid4
 from sqlalchemy import ARRAY, Float, Integer, String, bindparam, text
 
 from service.adapters.store.database import Database
-from service.application.leases import EVERYTHING, RECOVERY_SECONDS, SLOWED_SECONDS, SLOWEST, Lease, Rates
+from service.application.leases import (
+    EVERYTHING,
+    RECOVERY_SECONDS,
+    SLOWED_SECONDS,
+    SLOWEST,
+    STALE_SECONDS,
+    Lease,
+    Rates,
+)
 
-STALE_SECONDS: Final = 2.0
-"""After which a replica that has not told of its line again has none."""
 FORGOTTEN_SECONDS: Final = 60.0
 """After which what it told is deleted."""
 

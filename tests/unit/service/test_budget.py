@@ -201,6 +201,21 @@ def test_a_turn_is_free_unless_somebody_waits_or_all_are_taken() -> None:
     assert simulated(scene()) == [True, False, True, True]
 
 
+def test_a_long_line_for_one_endpoint_is_none_for_another() -> None:
+    async def scene() -> tuple[bool, float]:
+        callers = Callers(budget=a_budget())
+        for _ in range(1000):
+            callers.call()
+        await callers.wait(2)
+        free = callers.budget.is_free(Endpoint.RETRIEVE)
+        asked_at = now()
+        async with callers.budget.turn(Endpoint.RETRIEVE, priority=Priority.WAITED, seconds=0.2):
+            return free, now() - asked_at
+
+    free, waited = simulated(scene())
+    assert (free, waited) == (True, 0)
+
+
 # --- the end --------------------------------------------------------------------------------------------------------
 
 
