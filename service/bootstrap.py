@@ -19,6 +19,7 @@ from service.adapters.store import (
     Database,
     PostgresLeases,
     PostgresOutbox,
+    PostgresPlaces,
     PostgresStore,
     Wakeups,
     could_rewrite,
@@ -108,8 +109,8 @@ async def built(
         publisher = brokers.Publisher(publishing, user=settings.amqp_user)
 
         wakeups = Wakeups(settings.database_url.get_secret_value())
-        news = News()
-        outbox, store = PostgresOutbox(database), PostgresStore(database, told=_both(metrics.change, news))
+        news, places, outbox = News(), PostgresPlaces(database), PostgresOutbox(database)
+        store = PostgresStore(database, told=_both(metrics.change, news))
         relay = Relay(outbox=outbox, publisher=publisher, clock=clock, alarm=wakeups)
         listening = _watched(wakeups.run(), name="outbox-wakeups", failed=failed)
         stack.push_async_callback(_cancel, listening)
@@ -117,7 +118,7 @@ async def built(
         stack.push_async_callback(_stop_relay, relay, relaying)
 
         events_kept = timedelta(days=settings.outbox_retention_days)
-        pruner = Pruner(store=store, outbox=outbox, clock=clock, events_kept=events_kept)
+        pruner = Pruner(store=store, outbox=outbox, places=places, clock=clock, events_kept=events_kept)
         pruning = _watched(pruner.run(), name="pruner", failed=failed)
         stack.push_async_callback(_stop, pruner, pruning)
 
@@ -132,7 +133,15 @@ async def built(
         )
         stack.push_async_callback(gateway.close)
         await meet("Stripe (STRIPE_API_BASE)", functools.partial(gateway.meet, settings.stripe_api_base))
-        steps = Steps(store=store, gateway=gateway, policy=policy(settings), clock=clock, budget=budget, news=news)
+        steps = Steps(
+            store=store,
+            gateway=gateway,
+            policy=policy(settings),
+            clock=clock,
+            budget=budget,
+            places=places,
+            news=news,
+        )
         stack.push_async_callback(steps.drain)
 
         settler = Settler(steps=steps)
@@ -152,7 +161,7 @@ async def built(
             Delivery, publisher=publisher, clock=clock, senders=settings.senders, told=metrics.command
         )
         consuming = brokers.rabbit_broker(amqp_url, middlewares=(delivery,))
-        consumers.register(consuming, steps=steps, gateway_prefetch=settings.stripe_concurrency)
+        consumers.register(consuming, steps=steps)
         stack.push_async_callback(_disconnect, consuming)
         started, leaving = asyncio.Event(), asyncio.Event()
 

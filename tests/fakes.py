@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
@@ -127,7 +128,14 @@ class FakeStore:
 
     async def begin(self, draft: Draft, *, keys: Sequence[RequestKey], request_id: str) -> Begun:
         await asyncio.sleep(0)
-        begun = self._of_keys(keys) or self._live(draft) or self._insert(draft, request_id)
+        return self._bound(self._of_keys(keys) or self._live(draft) or self._insert(draft, request_id), draft, keys)
+
+    async def existing(self, draft: Draft, *, keys: Sequence[RequestKey]) -> Begun | None:
+        await asyncio.sleep(0)
+        begun = self._of_keys(keys) or self._live(draft)
+        return None if begun is None else self._bound(begun, draft, keys)
+
+    def _bound(self, begun: Begun, draft: Draft, keys: Sequence[RequestKey]) -> Begun:
         if begun.relation is not Relation.OTHER:
             for key in keys:
                 binding = (key.fingerprint, begun.payment.id, draft.created_at)
@@ -237,6 +245,51 @@ class FakeStore:
         for _, key in pruned:
             del self._keys[key]
         return len(pruned)
+
+
+@dataclass(kw_only=True)
+class _Place:
+    arrived_at: datetime
+    due_until: datetime
+    kept_until: datetime
+
+
+class FakePlaces:
+    """Kept places in a dictionary."""
+
+    def __init__(self) -> None:
+        self.kept: dict[int, _Place] = {}
+
+    async def keep(self, booking_id: int, *, arrived_at: datetime, due_until: datetime, kept_until: datetime) -> None:
+        await asyncio.sleep(0)
+        place = _Place(arrived_at=arrived_at, due_until=due_until, kept_until=kept_until)
+        earlier = self.kept.get(booking_id)
+        if earlier is not None and earlier.kept_until >= arrived_at:
+            place.arrived_at = min(earlier.arrived_at, arrived_at)
+        self.kept[booking_id] = place
+
+    async def take(self, booking_id: int, *, at: datetime, kept_until: datetime) -> datetime | None:
+        await asyncio.sleep(0)
+        place = self.kept.get(booking_id)
+        if place is None or place.kept_until < at:
+            return None
+        place.due_until, place.kept_until = at, max(place.kept_until, kept_until)
+        return place.arrived_at
+
+    async def drop(self, booking_id: int) -> None:
+        await asyncio.sleep(0)
+        self.kept.pop(booking_id, None)
+
+    async def due(self, *, at: datetime) -> Mapping[int, int]:
+        await asyncio.sleep(0)
+        return Counter(int(place.arrived_at.timestamp()) for place in self.kept.values() if place.due_until > at)
+
+    async def prune_places(self, *, before: datetime, limit: int) -> int:
+        await asyncio.sleep(0)
+        old = sorted((place.kept_until, booking) for booking, place in self.kept.items() if place.kept_until < before)
+        for _, booking in old[:limit]:
+            del self.kept[booking]
+        return len(old[:limit])
 
 
 @dataclass(kw_only=True)

@@ -131,20 +131,30 @@ class Budget:
 
     def is_free(self, endpoint: Endpoint) -> bool:
         """Whether a turn could be had at once: nobody waits for one, and one is there."""
-        return not self._lines[endpoint].waiting and self.wait_seconds(endpoint, priority=Priority.WAITED) <= 0
+        if self._lines[endpoint].waiting or self._room(Priority.WAITED) <= 0:
+            return False
+        return self.wait_seconds(endpoint, priority=Priority.WAITED) <= 0
 
     def wait_seconds(
-        self, endpoint: Endpoint, place: datetime | None = None, *, priority: Priority = Priority.WRITE
+        self,
+        endpoint: Endpoint,
+        place: datetime | None = None,
+        *,
+        priority: Priority = Priority.WRITE,
+        coming: int = 0,
     ) -> float:
-        """When somebody with that place would have a turn, counted from now: an estimate from what is known here."""
+        """When somebody with that place would have a turn, counted from now: an estimate from what is known here.
+
+        `coming`: how many will come before it to all replicas, besides those who wait.
+        """
         rank = _rank(priority, place)
         now, line = self._clock(), self._lines[endpoint]
         line.due_at(now)
         ahead = line.before(rank)
-        over = ahead + 1 - self._room(priority)
+        over = ahead + coming + 1 - self._room(priority)
         over += sum(other.ready(rank) for other in self._lines.values() if other is not line)
         by_slots = max(0, over) * self._held_seconds / self._concurrency
-        return max(line.seconds_until(ahead, now=now), by_slots)
+        return max(line.seconds_until(ahead, now=now) + coming * line.step_seconds, by_slots)
 
     @asynccontextmanager
     async def turn(
@@ -221,10 +231,10 @@ class Budget:
             return waiter.future.result()
         try:
             async with asyncio.timeout(seconds):
-                return await waiter.future
+                return await asyncio.shield(waiter.future)  # a turn may come between the end of the wait and this
         except (TimeoutError, asyncio.CancelledError) as error:
             line.leave(waiter)
-            if waiter.future.cancelled() or waiter.future.exception() is not None:
+            if not waiter.future.done() or waiter.future.exception() is not None:
                 self._serve()
             else:  # it came in the very moment in which nobody waited any longer
                 self._end(endpoint, priority, waiter.future.result(), used=False)

@@ -6,19 +6,21 @@ what it answers is written only if nobody wrote in between.
 
 import asyncio
 import contextlib
+import functools
 import logging
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from service.application import asking
+from service.application.admission import Admission, NoPlaces
 from service.application.asking import Recent, Situation, Way
-from service.application.budget import Budget, Endpoint
+from service.application.budget import Budget, Endpoint, Turn
 from service.application.news import Heard, News
 from service.application.policy import Policy
-from service.application.ports import Clock, CommandContext, Gateway, Store
+from service.application.ports import Begun, Clock, CommandContext, Gateway, Places, Relation, RequestKey, Store
 from service.application.single_flight import SingleFlight
 from service.domain.errors import (
     ConcurrentChangeError,
@@ -31,7 +33,7 @@ from service.domain.errors import (
     StoreUnavailableError,
 )
 from service.domain.outcomes import Outcome, Unknown, UnknownCause
-from service.domain.payment import OPENED_WITHIN, Payment
+from service.domain.payment import OPENED_WITHIN, Draft, Payment, PaymentStatus
 from service.domain.status import Change, ChangeKind, decide, unsettled
 from service.failpoints import FailPoint, hit
 
@@ -75,18 +77,42 @@ class Steps:
     clock: Clock
     budget: Budget = field(default_factory=lambda: Budget(concurrency=64))
     news: News = field(default_factory=News)
+    places: Places = field(default_factory=NoPlaces)
     _recent: Recent = field(default_factory=Recent)
     _openings: SingleFlight[Payment] = field(default_factory=SingleFlight)
     _asks: SingleFlight[Asked] = field(default_factory=SingleFlight)
 
-    async def open(self, payment: Payment, *, context: CommandContext) -> Payment:
-        """Have the gateway make the session. Concurrent calls for a payment share one.
+    @functools.cached_property
+    def admission(self) -> Admission:
+        """Who may create now."""
+        return Admission(budget=self.budget, places=self.places, clock=self.clock)
+
+    async def begin(self, draft: Draft, *, keys: Sequence[RequestKey], context: CommandContext) -> Begun:
+        """The payment for a create: a new one, inserted when its turn to call the gateway has come and then opened.
+
+        What needs no such call is answered without a turn, however long the line is.
+
+        Raises:
+            GatewayBusyError: the turn would not come before the caller leaves, or the gateway is busy.
+            OutcomeUnknownError, GatewayFailedError: the session is not known, or the caller has left.
+        """
+        self.check_deadline(context)
+        if self.admission.is_free():
+            return await self._begin(draft, keys, context)
+        async with self.admission.alone(draft.booking_id, deadline=context.deadline):
+            existing = await self.store.existing(draft, keys=keys)
+            if existing is None or _is_unopened(existing.payment):
+                return await self._begin(draft, keys, context)
+            return existing
+
+    async def open(self, payment: Payment, *, context: CommandContext, turn: Turn | None = None) -> Payment:
+        """Have the gateway make the session. Concurrent calls for a payment share one. `turn`: the caller's to create.
 
         Raises:
             OutcomeUnknownError, GatewayFailedError, GatewayBusyError: not known; the payment is as it was.
         """
         return await self._in_time(
-            self._openings.run(payment.id, lambda: self._open(payment, context)), payment, context
+            self._openings.run(payment.id, lambda: self._open(payment, context, turn)), payment, context
         )
 
     async def ask(self, payment: Payment, *, context: CommandContext) -> Asked:
@@ -160,12 +186,22 @@ class Steps:
         await self._openings.drain()
         await self._asks.drain()
 
-    async def _open(self, payment: Payment, context: CommandContext) -> Payment:
+    async def _begin(self, draft: Draft, keys: Sequence[RequestKey], context: CommandContext) -> Begun:
+        async with self.admission.turn(draft.booking_id, deadline=context.deadline) as turn:
+            self.check_deadline(context)
+            begun = await self.store.begin(draft, keys=keys, request_id=context.request_id)
+            # To resume what was left behind takes other calls too: those get turns of their own, without ours in hand.
+            left_behind = self.clock.now() - begun.payment.created_at > RESUMED_AFTER
+            if begun.relation is Relation.OTHER or not _is_unopened(begun.payment) or left_behind:
+                return begun
+            return replace(begun, payment=await self.open(begun.payment, context=context, turn=turn))
+
+    async def _open(self, payment: Payment, context: CommandContext, turn: Turn | None = None) -> Payment:
         timeout = self.policy.gateway_timeout_seconds
         age = self.clock.now() - payment.created_at
         outcome: Outcome = Unknown(cause=UnknownCause.FAILED)
         if age < KEY_KEPT:
-            outcome = await self.gateway.open(payment, timeout_seconds=timeout)
+            outcome = await self.gateway.open(payment, timeout_seconds=timeout, turn=turn)
         if age > RESUMED_AFTER and isinstance(outcome, Unknown) and outcome.cause is UnknownCause.FAILED:
             # The key is forgotten, or the gateway repeats an error that it kept under it: look for the session itself.
             found = await self.gateway.find(payment, timeout_seconds=timeout)
@@ -268,6 +304,10 @@ class Steps:
                 return await call
         except TimeoutError:
             raise OutcomeUnknownError(payment=payment) from None
+
+
+def _is_unopened(payment: Payment) -> bool:
+    return payment.status is PaymentStatus.PENDING and payment.session_id is None
 
 
 def _raise_if_unknown(outcome: Outcome, payment: Payment) -> None:

@@ -5,6 +5,7 @@ from service.adapters.store.leases import PostgresLeases
 from service.adapters.store.migrate import current_revision, migrate, newest_revision
 from service.adapters.store.operators import OperatorJournal, OperatorLine
 from service.adapters.store.outbox import PostgresOutbox
+from service.adapters.store.places import PostgresPlaces
 from service.adapters.store.privileges import NoSuchRoleError, could_rewrite
 from service.adapters.store.store import PostgresStore
 from service.adapters.store.wakeups import Wakeups
@@ -17,6 +18,7 @@ __all__ = [
     "OperatorLine",
     "PostgresLeases",
     "PostgresOutbox",
+    "PostgresPlaces",
     "PostgresStore",
     "Wakeups",
     "could_rewrite",

@@ -228,8 +228,8 @@ class _WatchedSteps(Steps):
     async def settle(self, payment: Payment, *, context: CommandContext) -> Payment:
         return await self._watched(super().settle(payment, context=context))
 
-    async def _open(self, payment: Payment, context: CommandContext) -> Payment:
-        return await self._watched(super()._open(payment, context))
+    async def _open(self, payment: Payment, context: CommandContext, turn: Turn | None = None) -> Payment:
+        return await self._watched(super()._open(payment, context, turn))
 
     async def _ask(self, payment: Payment, context: CommandContext) -> Asked:
         return await self._watched(super()._ask(payment, context))
