@@ -5,6 +5,7 @@ care. The feed reads for everybody: who would like it to read now says so, and h
 """
 
 import asyncio
+import math
 import time
 from enum import Enum
 
@@ -26,6 +27,7 @@ class News:
         self._waiting: dict[int, set[asyncio.Future[Heard]]] = {}
         self._since: dict[asyncio.Future[Heard], float] = {}
         self._reading_wanted = asyncio.Event()
+        self._last_read_began = -math.inf
 
     def __len__(self) -> int:
         return sum(len(futures) for futures in self._waiting.values())
@@ -38,9 +40,14 @@ class News:
     def read(self, *, seconds_ago: float) -> None:
         """A reading of the feed that began so long ago is complete, and what it told is stored."""
         began = time.monotonic() - seconds_ago
+        self._last_read_began = max(self._last_read_began, began)
         for future, since in self._since.items():
             if since <= began:
                 _end(future, Heard.READ)
+
+    def last_read_seconds_ago(self) -> float:
+        """How long ago the last reading began that is complete, on whatever replica; infinity if there was none."""
+        return time.monotonic() - self._last_read_began
 
     def want_reading(self) -> None:
         """Somebody would like the feed to read now."""
