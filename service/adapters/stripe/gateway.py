@@ -6,7 +6,7 @@ import logging
 import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -16,7 +16,7 @@ import stripe
 from contracts.fields import is_session_id
 from service.adapters.stripe import outcomes
 from service.application.budget import Budget, Endpoint, NoTurnError, Priority, Turn
-from service.application.ports import CheckoutTerms
+from service.application.ports import CheckoutTerms, Page
 from service.domain.outcomes import Opened, Outcome, Refused, Unknown, UnknownCause
 from service.domain.payment import OPENED_WITHIN, Payment
 from service.failpoints import FailPoint, hit
@@ -30,6 +30,9 @@ _CONNECT_SECONDS: Final = 3.0
 _CLOCK_SKEW: Final = timedelta(minutes=2)
 _PAGE: Final = 100
 _MAX_PAGES: Final = 100
+_EVENTS: Final = [
+    f"checkout.session.{what}" for what in ("completed", "async_payment_succeeded", "async_payment_failed", "expired")
+]
 
 
 class _HttpClient(stripe.AIOHTTPClient):
@@ -146,9 +149,7 @@ class StripeGateway:
                 Endpoint.LIST, payment, timeout_seconds, "get", _SESSIONS, priority=Priority.BACKGROUND, **params
             )
             if not isinstance(answer, Mapping):
-                return (
-                    answer if isinstance(answer, Unknown) else Unknown(cause=UnknownCause.FAILED, detail=answer.detail)
-                )
+                return _undecided(answer)
             page = answer.get("data")
             if not isinstance(page, list) or not all(isinstance(session, Mapping) for session in page):
                 return outcomes.unreadable("a list without sessions")
@@ -181,10 +182,26 @@ class StripeGateway:
             return await self.look_up(payment, timeout_seconds=timeout_seconds)
         return _of_its_own(answer, payment) if isinstance(answer, Mapping) else answer
 
+    async def events(self, *, since: datetime, after: str | None = None, timeout_seconds: float) -> Page | Unknown:
+        """One page of Stripe's events of checkout sessions, kept for 30 days."""
+        params = _listing(since, after) | {"types": _EVENTS}
+        answer = await self._call(
+            Endpoint.EVENTS, None, timeout_seconds, "get", "/v1/events", priority=Priority.WAITED, **params
+        )
+        return outcomes.of_events(answer) if isinstance(answer, Mapping) else _undecided(answer)
+
+    async def sessions(self, *, since: datetime, after: str | None = None, timeout_seconds: float) -> Page | Unknown:
+        """One page of all sessions of the account."""
+        params = _listing(since, after)
+        answer = await self._call(
+            Endpoint.LIST, None, timeout_seconds, "get", _SESSIONS, priority=Priority.BACKGROUND, **params
+        )
+        return outcomes.of_sessions(answer) if isinstance(answer, Mapping) else _undecided(answer)
+
     async def _call(
         self,
         endpoint: Endpoint,
-        payment: Payment,
+        payment: Payment | None,
         timeout_seconds: float,
         method: str,
         path: str,
@@ -211,12 +228,15 @@ class StripeGateway:
         except Exception as error:  # noqa: BLE001 - whatever goes wrong in the SDK is an outcome, and never a failure
             outcome = outcomes.of_error(error)
             result = outcome.cause.value if isinstance(outcome, Unknown) else outcome.kind.value
-            fields = {"payment_id": payment.id, "gateway_call": endpoint.value, "gateway_detail": outcome.detail}
+            fields: dict[str, Any] = {"gateway_call": endpoint.value, "gateway_detail": outcome.detail}
+            if payment is not None:
+                fields |= {"payment_id": payment.id}
             if result == UnknownCause.DENIED:
                 # An operator must act: a revoked key does not come back by itself, nor does a missing permission.
                 _log.error("Stripe refuses STRIPE_API_KEY (%s)", outcome.detail, extra=fields)
             else:
-                _log.warning("Stripe %s of payment %d: %s", endpoint.value, payment.id, result, extra=fields)
+                of = "" if payment is None else f" of payment {payment.id}"
+                _log.warning("Stripe %s%s: %s", endpoint.value, of, result, extra=fields)
             return outcome
         finally:
             self.in_flight -= 1
@@ -235,6 +255,17 @@ class StripeGateway:
         async with self._budget.turn(endpoint, priority=priority, seconds=seconds) as own:
             own.used = True
             yield
+
+
+def _listing(since: datetime, after: str | None) -> dict[str, Any]:
+    """The parameters of a list's page."""
+    params: dict[str, Any] = {"created": {"gte": int(since.timestamp())}, "limit": _PAGE}
+    return params if after is None else params | {"starting_after": after}
+
+
+def _undecided(answer: Refused | Unknown) -> Unknown:
+    """A refusal to list decides nothing about a payment."""
+    return answer if isinstance(answer, Unknown) else Unknown(cause=UnknownCause.FAILED, detail=answer.detail)
 
 
 def _path(payment: Payment) -> str:
