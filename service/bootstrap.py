@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,10 @@ from faststream.rabbit import RabbitBroker
 from contracts.actuator import Build, Health
 from service.adapters.store import (
     POOL_SIZE,
+    READ_CHANNEL,
+    WANTED_CHANNEL,
     Database,
+    PostgresFeedRecord,
     PostgresOutbox,
     PostgresStore,
     Wakeups,
@@ -25,6 +28,7 @@ from service.adapters.store import (
 )
 from service.adapters.stripe import StripeGateway
 from service.application.budget import Budget
+from service.application.news import News
 from service.application.policy import Policy
 from service.application.ports import Clock
 from service.application.steps import Steps
@@ -32,6 +36,7 @@ from service.domain.errors import StoreUnavailableError
 from service.entrypoints import actuator, consumers, pages
 from service.entrypoints import broker as brokers
 from service.entrypoints.delivery import Delivery
+from service.entrypoints.feed import Feed
 from service.entrypoints.pruner import Pruner
 from service.entrypoints.relay import Relay
 from service.entrypoints.settler import Settler
@@ -91,10 +96,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url.get_secret_value())
         stack.push_async_callback(database.close)
-        await reach("the database (DATABASE_URL)", database.ping, (StoreUnavailableError, TimeoutError))
-        await _check_revision(database)
-        if await could_rewrite(database):
-            _log.warning("the role of DATABASE_URL could change the record: see MIGRATION_DATABASE_URL")
+        await _reach(database)
 
         amqp_url = settings.amqp_url.get_secret_value()
         await reach("RabbitMQ (AMQP_URL)", functools.partial(_declare, amqp_url), brokers.UNREACHABLE)
@@ -103,7 +105,8 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         await _connect(publishing)
         publisher = brokers.Publisher(publishing, user=settings.amqp_user)
 
-        wakeups = Wakeups(settings.database_url.get_secret_value())
+        news = News()
+        wakeups = Wakeups(settings.database_url.get_secret_value(), heard=_heard(news))
         outbox, store = PostgresOutbox(database), PostgresStore(database, told=metrics.change)
         relay = Relay(outbox=outbox, publisher=publisher, clock=clock, alarm=wakeups)
         listening = _watched(wakeups.run(), name="outbox-wakeups", failed=failed)
@@ -113,8 +116,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
 
         events_kept = timedelta(days=settings.outbox_retention_days)
         pruner = Pruner(store=store, outbox=outbox, clock=clock, events_kept=events_kept)
-        pruning = _watched(pruner.run(), name="pruner", failed=failed)
-        stack.push_async_callback(_stop, pruner, pruning)
+        _work(stack, pruner, name="pruner", failed=failed)
 
         budget = Budget(concurrency=settings.stripe_concurrency)
         gateway = StripeGateway(
@@ -130,10 +132,14 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         stack.push_async_callback(steps.drain)
 
         settler = Settler(steps=steps)
-        settling = _watched(settler.run(), name="settler", failed=failed)
-        stack.push_async_callback(_stop, settler, settling)
+        _work(stack, settler, name="settler", failed=failed)
+        record = PostgresFeedRecord(database)
+        feed = Feed(steps=steps, record=record, news=news, interval_seconds=settings.feed_interval_seconds)
+        _work(stack, feed, name="feed", failed=failed)
 
         metrics.read(
+            feed=feed,
+            news=news,
             relay=relay,
             settler=settler,
             outbox=outbox,
@@ -187,6 +193,17 @@ def _health(
     return Health(checks=checks, is_leaving=leaving.is_set)
 
 
+def _heard(news: News) -> dict[str, Callable[[str], None]]:
+    """By NOTIFY channel, who hears what other replicas say.
+
+    How long their word takes is not in the seconds they tell: milliseconds, and Stripe promises no less.
+    """
+    return {
+        WANTED_CHANNEL: lambda _: news.want_reading(here=False),
+        READ_CHANNEL: lambda seconds: news.read(seconds_ago=float(seconds)),
+    }
+
+
 async def _declare(amqp_url: str) -> None:
     try:
         await brokers.declare(amqp_url)
@@ -200,6 +217,13 @@ async def _connect(publishing: RabbitBroker) -> None:
         await publishing.connect()
     except brokers.UNREACHABLE as error:
         raise StartError(f"RabbitMQ (AMQP_URL) was lost at the start ({type(error).__name__}).") from None
+
+
+async def _reach(database: Database) -> None:
+    await reach("the database (DATABASE_URL)", database.ping, (StoreUnavailableError, TimeoutError))
+    await _check_revision(database)
+    if await could_rewrite(database):
+        _log.warning("the role of DATABASE_URL could change the record: see MIGRATION_DATABASE_URL")
 
 
 async def _check_revision(database: Database) -> None:
@@ -235,7 +259,13 @@ async def _disconnect(broker: RabbitBroker) -> None:
 
 
 class _Worker(Protocol):
+    async def run(self) -> None: ...
+
     def stop(self) -> None: ...
+
+
+def _work(stack: AsyncExitStack, worker: _Worker, *, name: str, failed: asyncio.Event) -> None:
+    stack.push_async_callback(_stop, worker, _watched(worker.run(), name=name, failed=failed))
 
 
 async def _stop(worker: _Worker, task: asyncio.Task[None]) -> None:

@@ -27,6 +27,7 @@ class News:
         self._waiting: dict[int, set[asyncio.Future[Heard]]] = {}
         self._since: dict[asyncio.Future[Heard], float] = {}
         self._reading_wanted = asyncio.Event()
+        self._wanted_here = False
         self._last_read_began = -math.inf
 
     def __len__(self) -> int:
@@ -49,14 +50,20 @@ class News:
         """How long ago the last reading began that is complete, on whatever replica; infinity if there was none."""
         return time.monotonic() - self._last_read_began
 
-    def want_reading(self) -> None:
-        """Somebody would like the feed to read now."""
+    def want_reading(self, *, here: bool = True) -> None:
+        """Somebody would like the feed to read now, in this process or (not `here`) elsewhere."""
+        self._wanted_here |= here
         self._reading_wanted.set()
 
-    async def reading_wanted(self) -> None:
-        """Return when somebody would like the feed to read, at once if somebody has since the last call."""
+    async def reading_wanted(self) -> bool:
+        """Return when somebody would like the feed to read, at once if somebody has since the last call.
+
+        Whether anybody in this process does.
+        """
         await self._reading_wanted.wait()
         self._reading_wanted.clear()
+        here, self._wanted_here = self._wanted_here, False
+        return here
 
     async def wait(self, payment_id: int, *, seconds: float, reading: bool = False) -> Heard:
         """What ended the wait: `seconds` are over, the payment is final, or (with `reading`) the feed has read."""
