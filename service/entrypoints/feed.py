@@ -56,7 +56,7 @@ class Feed:
         self.leading = False
         self.readings: Final = Counter[str](complete=0, failed=0, busy=0)
         self.reader: Final = Reader(steps=steps, complete=self._complete)
-        self._replica: Final = str(uuid4())
+        self.replica: Final = str(uuid4())
         self._store = steps.store
         self._record = record
         self._news = news
@@ -75,7 +75,7 @@ class Feed:
             await self._rounds.run(self._round, wait=self._wait)
             if self.leading:
                 with contextlib.suppress(StoreUnavailableError):  # then the lease ends by itself
-                    await self._record.release(self._replica)
+                    await self._record.release(self.replica)
             if self._under_way:
                 await asyncio.wait(self._under_way, timeout=STOP_SECONDS)
         finally:
@@ -109,7 +109,7 @@ class Feed:
                     await self._rounds.stopped()
 
     async def _claim(self) -> None:
-        lead = await self._record.claim(self._replica, lease_seconds=LEASE_SECONDS)
+        lead = await self._record.claim(self.replica, lease_seconds=LEASE_SECONDS)
         self._claim_due = time.monotonic() + RENEW_SECONDS
         if lead is None:
             await self._abandon()
@@ -164,11 +164,11 @@ class Feed:
         try:
             await self.reader.read(oldest_at, is_long=is_long)
         except UnreadError as error:
-            if error.unknown.cause is UnknownCause.BUSY:
-                self.readings["busy"] += 1
-                self._paused_until = time.monotonic() + (error.unknown.wait_seconds or GAP_SECONDS)
-            else:
+            if error.unknown.cause is not UnknownCause.BUSY:
                 self._failed(f"{error.unknown.cause}: {error}")
+            else:
+                self.readings["busy"] += 1
+                self._pause(error.unknown.wait_seconds or GAP_SECONDS)
         except StoreUnavailableError:
             self._failed("the database cannot be used")
         except Exception:  # noqa: BLE001 - whatever surprised us in one reading need not be in the next
@@ -177,7 +177,7 @@ class Feed:
 
     async def _complete(self, read_until: datetime | None, began: float) -> None:
         kept = await self._record.advance(
-            self._replica,
+            self.replica,
             read_until=read_until,
             began_seconds_ago=time.monotonic() - began,
             lease_seconds=LEASE_SECONDS,
@@ -196,5 +196,10 @@ class Feed:
             _log.warning("Stripe's events cannot be read (%s); trying again", why)
         self._failures += 1
         self.readings["failed"] += 1
-        pause = min(MAX_PAUSE_SECONDS, 0.5 * 2 ** min(self._failures, 5))
-        self._paused_until = time.monotonic() + pause * random.uniform(0.75, 1.0)  # noqa: S311 - so that replicas differ
+        seconds = min(MAX_PAUSE_SECONDS, 0.5 * 2 ** min(self._failures, 5))
+        self._pause(seconds * random.uniform(0.75, 1.0))  # noqa: S311 - so that replicas differ
+
+    def _pause(self, seconds: float) -> None:
+        """Whoever wanted this reading still does, as soon as the pause is over."""
+        self._paused_until = time.monotonic() + seconds
+        self._news.want_reading()

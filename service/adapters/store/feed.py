@@ -51,7 +51,7 @@ def _advance() -> Executable:
 
 _CLAIM: Final = _claim()
 _ADVANCE: Final = _advance()
-_RELEASE: Final = update(feed).where(_is_leader).values(leader_until=None).returning(feed.c.id)
+_RELEASE: Final = update(feed).where(_is_leader).values(leader=None, leader_until=None).returning(feed.c.id)
 _WANT: Final = select(func.pg_notify(WANTED_CHANNEL, ""))
 
 

@@ -63,6 +63,7 @@ async def test_whoever_leads_next_goes_on_where_the_last_one_was(pair: Pair) -> 
     await record.release("b")
     assert await record.claim("b", lease_seconds=LEASE) is None
     await record.release("a")
+    assert not await advance(record, "a", 7), "a reading that ends after that would take the lead back"
     assert await record.claim("b", lease_seconds=LEASE) == Lead(read_until=NOW + timedelta(minutes=5))
 
 
