@@ -161,6 +161,17 @@ def _claim_unsettled() -> Executable:
     )
 
 
+OLDEST_PENDING: Final = (
+    select(payments.c.created_at)
+    .where(text("status = 'PENDING'"), payments.c.session_id.is_not(None))
+    .order_by(payments.c.created_at)
+    .limit(1)
+)
+PENDING_OF_SESSIONS: Final = select(payments).where(
+    payments.c.session_id == any_(bindparam("session_ids", type_=ARRAY(String))), text("status = 'PENDING'")
+)
+
+
 def _moments(*names: str) -> dict[str, BindParameter[Any]]:
     return {name: bindparam(name, type_=_TIME) for name in names}
 

@@ -106,6 +106,16 @@ class PostgresStore:
         names = [member.name for member in fields(JournalEntry)]
         return [JournalEntry(**{name: getattr(row, name) for name in names}) for row in rows]
 
+    async def oldest_pending_at(self) -> datetime | None:
+        """See the port."""
+        rows = await self._database.run(statements.OLDEST_PENDING, {})
+        return rows[0].created_at if rows else None
+
+    async def pending_of_sessions(self, session_ids: Sequence[str]) -> Sequence[Payment]:
+        """See the port."""
+        rows = await self._database.run(statements.PENDING_OF_SESSIONS, {"session_ids": list(session_ids)})
+        return [_payment(row) for row in rows]
+
     async def prune_keys(self, *, before: datetime, limit: int) -> int:
         """See the port."""
         return len(await self._database.run(statements.PRUNE_KEYS, {"before": before, "batch": limit}))

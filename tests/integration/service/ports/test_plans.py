@@ -83,6 +83,10 @@ async def everything(store: PostgresStore, outbox: PostgresOutbox) -> None:
     unsettled = {"unopened_before": now - timedelta(seconds=15), "unpaid_before": now - timedelta(minutes=15)}
     assert len(await store.claim_unsettled(at=now, limit=20, **unsettled)) == 20
     assert await store.prune_keys(before=now - timedelta(days=30), limit=500) == 500
+    assert await store.oldest_pending_at() is not None
+    assert await store.pending_of_sessions(["cs_test_stranger", payment.session_id or ""]) == [
+        replace(payment, asked_at=now, ask_failed_at=now)
+    ]
     await changed(store, replace(payment, asked_at=now), Expired())
     rows = await outbox.claim(limit=100, at=now, lease_seconds=10)
     await outbox.mark_sent([row.id for row in rows[1:]], at=now)
@@ -114,7 +118,7 @@ async def planner(filled: Migrated) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def test_no_statement_reads_a_whole_table(planner: asyncpg.Connection, sent: Sent) -> None:
-    assert len(sent) == 17
+    assert len(sent) == 19
     found = {}
     for statement, parameters in sent.items():
         plan = await planner.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *parameters)
