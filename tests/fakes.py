@@ -410,7 +410,10 @@ class FakeGateway:
         *,
         timeout_seconds: float,
         priority: Priority = Priority.WAITED,  # noqa: ARG002
+        turn: Turn | None = None,
     ) -> Outcome:
+        if turn is not None:
+            turn.used = True
         if trouble := await self._called("look_up", timeout_seconds):
             return trouble
         return self._answer(self.made[payment.session_id or ""].stands)

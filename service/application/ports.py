@@ -295,9 +295,17 @@ class Gateway(Protocol):
         """The session that an earlier `open` of this payment made, looked up by reference; None if there is none."""
 
     async def look_up(
-        self, payment: Payment, *, timeout_seconds: float, priority: Priority = Priority.WAITED
+        self,
+        payment: Payment,
+        *,
+        timeout_seconds: float,
+        priority: Priority = Priority.WAITED,
+        turn: Turn | None = None,
     ) -> Outcome:
-        """How the payment's session stands: Open, Processing, Paid, Expired or Unknown."""
+        """How the payment's session stands: Open, Processing, Paid, Expired or Unknown.
+
+        `turn`: one to retrieve that the caller holds; without it the call waits for its own, with that priority.
+        """
 
     async def expire(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
         """End the payment's session. Answers how it stands afterwards: Expired, but perhaps Paid or Processing."""
