@@ -145,6 +145,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
             settler=settler,
             outbox=outbox,
             budget=budget,
+            admission=steps.admission,
             calls_in_flight=lambda: gateway.in_flight,
             connections_in_use=lambda: database.in_use,
             connections_limit=POOL_SIZE,

@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from contracts.actuator import Build
 from contracts.commands import CommandType
 from contracts.faults import DeadLetterReason
+from service.application.admission import Admission
 from service.application.budget import Budget, Endpoint
 from service.application.ports import Backlog, Outbox
 from service.domain.errors import StoreUnavailableError
@@ -110,6 +111,7 @@ class Metrics:
         settler: Settler,
         outbox: Outbox,
         budget: Budget,
+        admission: Admission,
         calls_in_flight: Callable[[], int],
         connections_in_use: Callable[[], int],
         connections_limit: int,
@@ -120,6 +122,7 @@ class Metrics:
             settler=settler,
             outbox=outbox,
             budget=budget,
+            admission=admission,
             calls_in_flight=calls_in_flight,
             connections_in_use=connections_in_use,
             connections_limit=connections_limit,
@@ -148,6 +151,7 @@ class _Readings(Collector):
     settler: Settler
     outbox: Outbox
     budget: Budget
+    admission: Admission
     calls_in_flight: Callable[[], int]
     connections_in_use: Callable[[], int]
     connections_limit: int
@@ -181,6 +185,12 @@ class _Readings(Collector):
             value=self.calls_in_flight(),
         )
         yield from self._budget()
+        yield CounterMetricFamily(
+            "payment_service_creates_refused", "Creates told to come back.", value=self.admission.refused
+        )
+        yield GaugeMetricFamily(
+            "payment_service_creates_expected", "Of all replicas, to come back.", value=self.admission.expected
+        )
         yield GaugeMetricFamily(
             "payment_service_database_connections_in_use", "Of the pool.", value=self.connections_in_use()
         )
