@@ -161,6 +161,7 @@ async def built(
             outbox=outbox,
             calls=gateway.calls,
             budget=budget,
+            admission=steps.admission,
             connections_in_use=lambda: database.in_use,
             connections_limit=POOL_SIZE,
         )

@@ -25,6 +25,7 @@ from contracts.actuator import Build
 from contracts.commands import CommandType
 from contracts.faults import DeadLetterReason
 from service.adapters.stripe.calls import Calls
+from service.application.admission import Admission
 from service.application.budget import Budget, Endpoint
 from service.application.news import News
 from service.application.ports import Backlog, Outbox
@@ -116,6 +117,7 @@ class Metrics:
         outbox: Outbox,
         calls: Calls,
         budget: Budget,
+        admission: Admission,
         connections_in_use: Callable[[], int],
         connections_limit: int,
     ) -> None:
@@ -128,6 +130,7 @@ class Metrics:
             outbox=outbox,
             calls=calls,
             budget=budget,
+            admission=admission,
             connections_in_use=connections_in_use,
             connections_limit=connections_limit,
         )
@@ -158,6 +161,7 @@ class _Readings(Collector):
     outbox: Outbox
     calls: Calls
     budget: Budget
+    admission: Admission
     connections_in_use: Callable[[], int]
     connections_limit: int
     backlog: Backlog | None = None
@@ -205,6 +209,12 @@ class _Readings(Collector):
         yield openings
         yield state
         yield from self._budget()
+        yield CounterMetricFamily(
+            "payment_service_creates_refused", "Creates told to come back.", value=self.admission.refused
+        )
+        yield GaugeMetricFamily(
+            "payment_service_creates_expected", "Of all replicas, to come back.", value=self.admission.expected
+        )
         yield GaugeMetricFamily(
             "payment_service_database_connections_in_use", "Of the pool.", value=self.connections_in_use()
         )
