@@ -1,6 +1,6 @@
 """The payment record in PostgreSQL. Nothing outside this package knows SQL."""
 
-from service.adapters.store.database import POOL_SIZE, Database
+from service.adapters.store.database import POOL_SIZE, Database, Row
 from service.adapters.store.migrate import current_revision, migrate, newest_revision
 from service.adapters.store.operators import OperatorJournal, OperatorLine
 from service.adapters.store.outbox import PostgresOutbox
@@ -16,6 +16,7 @@ __all__ = [
     "OperatorLine",
     "PostgresOutbox",
     "PostgresStore",
+    "Row",
     "Wakeups",
     "could_rewrite",
     "current_revision",

@@ -180,6 +180,19 @@ def _payments_of_keys() -> Executable:
     )
 
 
+def _remember() -> Executable:
+    """Bind those of the keys to a payment that are bound to none."""
+    given = func.unnest(*_arrays(*_KEY_COLUMNS)).table_valued(*_KEY_COLUMNS).render_derived("given")
+    bound = _parameters(request_keys, "payment_id", "created_at")
+    values = select(*(given.c[name] for name in _KEY_COLUMNS), *bound.values())
+    return (
+        upsert(request_keys)
+        .from_select([*_KEY_COLUMNS, *bound], values)
+        .on_conflict_do_nothing()
+        .returning(request_keys.c.payment_id)
+    )
+
+
 def _prune(table: Table, column: Column[Any], *conditions: ColumnElement[bool] | TextClause) -> Executable:
     """Delete the rows whose `column` lies before `:before`, `:batch` of the oldest at most; a row answered for each.
 
@@ -201,4 +214,4 @@ PAYMENTS_OF_KEYS: Final = _payments_of_keys()
 # The scope is spelled out as in the partial index: PostgreSQL finds the index by it.
 PRUNE_KEYS: Final = _prune(request_keys, request_keys.c.created_at, text("scope = 'idempotency'"))
 PRUNE_SENT: Final = _prune(outbox, outbox.c.sent_at)
-REMEMBER: Final = upsert(request_keys).on_conflict_do_nothing()
+REMEMBER: Final = _remember()
