@@ -76,7 +76,7 @@ def _begin() -> Executable:
         upsert(payments)
         .from_select(names, select(*values.values()).where(~taken))
         .on_conflict_do_nothing(index_elements=[payments.c.booking_id], index_where=LIVE)
-        .returning(payments)
+        .returning(payments.c.id, payments.c.version, payments.c.status, payments.c.created_at)
         .cte("created")
     )
     keyed = insert(request_keys).from_select(
@@ -90,7 +90,7 @@ def _begin() -> Executable:
         ["payment_id", "version", "status", "at", *extra],
         select(created.c.id, created.c.version, created.c.status, created.c.created_at, *extra.values()),
     )
-    return select(created).add_cte(keyed.cte("keyed"), journaled.cte("journaled"))
+    return select(created.c.id).add_cte(keyed.cte("keyed"), journaled.cte("journaled"))
 
 
 def _record() -> Executable:

@@ -141,7 +141,7 @@ class PostgresStore:
             if _KEY_TAKEN in str(error):  # by another transaction, in this moment
                 return None
             raise
-        return _payment(rows[0]) if rows else None
+        return _inserted(draft, payment_id=rows[0].id) if rows else None
 
     async def _payment_of_keys(self, keys: Sequence[RequestKey]) -> Payment | None:
         """The payment that one of the keys belongs to; an error if the key came with other content."""
@@ -167,6 +167,12 @@ def _arrays(keys: Sequence[RequestKey]) -> dict[str, list[str]]:
         "key_key": [key.key for key in keys],
         "key_fingerprint": [key.fingerprint for key in keys],
     }
+
+
+def _inserted(draft: Draft, *, payment_id: int) -> Payment:
+    """What the database holds now, without having it sent back."""
+    frozen = {member.name: getattr(draft, member.name) for member in fields(Draft)}
+    return Payment(**frozen, id=payment_id, status=PaymentStatus.PENDING, version=0, updated_at=draft.created_at)
 
 
 def _payment(row: Row) -> Payment:
