@@ -1,6 +1,6 @@
 """The payment record in PostgreSQL. Nothing outside this package knows SQL."""
 
-from service.adapters.store.database import POOL_SIZE, Database
+from service.adapters.store.database import POOL_SIZE, Database, Row
 from service.adapters.store.feed import READ_CHANNEL, WANTED_CHANNEL, PostgresFeedRecord
 from service.adapters.store.leases import PostgresLeases
 from service.adapters.store.migrate import current_revision, migrate, newest_revision
@@ -24,6 +24,7 @@ __all__ = [
     "PostgresOutbox",
     "PostgresPlaces",
     "PostgresStore",
+    "Row",
     "Wakeups",
     "could_rewrite",
     "current_revision",
