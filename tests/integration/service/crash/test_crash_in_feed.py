@@ -22,8 +22,8 @@ async def test_what_a_dead_leader_had_read_is_read_again_and_told_once(
     await service.stopped()
     for session in sessions:
         await rig.sandbox.pay(session)
-    await rig.read_events()
     leader = await programs.service(f"{FailPoint.OUTCOME_NOT_STORED}:3")
+    await rig.read_events()
     assert await leader.ended() == -signal.SIGKILL
     states = [(await rig.payment(session))["status"] for session in sessions]
     assert "PENDING" in states
