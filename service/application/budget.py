@@ -131,22 +131,13 @@ class Budget:
 
     def is_free(self, endpoint: Endpoint) -> bool:
         """Whether a turn could be had at once: nobody waits for one, and one is there."""
-        if self._lines[endpoint].waiting or self._room(Priority.WAITED) <= 0:
-            return False
-        return self.wait_seconds(endpoint, priority=Priority.WAITED) <= 0
+        held_up = self._lines[endpoint].waiting or self._room(Priority.WAITED) <= 0
+        return not held_up and self.wait_seconds(endpoint, priority=Priority.WAITED) <= 0
 
     def wait_seconds(
-        self,
-        endpoint: Endpoint,
-        place: datetime | None = None,
-        *,
-        priority: Priority = Priority.WRITE,
-        coming: int = 0,
+        self, endpoint: Endpoint, place: datetime | None = None, *, priority: Priority = Priority.WRITE, coming: int = 0
     ) -> float:
-        """When somebody with that place would have a turn, counted from now: an estimate from what is known here.
-
-        `coming`: how many will come before it to all replicas, besides those who wait.
-        """
+        """Until somebody with that place would have a turn; `coming`: who is still to come before it, anywhere."""
         rank = _rank(priority, place)
         now, line = self._clock(), self._lines[endpoint]
         line.due_at(now)
