@@ -132,8 +132,8 @@ class Database:
             StoreUnavailableError: as `transaction`.
             asyncpg.IntegrityConstraintViolationError: the statement breaks a constraint; nothing of it was kept.
         """
-        written, names = _compiled(statement, tuple(sorted(parameters)))
-        arguments = [parameters.get(name, value) for name, value in names]
+        written, names, constants = _compiled(statement, tuple(sorted(parameters)))
+        arguments = [parameters[name] if name not in constants else constants[name] for name in names]
         with _translated():
             for _ in range(TRIES - 1):
                 try:
@@ -220,7 +220,9 @@ _DIALECT: Final = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 
 
 @functools.lru_cache(maxsize=256)
-def _compiled(statement: Executable, given: tuple[str, ...]) -> tuple[str, tuple[tuple[str, Any], ...]]:
-    """The statement as text, and its parameters in order: each one's name, and its value if none is given."""
+def _compiled(statement: Executable, given: tuple[str, ...]) -> tuple[str, Sequence[str], Mapping[str, Any]]:
+    """The statement as text, the names of its parameters in order, and the values of those that are constants of it."""
     compiled: Any = statement.compile(dialect=_DIALECT, column_keys=list(given))  # type: ignore[attr-defined]
-    return str(compiled), tuple((name, compiled.params[name]) for name in compiled.positiontup or ())
+    names = compiled.positiontup or ()
+    constants = {name: compiled.params[name] for name in names if not compiled.binds[name].required}
+    return str(compiled), names, {name: value for name, value in constants.items() if name not in given}
