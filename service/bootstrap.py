@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,6 +14,7 @@ from faststream.rabbit import RabbitBroker
 
 from contracts.actuator import Build, Health
 from service.adapters.store import (
+    OUTBOX_CHANNEL,
     POOL_SIZE,
     Database,
     PostgresOutbox,
@@ -25,13 +26,16 @@ from service.adapters.store import (
 )
 from service.adapters.stripe import StripeGateway
 from service.application.budget import Budget
+from service.application.news import News
 from service.application.policy import Policy
 from service.application.ports import Clock
 from service.application.steps import Steps
 from service.domain.errors import StoreUnavailableError
+from service.domain.status import Change
 from service.entrypoints import actuator, consumers, pages
 from service.entrypoints import broker as brokers
 from service.entrypoints.delivery import Delivery
+from service.entrypoints.holds import Holds
 from service.entrypoints.pruner import Pruner
 from service.entrypoints.relay import Relay
 from service.entrypoints.settler import Settler
@@ -60,6 +64,7 @@ class Service:
     asgi: AsgiFastStream
     steps: Steps
     relay: Relay
+    holds: Holds
     failed: asyncio.Event
 
 
@@ -103,18 +108,20 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         await _connect(publishing)
         publisher = brokers.Publisher(publishing, user=settings.amqp_user)
 
-        wakeups = Wakeups(settings.database_url.get_secret_value())
-        outbox, store = PostgresOutbox(database), PostgresStore(database, told=metrics.change)
+        news = News()
+        outbox, store = PostgresOutbox(database), PostgresStore(database, told=_teller(metrics, news))
+        wakeups = Wakeups(
+            settings.database_url.get_secret_value(),
+            heard={OUTBOX_CHANNEL: lambda payload: news.settled(int(payload)) if payload.isdecimal() else None},
+            missed=news.missed,
+        )
         relay = Relay(outbox=outbox, publisher=publisher, clock=clock, alarm=wakeups)
-        listening = _watched(wakeups.run(), name="outbox-wakeups", failed=failed)
-        stack.push_async_callback(_cancel, listening)
-        relaying = _watched(relay.run(), name="outbox-relay", failed=failed)
-        stack.push_async_callback(_stop_relay, relay, relaying)
+        stack.push_async_callback(_cancel, _watched(wakeups.run(), name="outbox-wakeups", failed=failed))
+        stack.push_async_callback(_stop_relay, relay, _watched(relay.run(), name="outbox-relay", failed=failed))
 
         events_kept = timedelta(days=settings.outbox_retention_days)
         pruner = Pruner(store=store, outbox=outbox, clock=clock, events_kept=events_kept)
-        pruning = _watched(pruner.run(), name="pruner", failed=failed)
-        stack.push_async_callback(_stop, pruner, pruning)
+        stack.push_async_callback(_stop, pruner, _watched(pruner.run(), name="pruner", failed=failed))
 
         budget = Budget(concurrency=settings.stripe_concurrency)
         gateway = StripeGateway(
@@ -130,19 +137,23 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         stack.push_async_callback(steps.drain)
 
         settler = Settler(steps=steps)
-        settling = _watched(settler.run(), name="settler", failed=failed)
-        stack.push_async_callback(_stop, settler, settling)
+        stack.push_async_callback(_stop, settler, _watched(settler.run(), name="settler", failed=failed))
+
+        holds = Holds(store=store, publisher=publisher)
+        news.listen(holds.hear)
+        stack.push_async_callback(_cancel, _watched(holds.run(), name="holds", failed=failed))
 
         metrics.read(
             relay=relay,
             settler=settler,
             outbox=outbox,
+            holds=holds,
             calls_in_flight=lambda: gateway.in_flight,
             connections_in_use=lambda: database.in_use,
             connections_limit=POOL_SIZE,
         )
         delivery = functools.partial(
-            Delivery, publisher=publisher, clock=clock, senders=settings.senders, told=metrics.command
+            Delivery, publisher=publisher, clock=clock, holds=holds, senders=settings.senders, told=metrics.command
         )
         consuming = brokers.rabbit_broker(amqp_url, middlewares=(delivery,))
         consumers.register(consuming, steps=steps, gateway_prefetch=settings.stripe_concurrency)
@@ -159,9 +170,24 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
             asgi_routes=[*actuator.routes(health=health, build=build, metrics=metrics.page), *pages.routes()],
             logger=None,
             after_startup=[tell],
-            on_shutdown=[leaving.set, settler.stop],  # handlers may need all of the grace time that there is
+            on_shutdown=[
+                leaving.set,
+                settler.stop,
+                holds.leave,
+            ],  # handlers may need all of the grace time that there is
         )
-        yield Service(asgi=asgi, steps=steps, relay=relay, failed=failed)
+        yield Service(asgi=asgi, steps=steps, relay=relay, holds=holds, failed=failed)
+
+
+def _teller(metrics: Metrics, news: News) -> Callable[[Change], None]:
+    """Who hears of a change that is in the database."""
+
+    def tell(change: Change) -> None:
+        metrics.change(change)
+        if change.payment.status.is_final:
+            news.settled(change.payment.id)
+
+    return tell
 
 
 def _health(

@@ -29,6 +29,7 @@ from service.domain.errors import StoreUnavailableError
 from service.domain.payment import AttentionReason, FailureReason
 from service.domain.status import Change, ChangeKind
 from service.entrypoints.delivery import Ending
+from service.entrypoints.holds import Holds
 from service.entrypoints.relay import Relay
 from service.entrypoints.settler import Settler
 
@@ -100,6 +101,7 @@ class Metrics:
         relay: Relay,
         settler: Settler,
         outbox: Outbox,
+        holds: Holds,
         calls_in_flight: Callable[[], int],
         connections_in_use: Callable[[], int],
         connections_limit: int,
@@ -109,6 +111,7 @@ class Metrics:
             relay=relay,
             settler=settler,
             outbox=outbox,
+            holds=holds,
             calls_in_flight=calls_in_flight,
             connections_in_use=connections_in_use,
             connections_limit=connections_limit,
@@ -136,6 +139,7 @@ class _Readings(Collector):
     relay: Relay
     settler: Settler
     outbox: Outbox
+    holds: Holds
     calls_in_flight: Callable[[], int]
     connections_in_use: Callable[[], int]
     connections_limit: int
@@ -157,6 +161,18 @@ class _Readings(Collector):
         for result, count in vars(self.relay.counters).items():
             events.add_metric((result,), count)
         yield events
+        ended = CounterMetricFamily(
+            "payment_service_holds", "Callers who wanted to wait, by how that ended.", labels=("ended",)
+        )
+        for how, count in vars(self.holds.counters).items():
+            ended.add_metric((how,), count)
+        yield ended
+        yield GaugeMetricFamily(
+            "payment_service_held_answers", "Callers who wait for a final status.", value=len(self.holds)
+        )
+        yield GaugeMetricFamily(
+            "payment_service_held_answers_limit", "Beyond it they are answered at once.", value=self.holds.limit
+        )
         settled = self.settler.counters
         yield CounterMetricFamily("payment_service_settler_rounds", "Looks for stuck payments.", value=settled.rounds)
         yield CounterMetricFamily("payment_service_settler_claimed", "Stuck payments found.", value=settled.claimed)

@@ -6,6 +6,7 @@ care. The feed reads for everybody: who would like it to read now says so, and h
 
 import asyncio
 import time
+from collections.abc import Callable
 from enum import Enum
 
 
@@ -26,14 +27,26 @@ class News:
         self._waiting: dict[int, set[asyncio.Future[Heard]]] = {}
         self._since: dict[asyncio.Future[Heard], float] = {}
         self._reading_wanted = asyncio.Event()
+        self._listeners: list[Callable[[int | None], None]] = []
 
     def __len__(self) -> int:
         return sum(len(futures) for futures in self._waiting.values())
 
     def settled(self, payment_id: int) -> None:
         """The payment is final, whoever wrote it."""
+        for listener in self._listeners:
+            listener(payment_id)
         for future in self._waiting.get(payment_id, ()):
             _end(future, Heard.SETTLED)
+
+    def missed(self) -> None:
+        """Some payments may have become final without a word (nobody listened): who waits for long should look."""
+        for listener in self._listeners:
+            listener(None)
+
+    def listen(self, listener: Callable[[int | None], None]) -> None:
+        """From now on `listener` is called with the id of each payment that has become final; with None if `missed`."""
+        self._listeners.append(listener)
 
     def read(self, *, seconds_ago: float) -> None:
         """A reading of the feed that began so long ago is complete, and what it told is stored."""

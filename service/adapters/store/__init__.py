@@ -5,10 +5,12 @@ from service.adapters.store.migrate import current_revision, migrate, newest_rev
 from service.adapters.store.operators import OperatorJournal, OperatorLine
 from service.adapters.store.outbox import PostgresOutbox
 from service.adapters.store.privileges import NoSuchRoleError, could_rewrite
+from service.adapters.store.statements import OUTBOX_CHANNEL
 from service.adapters.store.store import PostgresStore
 from service.adapters.store.wakeups import Wakeups
 
 __all__ = [
+    "OUTBOX_CHANNEL",
     "POOL_SIZE",
     "Database",
     "NoSuchRoleError",

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import asyncpg
@@ -16,11 +18,23 @@ _PROBE_SECONDS: Final = 10.0
 
 
 class Wakeups:
-    """Listens on a connection of its own; `wait` returns at a notification or after a time."""
+    """Listens on a connection of its own; `wait` returns at a notification for the relays or after a time."""
 
-    def __init__(self, url: str) -> None:
-        """`url`: as `Database` takes it."""
+    def __init__(
+        self,
+        url: str,
+        *,
+        heard: Mapping[str, Callable[[str], None]] = MappingProxyType({}),
+        missed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`url`: as `Database` takes it.
+
+        `heard`: by channel, what is called with each notification's payload. `missed` is called whenever listening
+        begins (again): what came before, nobody heard.
+        """
         self._url = dsn(url)
+        self._heard = heard
+        self._missed = missed
         self._rung = asyncio.Event()
         self._listening = True
 
@@ -51,8 +65,10 @@ class Wakeups:
     async def _listen(self) -> None:
         connection = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS, command_timeout=COMMAND_SECONDS)
         try:
-            await connection.add_listener(OUTBOX_CHANNEL, lambda *_: self.ring())
+            for channel in {OUTBOX_CHANNEL, *self._heard}:
+                await connection.add_listener(channel, self._hear)
             self.ring()  # whatever came while nobody listened
+            self._missed()
             if not self._listening:
                 _log.info("listening for notifications again")
             self._listening = True
@@ -61,3 +77,9 @@ class Wakeups:
                 await connection.execute("SELECT 1")  # a dead connection says nothing by itself
         finally:
             connection.terminate()
+
+    def _hear(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
+        if channel == OUTBOX_CHANNEL:
+            self.ring()
+        if (callback := self._heard.get(channel)) is not None:
+            callback(str(payload))
