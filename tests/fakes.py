@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -16,12 +16,15 @@ from service.application.ports import (
     Backlog,
     Begun,
     CheckoutTerms,
+    Clock,
     CommandContext,
     JournalEntry,
     KeyScope,
     OutboxRow,
+    Page,
     Relation,
     RequestKey,
+    Told,
 )
 from service.domain.errors import ConcurrentChangeError, IdempotencyKeyReusedError, MessageIdReusedError
 from service.domain.outcomes import Expired, Open, Opened, Outcome, Paid, Refused, Unknown, UnknownCause
@@ -255,8 +258,13 @@ class FakeGateway:
 
     livemode = False
 
-    def __init__(self) -> None:
-        self.sessions: dict[str, FakeSession] = {}
+    def __init__(self, clock: Clock | None = None) -> None:
+        """`clock`: when events happen; by default as time goes by."""
+        self.made: dict[str, FakeSession] = {}
+        self.page = 100
+        """How much a page of a list holds."""
+        self._clock = clock
+        self._told: list[Told] = []
         self.calls: list[str] = []
         self.fault: UnknownCause | None = None
         """While set, calls do nothing and end like this."""
@@ -293,7 +301,7 @@ class FakeGateway:
     async def find(self, payment: Payment, *, timeout_seconds: float) -> Opened | Unknown | None:
         if trouble := await self._called("find", timeout_seconds):
             return trouble
-        found = [session.opened for session in self.sessions.values() if session.payment.reference == payment.reference]
+        found = [session.opened for session in self.made.values() if session.payment.reference == payment.reference]
         return found[0] if found else None
 
     async def look_up(
@@ -305,44 +313,64 @@ class FakeGateway:
     ) -> Outcome:
         if trouble := await self._called("look_up", timeout_seconds):
             return trouble
-        return self._answer(self.sessions[payment.session_id or ""].stands)
+        return self._answer(self.made[payment.session_id or ""].stands)
 
     async def expire(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
         if trouble := await self._called("expire", timeout_seconds):
             return trouble
-        session = self.sessions[payment.session_id or ""]
+        session = self.made[payment.session_id or ""]
         if self.before_expiry is not None:
             self.before_expiry(payment.session_id)
         if isinstance(session.stands, Open):
-            session.stands = Expired()
+            self.stand(payment.session_id or "", Expired())
         return self._answer(session.stands)
+
+    async def events(self, *, since: datetime, after: str | None = None, timeout_seconds: float) -> Page | Unknown:
+        return await self._called("events", timeout_seconds) or self._page(self._told, since, after)
+
+    async def sessions(self, *, since: datetime, after: str | None = None, timeout_seconds: float) -> Page | Unknown:
+        told = [
+            _told(session_id, session.payment.created_at, session_id, session.stands)
+            for session_id, session in self.made.items()
+        ]
+        return await self._called("sessions", timeout_seconds) or self._page(told, since, after)
+
+    def _page(self, told: Sequence[Told], since: datetime, after: str | None) -> Page:
+        newest_first = [each for each in reversed(told) if each.at >= since.replace(microsecond=0)]
+        ids = [each.id for each in newest_first]
+        start = 0 if after is None else ids.index(after) + 1
+        page = newest_first[start : start + self.page]
+        return Page(told=page, next=page[-1].id if len(ids) > start + len(page) else None)
 
     def pay(self, session_id: str, **differently: Any) -> None:
         """What a payer does on the page."""
-        session = self.sessions[session_id]
+        session = self.made[session_id]
         assert isinstance(session.stands, Open), "the page takes no payment any more"
         fitting = Paid(money=session.payment.money, reference=session.payment.reference, livemode=False)
-        session.stands = replace(fitting, **differently)
+        self.stand(session_id, replace(fitting, **differently))
 
     def let_expire(self, session_id: str) -> None:
-        self.sessions[session_id].stands = Expired()
+        self.stand(session_id, Expired())
 
     def stand(self, session_id: str, outcome: Outcome) -> None:
-        self.sessions[session_id].stands = outcome
+        """Let the session stand like this, and an event tell of it."""
+        self.made[session_id].stands = outcome
+        at = datetime.now(UTC) if self._clock is None else self._clock.now()
+        self._told.append(_told(f"evt_{uuid4().hex}", at, session_id, outcome))
 
     @property
     def payable(self) -> int:
         """Sessions that took money or still may."""
-        return sum(isinstance(session.stands, Open | Paid) for session in self.sessions.values())
+        return sum(isinstance(session.stands, Open | Paid) for session in self.made.values())
 
     def _opened(self, payment: Payment) -> Opened:
-        for session in self.sessions.values():
+        for session in self.made.values():
             if session.payment.reference == payment.reference:
                 return session.opened
         session_id = f"cs_test_{uuid4().hex}"
         url = f"https://pay.example/{session_id}#fragment"
         opened = Opened(session_id=session_id, payment_url=url, expires_at=payment.expires_at)
-        self.sessions[session_id] = FakeSession(opened=opened, payment=payment, stands=Open())
+        self.made[session_id] = FakeSession(opened=opened, payment=payment, stands=Open())
         return opened
 
     def _answer(self, outcome: Outcome) -> Outcome:
@@ -361,3 +389,8 @@ class FakeGateway:
             except TimeoutError:
                 return Unknown(cause=UnknownCause.TIMEOUT)
         return None if self.fault is None else Unknown(cause=self.fault)
+
+
+def _told(told_id: str, at: datetime, session_id: str, outcome: Outcome) -> Told:
+    concluded = outcome if isinstance(outcome, Paid | Expired) else None
+    return Told(id=told_id, at=at.replace(microsecond=0), session_id=session_id, outcome=concluded)

@@ -181,6 +181,31 @@ class Outbox(Protocol):
         """Publishing was not possible, which is no fault of these: anybody may claim them at once, as if untried."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What one event, or one session of a list, tells of a session.
+
+    `id` is the event's own, or the session's; `at` is when it was made, exact to the second. `outcome` is Paid or
+    Expired; None if the session stood otherwise, which concludes nothing.
+    """
+
+    id: str
+    at: datetime
+    session_id: str
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A part of what was asked for, newest first. `next`: what to pass as `after` for the next part, None at the end.
+
+    What tells of no checkout session is left out, so that `told` may be empty and `next` not None.
+    """
+
+    told: Sequence[Told]
+    next: str | None
+
+
 class Gateway(Protocol):
     """The port behind which Stripe sits. Nothing here raises for what the gateway does: that is an outcome."""
 
@@ -212,6 +237,12 @@ class Gateway(Protocol):
 
     async def expire(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
         """End the payment's session. Answers how it stands afterwards: Expired, but perhaps Paid or Processing."""
+
+    async def events(self, *, since: datetime, after: str | None = None, timeout_seconds: float) -> Page | Unknown:
+        """A page of what happened to sessions since then: the money came, will not come, or the time was over."""
+
+    async def sessions(self, *, since: datetime, after: str | None = None, timeout_seconds: float) -> Page | Unknown:
+        """The same of the sessions made since then, as they stand: dearer, but not only for 30 days."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """The payment record in PostgreSQL. Nothing outside this package knows SQL."""
 
 from service.adapters.store.database import POOL_SIZE, Database
+from service.adapters.store.leases import PostgresLeases
 from service.adapters.store.migrate import current_revision, migrate, newest_revision
 from service.adapters.store.operators import OperatorJournal, OperatorLine
 from service.adapters.store.outbox import PostgresOutbox
@@ -16,6 +17,7 @@ __all__ = [
     "NoSuchRoleError",
     "OperatorJournal",
     "OperatorLine",
+    "PostgresLeases",
     "PostgresOutbox",
     "PostgresStore",
     "Wakeups",
