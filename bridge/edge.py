@@ -22,7 +22,7 @@ from bridge.errors import (
 )
 from bridge.identity import RawHeaders
 from bridge.problems import problem
-from bridge.waiting import HELD
+from bridge.waiting import HELD, WATCH
 from contracts import envelope, logs
 
 _log = logging.getLogger("bridge.access")
@@ -104,7 +104,11 @@ class Edge:
             method, status = scope["method"], exchange.status
             if not is_quiet:
                 self._watcher.ended(
-                    route=route, method=method, status=status, code=code, seconds=None if HELD in inner else seconds
+                    route=route,
+                    method=method,
+                    status=status,
+                    code=code,
+                    seconds=None if inner.get(WATCH) is HELD else seconds,
                 )
             level = logging.DEBUG if is_quiet else logging.INFO
             if _log.isEnabledFor(level):

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -29,6 +29,13 @@ class _SmallEvent(asyncio.Event):
         self._value = is_set
 
 
+class _SmallQueue(list[Any]):
+    """In place of a deque, for the same reason."""
+
+    def appendleft(self, item: Any) -> None:
+        self.insert(0, item)
+
+
 class BridgeProtocol(HttpToolsProtocol):
     """One connection."""
 
@@ -41,6 +48,7 @@ class BridgeProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection on which no request begins is closed, too."""
         super().connection_made(transport)
+        self.pipeline = _SmallQueue()  # type: ignore[assignment]
         self.flow._is_writable_event = _SmallEvent(is_set=True)  # noqa: SLF001 - uvicorn's
         self._await_head()
 

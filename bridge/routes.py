@@ -128,7 +128,7 @@ class PaymentRoutes:
         if seconds and self._requester.can_hold:
             hold = Hold(seconds=seconds, watch=request.scope.get(WATCH, lambda _: None))
             headers[envelope.WAIT_SECONDS] = str(seconds)
-            request.scope[HELD] = True
+            request.scope[WATCH] = HELD
             request.scope["headers"].clear()  # read; the callers who wait have thousands of them
             # Whoever holds it may die, or we are told to stop: then there is still time to ask how it stands.
             with contextlib.suppress(DeadlineExceededError):

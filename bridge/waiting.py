@@ -6,13 +6,13 @@ from typing import Final
 from bridge.identity import RawHeaders
 from contracts import envelope
 
-HELD: Final = "bridge.held"
-"""Key in the ASGI scope, there if the answer was held: how long it took says nothing about us."""
 WATCH: Final = "bridge.watch"
 """Key in the ASGI scope: called with what is to be called once the caller hangs up, or with None, when nobody cares.
 
 To await `receive` instead takes a task, which thousands of callers who wait cannot have each.
 """
+HELD: Final = object()
+"""What stands there instead once the answer is held: how long that took says nothing about us."""
 
 _ELEMENT: Final = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*"?)+')
 """Of a list: what lies between commas, those in quoted strings not counted."""
