@@ -8,9 +8,10 @@ import importlib.metadata
 import logging
 import logging.config
 import math
+import resource
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import FrameType
 from typing import Final
 
@@ -57,6 +58,7 @@ def run() -> int:
         sys.stderr.write(f"The bridge cannot start:\n{error}\n")
         return EXIT_SETTINGS
     _configure_logs(settings)
+    _allow_connections()
     if addresses.is_plain_text(settings.amqp_url.get_secret_value()):
         _log.warning("AMQP_URL: what leaves this machine by it can be read on its way (production refuses that)")
     try:
@@ -75,6 +77,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         amqp_url=settings.amqp_url.get_secret_value(),
         timeout_seconds=settings.bridge_timeout_seconds,
         max_in_flight=settings.bridge_max_in_flight,
+        max_held=settings.bridge_max_held,
     )
     async with requester, _identity(settings) as identity:
         config = uvicorn.Config(
@@ -98,7 +101,11 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         )
         _log.info("Listening on http://%s:%d", settings.bridge_host, settings.bridge_port)
         server = Server(
-            config, lifecycle, registration=_registration(settings, listener), drain_seconds=settings.drain_seconds
+            config,
+            lifecycle,
+            registration=_registration(settings, listener),
+            drain_seconds=settings.drain_seconds,
+            on_stop=requester.let_go,
         )
         watching = asyncio.create_task(_stop_without_broker(server, requester), name="broker-watch")
         await server.serve(sockets=[listener])
@@ -140,12 +147,20 @@ class Server(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, lifecycle: Lifecycle, *, registration: Registration | None, drain_seconds: float
+        self,
+        config: uvicorn.Config,
+        lifecycle: Lifecycle,
+        *,
+        registration: Registration | None,
+        drain_seconds: float,
+        on_stop: Callable[[], None],
     ) -> None:
+        """`on_stop` is called in the loop when what is new is refused and what has begun is to be finished."""
         super().__init__(config)
         self._lifecycle = lifecycle
         self._registration = registration
         self._drain_seconds = drain_seconds
+        self._on_stop = on_stop
         self._drain_ends_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
@@ -170,6 +185,8 @@ class Server(uvicorn.Server):
                 self._registration.leave()
         if self._drain_ends_at is not None and now >= self._drain_ends_at and not self.should_exit:
             self._stop()
+        if self.should_exit:
+            self._on_stop()
         return await super().on_tick(counter)
 
     def _stop(self) -> None:
@@ -193,6 +210,12 @@ def _registration(settings: Settings, listener: socket.socket) -> Registration |
 def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.bridge_host else socket.AF_INET
     return socket.create_server((settings.bridge_host, settings.bridge_port), family=family, backlog=BACKLOG)
+
+
+def _allow_connections() -> None:
+    """As many as this process may ask for: every caller who waits has one, and the usual 1,024 are soon used up."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _configure_logs(settings: Settings) -> None:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.errors import (
     BridgeError,
+    CallerGoneError,
     HeadersTooLargeError,
     InternalError,
     InvalidRequestError,
@@ -21,6 +22,7 @@ from bridge.errors import (
 )
 from bridge.identity import RawHeaders
 from bridge.problems import problem
+from bridge.waiting import HELD, WATCH
 from contracts import envelope, logs
 
 _log = logging.getLogger("bridge.access")
@@ -42,8 +44,11 @@ class Watcher(Protocol):
     def began(self) -> None:
         """A request has come."""
 
-    def ended(self, *, route: str, method: str, status: int, code: str, seconds: float) -> None:
-        """It was answered; `status` is 0 if its caller had gone, `code` empty unless it was refused."""
+    def ended(self, *, route: str, method: str, status: int, code: str, seconds: float | None) -> None:
+        """It was answered; `status` is 0 if its caller had gone, `code` empty unless it was refused.
+
+        `seconds` is None if the caller wanted to wait.
+        """
 
 
 class Edge:
@@ -80,6 +85,8 @@ class Edge:
         try:
             self._admit(scope)
             await self._app(inner, receive, exchange.send)
+        except CallerGoneError:
+            pass  # there is nobody to be told
         except Exception as error:
             if exchange.status:
                 raise
@@ -96,7 +103,13 @@ class Edge:
             route = getattr(inner.get("route"), "path_format", "-")
             method, status = scope["method"], exchange.status
             if not is_quiet:
-                self._watcher.ended(route=route, method=method, status=status, code=code, seconds=seconds)
+                self._watcher.ended(
+                    route=route,
+                    method=method,
+                    status=status,
+                    code=code,
+                    seconds=None if inner.get(WATCH) is HELD else seconds,
+                )
             level = logging.DEBUG if is_quiet else logging.INFO
             if _log.isEnabledFor(level):
                 phrase = HTTPStatus(status).phrase if status else "no answer"

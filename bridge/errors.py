@@ -217,6 +217,10 @@ class DeadlineExceededError(BridgeError):
     retryable = True
 
 
+class CallerGoneError(Exception):
+    """The caller has hung up while its answer was held. Nobody is there to be refused."""
+
+
 class BadReplyError(BridgeError):
     """The service answered something that is no reply to the command."""
 

@@ -2,14 +2,16 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bridge.errors import BridgeError, HeadersTooLargeError, InvalidRequestError
 from bridge.problems import problem
+from bridge.waiting import WATCH
 
 _log = logging.getLogger("bridge.access")
 
@@ -19,6 +21,21 @@ HEAD_SECONDS: Final = 10.0
 LINGER_SECONDS: Final = 1.0
 
 
+class _SmallEvent(asyncio.Event):
+    """Keeps its waiters in a list: the deque of asyncio's own takes 760 bytes, and each caller who waits has two."""
+
+    def __init__(self, *, is_set: bool = False) -> None:
+        self._waiters: list[asyncio.Future[bool]] = []  # type: ignore[assignment]
+        self._value = is_set
+
+
+class _SmallQueue(list[Any]):
+    """In place of a deque, for the same reason."""
+
+    def appendleft(self, item: Any) -> None:
+        self.insert(0, item)
+
+
 class BridgeProtocol(HttpToolsProtocol):
     """One connection."""
 
@@ -26,10 +43,13 @@ class BridgeProtocol(HttpToolsProtocol):
     _head_is_open = True
     _is_refused = False
     _head_timer: asyncio.TimerHandle | None = None
+    _gone: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection on which no request begins is closed, too."""
         super().connection_made(transport)
+        self.pipeline = _SmallQueue()  # type: ignore[assignment]
+        self.flow._is_writable_event = _SmallEvent(is_set=True)  # noqa: SLF001 - uvicorn's
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
@@ -49,17 +69,26 @@ class BridgeProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._head_is_open = True
         self._head_bytes = 0
+        self.scope[WATCH] = self._watch  # type: ignore[typeddict-unknown-key]
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
         self._head_is_open = False
         self._stop_timer()
         super().on_headers_complete()
+        self.cycle.message_event = _SmallEvent()  # nobody has seen the one that it has: its task has not begun
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
         self._stop_timer()
         super().connection_lost(exc)
+        if self._gone is not None:
+            self._gone()
+
+    def _watch(self, gone: Callable[[], None] | None) -> None:
+        self._gone = gone
+        if gone is not None and self.transport.is_closing():
+            self.loop.call_soon(gone)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's text
         """Called by uvicorn for what is not HTTP."""

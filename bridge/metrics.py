@@ -60,12 +60,13 @@ class Metrics:
         """A request has come."""
         self.in_flight += 1
 
-    def ended(self, *, route: str, method: str, status: int, code: str, seconds: float) -> None:
-        """A request was answered; `status` is 0 if its caller had gone."""
+    def ended(self, *, route: str, method: str, status: int, code: str, seconds: float | None) -> None:
+        """A request was answered; `status` is 0 if its caller had gone, `seconds` None if it wanted to wait."""
         self.in_flight -= 1
         known = method if method in _METHODS else "other"
         self._requests(route, known, status, code).inc()
-        self._seconds(route, known).observe(seconds)
+        if seconds is not None:
+            self._seconds(route, known).observe(seconds)
 
     def page(self) -> bytes:
         """Everything in Prometheus' text format."""
@@ -85,7 +86,7 @@ class _Readings(Collector):
         calls = CounterMetricFamily(
             "payment_bridge_calls", "Calls to the service over RabbitMQ, by how they ended.", labels=("result",)
         )
-        for result in ("answered", "busy", "unavailable", "unroutable", "expired"):
+        for result in ("answered", "busy", "unavailable", "unroutable", "expired", "gone"):
             calls.add_metric((result,), getattr(counters, result))
         yield calls
         yield CounterMetricFamily(
@@ -100,6 +101,10 @@ class _Readings(Collector):
         yield GaugeMetricFamily(
             "payment_bridge_calls_in_flight_limit", "BRIDGE_MAX_IN_FLIGHT.", value=requester.max_in_flight
         )
+        yield GaugeMetricFamily(
+            "payment_bridge_held_calls", "Calls whose answer the service may hold.", value=requester.held
+        )
+        yield GaugeMetricFamily("payment_bridge_held_calls_limit", "BRIDGE_MAX_HELD.", value=requester.max_held)
         yield GaugeMetricFamily(
             "payment_bridge_broker_connected", "1 while RabbitMQ takes messages from here.", value=requester.ready
         )

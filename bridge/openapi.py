@@ -92,6 +92,12 @@ _HEADERS: Final[dict[str, dict[str, Any]]] = {
         "schema": {"type": "string", "enum": [source.value for source in StatusSource]},
         "example": StatusSource.GATEWAY.value,
     },
+    "Preference-Applied": {
+        "description": "`wait=N`: your wish was heeded, and for how long at most. Absent if you did not wait, because "
+        "too many do or we are shutting down.",
+        "schema": {"type": "string", "pattern": "^wait=[0-9]+$"},
+        "example": "wait=30",
+    },
     "WWW-Authenticate": {
         "description": "How to say who one is; with `BRIDGE_AUTH=jwt` also what is wrong with the token.",
         "schema": {"type": "string"},
@@ -130,12 +136,20 @@ def create_operation() -> dict[str, Any]:
 
 def verify_operation() -> dict[str, Any]:
     """The document's words for `verifyCheckoutSession`."""
-    answer = _answer("The status.", PaymentState, examples.VERIFIED, "Retry-After", "X-Payment-Status-Source")
+    headers = ("Retry-After", "X-Payment-Status-Source", "Preference-Applied")
+    answer = _answer("The status.", PaymentState, examples.VERIFIED, *headers)
+    prefer = _request_header(
+        "Prefer",
+        "RFC 7240. `wait=N`: answer as soon as the payment is final, after N seconds with the last known status; N is "
+        f"a whole number, and more than {envelope.MAX_WAIT_SECONDS} counts as {envelope.MAX_WAIT_SECONDS}. Other "
+        "preferences are passed over. Let your own timeout be 15 s longer than N.",
+        example="wait=30",
+    )
     return {
         "operationId": "verifyCheckoutSession",
         "summary": "Ask Stripe how a checkout session stands",
         "security": _security(Permission.READ),
-        "parameters": [_session_id("sessionId"), *_common_headers()],
+        "parameters": [_session_id("sessionId"), prefer, *_common_headers()],
         "responses": {"200": answer} | _refusals(examples.verify_refusals()),
     }
 

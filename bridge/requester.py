@@ -25,11 +25,12 @@ from aiormq.abc import ChannelFrame, DeliveredMessage
 from aiormq.channel import Channel
 from aiormq.exceptions import PublishError
 
+from bridge.calls import Call, Counters, Hold, Waiting
 from bridge.errors import (
     BadReplyError,
-    BridgeError,
     BrokerUnavailableError,
     BusyError,
+    CallerGoneError,
     DeadlineExceededError,
     FaultError,
     NoServiceError,
@@ -51,6 +52,8 @@ FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 2.0
 ONE_COMMANDS_SHARE: Final = 0.8
 """Of `max_in_flight`, for calls of one command: while creates queue, there is room for reading how a payment stands."""
+HELD_GRACE_SECONDS: Final = 5.0
+"""How long after its time a held answer is still waited for. Then the service that held it has died."""
 
 
 class _Connection(aiormq.Connection):
@@ -67,49 +70,27 @@ class Reply:
     headers: Mapping[str, object]
 
 
-@dataclass(kw_only=True, slots=True)
-class _Call:
-    """A waiting call. `deadline` ends it at its time, or at once when it has failed for another reason."""
-
-    reply: asyncio.Future[DeliveredMessage]
-    deadline: asyncio.Timeout
-    failure: BridgeError | None = None
-
-    def fail(self, failure: BridgeError) -> None:
-        if not self.deadline.expired():
-            self.failure = failure
-            self.deadline.reschedule(0)
-
-
-@dataclass(kw_only=True, slots=True)
-class Counters:
-    """What happened since the start. `stray`: replies that nobody waits for (late, twice, or not ours), dropped."""
-
-    answered: int = 0
-    busy: int = 0
-    unavailable: int = 0
-    unroutable: int = 0
-    expired: int = 0
-    stray: int = 0
-
-
 @dataclass(kw_only=True)
 class Requester:
     """Sends commands and waits for their replies; an async context manager that connects by itself and stays so.
 
-    `timeout_seconds` bounds a call altogether, from publishing to the reply.
+    `timeout_seconds` bounds a call altogether, from publishing to the reply, and `max_in_flight` how many wait for
+    theirs. Held calls have a time of their own and are counted apart, up to `max_held`.
     """
 
     amqp_url: str = field(repr=False)  # holds a password
     timeout_seconds: float
     max_in_flight: int
+    max_held: int = 10_000
     counters: Counters = field(default_factory=Counters)
     distrust: str | None = field(default=None, init=False)
     """Set if whoever answers at the broker's address shows a certificate that cannot be trusted: says why."""
     _user_id: str | None = field(init=False)
-    _calls: dict[str, _Call] = field(default_factory=dict, init=False)
+    _calls: dict[str, Call] = field(default_factory=dict, init=False)
     _of_command: Counter[CommandType] = field(default_factory=Counter, init=False)
     _tags: Iterator[int] = field(default_factory=lambda: itertools.count(1), init=False, repr=False)
+    _held: int = field(default=0, init=False)
+    _holds_none: bool = field(default=False, init=False)
     _channel: Channel | None = field(default=None, init=False)
     _task: asyncio.Task[None] | None = field(default=None, init=False)
 
@@ -141,13 +122,33 @@ class Requester:
 
     @property
     def in_flight(self) -> int:
-        """Calls that wait for their reply."""
-        return len(self._calls)
+        """Calls that wait for their reply, without the held ones."""
+        return len(self._calls) - self._held
 
-    async def call(self, command: CommandType, content: bytes, headers: Mapping[str, str]) -> Reply:
+    @property
+    def held(self) -> int:
+        """Calls whose answer the service may hold."""
+        return self._held
+
+    @property
+    def can_hold(self) -> bool:
+        """Whether there is room for one more held call."""
+        return self._held < self.max_held and not self._holds_none
+
+    def let_go(self) -> None:
+        """End every held call now, with `DeadlineExceededError`; from now on there is room for none."""
+        self._holds_none = True
+        for call in self._calls.values():
+            if call.is_held:
+                call.fail(DeadlineExceededError())
+
+    async def call(
+        self, command: CommandType, content: bytes, headers: Mapping[str, str], *, hold: Hold | None = None
+    ) -> Reply:
         """Send a command and wait for its reply.
 
         Raises:
+            CallerGoneError: of a held call, whose command may have been executed.
             BusyError: `max_in_flight` calls are waiting, or their share (`ONE_COMMANDS_SHARE`) of this command.
             BrokerUnavailableError: no connection, or it was lost; the command may have been executed.
             NoServiceError: no queue takes the command; it was not executed.
@@ -156,29 +157,40 @@ class Requester:
             BadReplyError: the service's answer cannot be understood.
         """
         share = math.ceil(ONE_COMMANDS_SHARE * self.max_in_flight)
-        if len(self._calls) >= self.max_in_flight or self._of_command[command] >= share:
+        if hold is None and (self.in_flight >= self.max_in_flight or self._of_command[command] >= share):
             self.counters.busy += 1
             raise BusyError
         if (channel := self._channel) is None or channel.is_closed:
             self.counters.unavailable += 1
             raise BrokerUnavailableError
-        message = await self._exchange(channel, command, content, headers)
+        message = await self._exchange(channel, command, content, headers, hold)
         self.counters.answered += 1
         return _read(command, message)
 
     async def _exchange(
-        self, channel: Channel, command: CommandType, content: bytes, headers: Mapping[str, str]
+        self,
+        channel: Channel,
+        command: CommandType,
+        content: bytes,
+        headers: Mapping[str, str],
+        hold: Hold | None,
     ) -> DeliveredMessage:
-        publication = self._publication(command, content, headers)
+        seconds = self.timeout_seconds if hold is None else hold.seconds + HELD_GRACE_SECONDS
+        if hold is None:
+            self._of_command[command] += 1
+        else:
+            self._held += 1
+        publication = self._publication(command, content, headers, seconds)
         reply: asyncio.Future[DeliveredMessage] = asyncio.get_running_loop().create_future()
-        call: _Call | None = None
+        call: Call | None = None
         try:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.timeout_seconds) as deadline:
-                    call = _Call(reply=reply, deadline=deadline)
-                    with self._waiting(channel, publication, call):
-                        payload = publication.encode(channel.number, channel.max_content_size)
-                        await channel.write_queue.put(ChannelFrame(payload=payload, should_close=False))
+                async with asyncio.timeout(seconds) as deadline:
+                    call = Call(reply=reply, deadline=deadline, is_held=hold is not None)
+                    if hold is not None:
+                        hold.watch(call.leave)
+                    with Waiting(self._calls, channel, publication, next(self._tags), call):
+                        await channel.write_queue.put(_frame(publication, channel))
                         await reply
             # What comes in the same turn of the loop as the deadline, or as the end of the connection, is an answer.
             if reply.done() and not reply.cancelled():
@@ -186,34 +198,25 @@ class Requester:
         except PublishError:
             self.counters.unroutable += 1
             raise NoServiceError from None
-        if call is not None and call.failure is not None:
-            self.counters.unavailable += 1
-            raise call.failure
-        self.counters.expired += 1
-        raise DeadlineExceededError
-
-    @contextlib.contextmanager
-    def _waiting(self, channel: Channel, publication: Publication, call: _Call) -> Iterator[None]:
-        """Registers a call for its reply, and for its return if no queue takes it.
-
-        Without publisher confirms (they would cost a frame and two futures per call, and the reply is the
-        confirmation) aiormq knows no returned message by itself: it finds whom to tell, with `PublishError`, in
-        these two maps of the channel.
-        """
-        tag = next(self._tags)
-        self._calls[publication.correlation_id] = call
-        self._of_command[publication.command] += 1
-        channel.message_id_delivery_tag[publication.message_id] = tag
-        channel.confirmations[tag] = call.reply
-        try:
-            yield
         finally:
-            del self._calls[publication.correlation_id]
-            self._of_command[publication.command] -= 1
-            del channel.message_id_delivery_tag[publication.message_id]
-            del channel.confirmations[tag]
+            if hold is None:
+                self._of_command[command] -= 1
+            else:
+                self._held -= 1
+                hold.watch(None)
+        failure = call.failure if call is not None and call.failure is not None else DeadlineExceededError()
+        match failure:
+            case CallerGoneError():
+                self.counters.gone += 1
+            case DeadlineExceededError():
+                self.counters.expired += 1
+            case _:
+                self.counters.unavailable += 1
+        raise failure
 
-    def _publication(self, command: CommandType, content: bytes, headers: Mapping[str, str]) -> Publication:
+    def _publication(
+        self, command: CommandType, content: bytes, headers: Mapping[str, str], seconds: float
+    ) -> Publication:
         now = time.time()
         sent_at = int(now)  # AMQP's timestamp has whole seconds; the fraction goes into the expiration
         return Publication(
@@ -223,7 +226,7 @@ class Requester:
             message_id=str(uuid4()),
             correlation_id=str(uuid4()),
             sent_at=sent_at,
-            expiration_ms=int((now - sent_at + self.timeout_seconds) * 1000),
+            expiration_ms=int((now - sent_at + seconds) * 1000),
             user_id=self._user_id,
         )
 
@@ -287,6 +290,11 @@ class Requester:
                     _log.warning("RabbitMQ takes no messages at the moment (alarm).")
                 self._fail_all()
             await asyncio.wait([closing], timeout=WATCH_SECONDS)
+
+
+def _frame(publication: Publication, channel: Channel) -> ChannelFrame:
+    payload = publication.encode(channel.number, channel.max_content_size)
+    return ChannelFrame(payload=payload, should_close=False)
 
 
 def _read(command: CommandType, message: DeliveredMessage) -> Reply:

@@ -1,5 +1,6 @@
 """The three endpoints, each one command."""
 
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any, Final
@@ -11,14 +12,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from bridge.calls import Hold
 from bridge.edge import REQUEST_ID, TRACE_PARENT
-from bridge.errors import BadReplyError, InvalidRequestError
+from bridge.errors import BadReplyError, DeadlineExceededError, InvalidRequestError
 from bridge.identity import Identity, Permission, single
 from bridge.openapi import create_operation, status_operation, verify_operation
 from bridge.rates import RateLimits
 from bridge.reading import BodyLimits, read_body
 from bridge.requester import Reply, Requester
 from bridge.schemas import BASE_PATH, RETRY_AFTER_PENDING_SECONDS
+from bridge.waiting import HELD, WATCH, wait_seconds
 from contracts import body, envelope, logs
 from contracts.body import AnyRecord, InvalidBodyError
 from contracts.cards import holds_card_number
@@ -28,6 +31,7 @@ from contracts.replies import CheckoutSession, PaymentState, PaymentStatus, Stat
 _log = logging.getLogger(__name__)
 
 STATUS_SOURCE_HEADER: Final = "X-Payment-Status-Source"
+PREFERENCE_APPLIED_HEADER: Final = "Preference-Applied"
 
 
 class RawRoute(APIRoute):
@@ -106,15 +110,31 @@ class PaymentRoutes:
         """Ask the gateway how a checkout session stands."""
         headers = await self._admit(request, Permission.READ)
         try:
-            command = VerifyCheckout.model_validate(request.path_params)
+            content = body.write(VerifyCheckout.model_validate(request.path_params))
         except ValidationError as error:
             raise InvalidRequestError(body.describe(error)) from None
-        reply = await self._requester.call(CommandType.VERIFY_CHECKOUT, body.write(command), headers)
+        reply = await self._verified(request, content, headers)
         response = _state_response(reply)
+        if waited := envelope.wait_seconds(reply.headers.get(envelope.WAIT_SECONDS)):
+            response.headers[PREFERENCE_APPLIED_HEADER] = f"wait={waited}"
         source = reply.headers.get(envelope.STATUS_SOURCE)
         if source in set(StatusSource):
             response.headers[STATUS_SOURCE_HEADER] = str(source)
         return response
+
+    async def _verified(self, request: Request, content: bytes, headers: dict[str, str]) -> Reply:
+        """The reply, held by the service until there is an outcome if the caller prefers to wait."""
+        seconds = wait_seconds(request.scope["headers"])
+        if seconds and self._requester.can_hold:
+            hold = Hold(seconds=seconds, watch=request.scope.get(WATCH, lambda _: None))
+            headers[envelope.WAIT_SECONDS] = str(seconds)
+            request.scope[WATCH] = HELD
+            request.scope["headers"].clear()  # read; the callers who wait have thousands of them
+            # Whoever holds it may die, or we are told to stop: then there is still time to ask how it stands.
+            with contextlib.suppress(DeadlineExceededError):
+                return await self._requester.call(CommandType.VERIFY_CHECKOUT, content, headers, hold=hold)
+            del headers[envelope.WAIT_SECONDS]
+        return await self._requester.call(CommandType.VERIFY_CHECKOUT, content, headers)
 
     async def status(self, request: Request) -> Response:
         """Read a payment as it was last known; Stripe is not asked."""

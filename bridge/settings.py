@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     bridge_port: Annotated[int, Field(ge=1, le=65535, description="a port from 1 to 65535")] = 8085
     bridge_timeout_seconds: Annotated[float, Field(ge=0.1, le=60, description="seconds from 0.1 to 60")] = 10
     bridge_max_in_flight: Annotated[int, Field(ge=1, le=100_000, description="a number from 1 to 100000")] = 1000
+    bridge_max_held: Annotated[int, Field(ge=0, le=100_000, description="a number from 0 to 100000")] = 10_000
     bridge_auth: Annotated[
         Literal["headers", "jwt"] | None,
         Field(

@@ -21,6 +21,10 @@ IDEMPOTENCY_KEY: Final = "idempotency-key"
 CALLER: Final = "x-caller"
 """On whose behalf a command is sent. Idempotency keys are scoped to it."""
 
+WAIT_SECONDS: Final = "x-wait-seconds"
+"""On a verify with a reply address: how long its sender would wait for a final status. On its reply: it was heeded."""
+MAX_WAIT_SECONDS: Final = 60
+
 STATUS_SOURCE: Final = "x-payment-status-source"
 """On replies: `gateway` or `local` (see `replies.StatusSource`)."""
 
@@ -44,11 +48,13 @@ REPLY_QUEUE_PREFIX: Final = "payments.reply."
 REQUEST_ID_PATTERN: Final = "[!-~]{1,128}"
 TRACE_PARENT_PATTERN: Final = "(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 IDEMPOTENCY_KEY_PATTERN: Final = f"[!-~]([ -~]{{0,{MAX_ID_LENGTH - 2}}}[!-~])?"
+WAIT_SECONDS_PATTERN: Final = "[0-9]{1,9}"
 REPLY_TO_PATTERN: Final = f"({DIRECT_REPLY_TO}|{REPLY_QUEUE_PREFIX})[!-{{}}~]*".replace(".", r"\.")
 
 _REQUEST_ID = re.compile(REQUEST_ID_PATTERN, re.ASCII)
 _TRACE_PARENT = re.compile(TRACE_PARENT_PATTERN, re.ASCII)
 _IDEMPOTENCY_KEY = re.compile(IDEMPOTENCY_KEY_PATTERN, re.ASCII)
+_WAIT_SECONDS = re.compile(WAIT_SECONDS_PATTERN, re.ASCII)
 _REPLY_TO = re.compile(REPLY_TO_PATTERN, re.ASCII)
 
 
@@ -89,6 +95,15 @@ def trace_ids(trace_parent: str) -> dict[str, str]:
 def is_idempotency_key(value: object) -> bool:
     """1 to 255 printable ASCII characters (Stripe's own limit), without blanks at its ends: HTTP would lose them."""
     return isinstance(value, str) and _IDEMPOTENCY_KEY.fullmatch(value) is not None
+
+
+def wait_seconds(value: object) -> int:
+    """How long the sender would wait, in seconds up to `MAX_WAIT_SECONDS`, which is also what more counts as.
+
+    It is a wish: 0, which is none, for whatever else stands there.
+    """
+    text = str(value) if isinstance(value, str | int) else ""
+    return min(int(text), MAX_WAIT_SECONDS) if _WAIT_SECONDS.fullmatch(text) else 0
 
 
 def is_reply_to(value: object) -> bool:

@@ -15,6 +15,7 @@ from faststream.rabbit import RabbitBroker
 
 from contracts.actuator import Build, Health
 from service.adapters.store import (
+    OUTBOX_CHANNEL,
     POOL_SIZE,
     READ_CHANNEL,
     WANTED_CHANNEL,
@@ -42,6 +43,7 @@ from service.entrypoints import actuator, consumers, pages
 from service.entrypoints import broker as brokers
 from service.entrypoints.delivery import Delivery
 from service.entrypoints.feed import Feed
+from service.entrypoints.holds import Holds
 from service.entrypoints.pruner import Pruner
 from service.entrypoints.relay import Relay
 from service.entrypoints.settler import Settler
@@ -70,6 +72,7 @@ class Service:
     asgi: AsgiFastStream
     steps: Steps
     relay: Relay
+    holds: Holds
     failed: asyncio.Event
 
 
@@ -114,12 +117,10 @@ async def built(
 
         news, places, outbox = News(), PostgresPlaces(database), PostgresOutbox(database)
         store = PostgresStore(database, told=_both(metrics.change, news))
-        wakeups = Wakeups(settings.database_url.get_secret_value(), heard=_heard(news))
+        wakeups = Wakeups(settings.database_url.get_secret_value(), heard=_heard(news), missed=news.missed)
         relay = Relay(outbox=outbox, publisher=publisher, clock=clock, alarm=wakeups)
-        listening = _watched(wakeups.run(), name="outbox-wakeups", failed=failed)
-        stack.push_async_callback(_cancel, listening)
-        relaying = _watched(relay.run(), name="outbox-relay", failed=failed)
-        stack.push_async_callback(_stop_relay, relay, relaying)
+        stack.push_async_callback(_cancel, _watched(wakeups.run(), name="outbox-wakeups", failed=failed))
+        stack.push_async_callback(_stop_relay, relay, _watched(relay.run(), name="outbox-relay", failed=failed))
 
         events_kept = timedelta(days=settings.outbox_retention_days)
         pruner = Pruner(store=store, outbox=outbox, places=places, clock=clock, events_kept=events_kept)
@@ -153,12 +154,17 @@ async def built(
         feed = Feed(steps=steps, record=record, news=news, interval_seconds=settings.feed_interval_seconds)
         _work(stack, feed, name="feed", failed=failed)
 
+        holds = Holds(store=store, publisher=publisher)
+        news.listen(holds.hear)
+        stack.push_async_callback(_cancel, _watched(holds.run(), name="holds", failed=failed))
+
         metrics.read(
             feed=feed,
             news=news,
             relay=relay,
             settler=settler,
             outbox=outbox,
+            holds=holds,
             calls=gateway.calls,
             budget=budget,
             admission=steps.admission,
@@ -166,7 +172,7 @@ async def built(
             connections_limit=POOL_SIZE,
         )
         delivery = functools.partial(
-            Delivery, publisher=publisher, clock=clock, senders=settings.senders, told=metrics.command
+            Delivery, publisher=publisher, clock=clock, holds=holds, senders=settings.senders, told=metrics.command
         )
         consuming = brokers.rabbit_broker(amqp_url, middlewares=(delivery,))
         consumers.register(consuming, steps=steps)
@@ -183,9 +189,10 @@ async def built(
             asgi_routes=[*actuator.routes(health=health, build=build, metrics=metrics.page), *pages.routes()],
             logger=None,
             after_startup=[tell],
-            on_shutdown=[leaving.set, settler.stop],  # handlers may need all of the grace time that there is
+            # Handlers may need all of the grace time that there is.
+            on_shutdown=[leaving.set, settler.stop, holds.leave],
         )
-        yield Service(asgi=asgi, steps=steps, relay=relay, failed=failed)
+        yield Service(asgi=asgi, steps=steps, relay=relay, holds=holds, failed=failed)
 
 
 async def _database(settings: Settings, stack: AsyncExitStack) -> Database:
@@ -252,6 +259,7 @@ def _heard(news: News) -> dict[str, Callable[[str], None]]:
     How long their word takes is not in the seconds they tell: milliseconds, and Stripe promises no less.
     """
     return {
+        OUTBOX_CHANNEL: lambda payload: news.settled(int(payload)) if payload.isdecimal() else None,
         WANTED_CHANNEL: lambda _: news.want_reading(here=False),
         READ_CHANNEL: lambda seconds: news.read(seconds_ago=float(seconds)),
     }

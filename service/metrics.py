@@ -34,6 +34,7 @@ from service.domain.payment import AttentionReason, FailureReason
 from service.domain.status import Change, ChangeKind
 from service.entrypoints.delivery import Ending
 from service.entrypoints.feed import Feed
+from service.entrypoints.holds import Holds
 from service.entrypoints.relay import Relay
 from service.entrypoints.settler import Settler
 
@@ -115,6 +116,7 @@ class Metrics:
         feed: Feed,
         news: News,
         outbox: Outbox,
+        holds: Holds,
         calls: Calls,
         budget: Budget,
         admission: Admission,
@@ -128,6 +130,7 @@ class Metrics:
             feed=feed,
             news=news,
             outbox=outbox,
+            holds=holds,
             calls=calls,
             budget=budget,
             admission=admission,
@@ -159,6 +162,7 @@ class _Readings(Collector):
     feed: Feed
     news: News
     outbox: Outbox
+    holds: Holds
     calls: Calls
     budget: Budget
     admission: Admission
@@ -182,6 +186,18 @@ class _Readings(Collector):
         for result, count in vars(self.relay.counters).items():
             events.add_metric((result,), count)
         yield events
+        ended = CounterMetricFamily(
+            "payment_service_holds", "Callers who wanted to wait, by how that ended.", labels=("ended",)
+        )
+        for how, count in vars(self.holds.counters).items():
+            ended.add_metric((how,), count)
+        yield ended
+        yield GaugeMetricFamily(
+            "payment_service_held_answers", "Callers who wait for a final status.", value=len(self.holds)
+        )
+        yield GaugeMetricFamily(
+            "payment_service_held_answers_limit", "Beyond it they are answered at once.", value=self.holds.limit
+        )
         settled = self.settler.counters
         yield CounterMetricFamily("payment_service_settler_rounds", "Looks for stuck payments.", value=settled.rounds)
         yield CounterMetricFamily("payment_service_settler_claimed", "Stuck payments found.", value=settled.claimed)

@@ -200,6 +200,11 @@ class FakeStore:
         await asyncio.sleep(0)
         return next((payment for payment in self.payments.values() if payment.session_id == session_id), None)
 
+    async def final_among(self, payment_ids: Sequence[int]) -> Sequence[Payment]:
+        await asyncio.sleep(0)
+        found = (self.payments.get(payment_id) for payment_id in payment_ids)
+        return [payment for payment in found if payment is not None and payment.status.is_final]
+
     async def claim_ask(self, payment_id: int, *, at: datetime, fresh_seconds: float) -> bool:
         await asyncio.sleep(0)
         payment = self.payments.get(payment_id)

@@ -26,6 +26,7 @@ _HEADERS: Final[dict[str, Any]] = {
     envelope.CALLER: "42",
     envelope.IDEMPOTENCY_KEY: examples.IDEMPOTENCY_KEY,
     envelope.STATUS_SOURCE: "gateway",
+    envelope.WAIT_SECONDS: "30",
     envelope.REASON: DeadLetterReason.EXHAUSTED.value,
     envelope.SENDER: "payment-bridge",
     envelope.REASON_TEXT: "The payment provider had a problem. Please try again.",

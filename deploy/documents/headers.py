@@ -74,6 +74,13 @@ def command(kind: CommandType) -> Schema:
             "Makes repeating safe for 30 days, also under another message id; scoped to `x-caller`.",
             **_pattern(envelope.IDEMPOTENCY_KEY_PATTERN),
         )
+    if kind is CommandType.VERIFY_CHECKOUT:
+        members[envelope.WAIT_SECONDS] = _header(
+            "With `reply_to`: answer as soon as the payment is final, after so many seconds (or 3 s before the "
+            f"sender's deadline) with the last known status. More than {envelope.MAX_WAIT_SECONDS} counts as "
+            f"{envelope.MAX_WAIT_SECONDS}; a number will do, too; what is none is passed over.",
+            **_pattern(envelope.WAIT_SECONDS_PATTERN),
+        )
     return _schema(members, "message_id", "correlation_id", "content_type", "type", "timestamp")
 
 
@@ -87,6 +94,10 @@ def reply(kind: CommandType) -> Schema:
             enum=[source.value for source in StatusSource],
         )
         required.append(envelope.STATUS_SOURCE)
+        members[envelope.WAIT_SECONDS] = _header(
+            "The command's wish to wait was heeded, and for how long at most.",
+            **_pattern(envelope.WAIT_SECONDS_PATTERN),
+        )
     return _schema(members, *required)
 
 

@@ -8,6 +8,7 @@ import asyncio
 import math
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
@@ -36,6 +37,7 @@ class News:
         self._reading_wanted = asyncio.Event()
         self._wanted_here = False
         self._readings = (-math.inf, -math.inf)
+        self._listeners: list[Callable[[int | None], None]] = []
 
     def __len__(self) -> int:
         return sum(len(futures) for futures in self._waiting.values())
@@ -45,8 +47,19 @@ class News:
         self._settled[payment_id] = None
         if len(self._settled) > REMEMBERED:
             self._settled.popitem(last=False)
+        for listener in self._listeners:
+            listener(payment_id)
         for future in self._waiting.get(payment_id, ()):
             _end(future, Heard.SETTLED)
+
+    def missed(self) -> None:
+        """Some payments may have become final without a word (nobody listened): who waits for long should look."""
+        for listener in self._listeners:
+            listener(None)
+
+    def listen(self, listener: Callable[[int | None], None]) -> None:
+        """From now on `listener` is called with the id of each payment that has become final; with None if `missed`."""
+        self._listeners.append(listener)
 
     def read(self, *, seconds_ago: float) -> None:
         """A reading of the feed that began so long ago is complete, and what it told is stored."""

@@ -118,6 +118,9 @@ class Store(Protocol):
     async def payment_of_session(self, session_id: str) -> Payment | None:
         """The payment with this transaction id."""
 
+    async def final_among(self, payment_ids: Sequence[int]) -> Sequence[Payment]:
+        """Those of these payments that are final."""
+
     async def claim_ask(self, payment_id: int, *, at: datetime, fresh_seconds: float) -> bool:
         """Whether the caller may ask the gateway now: nobody has, on any replica, within the last `fresh_seconds`."""
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from aio_pika import IncomingMessage, connect
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelPreconditionFailed, DeliveryError
@@ -131,6 +131,18 @@ async def publishing(broker: RabbitBroker) -> bool:
         return False
 
 
+class Addressee(Protocol):
+    """Whom an answer goes to: a command that was just delivered, or what is kept of one."""
+
+    @property
+    def reply_to(self) -> str | None:
+        """The address."""
+
+    @property
+    def correlation_id(self) -> str | None:
+        """By which the sender knows its answer."""
+
+
 class Publisher:
     """Everything that the service says. Each call returns when the broker has confirmed, or raises in time."""
 
@@ -159,16 +171,14 @@ class Publisher:
             headers=dict(row.headers),
         )
 
-    async def answer(
-        self, command: IncomingMessage, body: bytes, *, message_type: str, headers: dict[str, str]
-    ) -> None:
+    async def answer(self, to: Addressee, body: bytes, *, message_type: str, headers: dict[str, str]) -> None:
         """Reply to a command. Its sender may have left by now, and then the reply is dropped."""
         await self._publish(
             body,
             exchange=DEFAULT_EXCHANGE,
-            routing_key=command.reply_to or "",
+            routing_key=to.reply_to or "",
             mandatory=False,
-            correlation_id=command.correlation_id,
+            correlation_id=to.correlation_id,
             content_type=envelope.CONTENT_TYPE,
             message_type=message_type,
             timestamp=datetime.now(UTC),

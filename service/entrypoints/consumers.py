@@ -10,6 +10,7 @@ from faststream.rabbit import Channel, RabbitBroker
 from contracts import body, envelope, topology
 from contracts.body import Record
 from contracts.commands import CommandType, CreateCheckout, GetPaymentStatus, VerifyCheckout
+from contracts.replies import PaymentStatus
 from service.application import handlers
 from service.application.ports import CommandContext
 from service.application.steps import Steps
@@ -41,7 +42,8 @@ def register(broker: RabbitBroker, *, steps: Steps, create_prefetch: int = CREAT
     @broker.subscriber(**_subscription(CommandType.VERIFY_CHECKOUT, VerifyCheckout, VERIFY_PREFETCH))
     async def verify_checkout(command: VerifyCheckout) -> Answer:
         state, source = await handlers.verify_checkout(command, context=context(), steps=steps)
-        return Answer(record=state, headers={envelope.STATUS_SOURCE: source.value})
+        unsettled = state.payment_id if state.payment_status is PaymentStatus.PENDING else None
+        return Answer(record=state, headers={envelope.STATUS_SOURCE: source.value}, unsettled=unsettled)
 
     @broker.subscriber(**_subscription(CommandType.PAYMENT_STATUS, GetPaymentStatus, STATUS_PREFETCH))
     async def get_payment_status(command: GetPaymentStatus) -> Answer:

@@ -2,7 +2,7 @@
 
 | How it ended | with a reply address | fire-and-forget |
 |---|---|---|
-| done | reply | (the outcome is an event) |
+| done | reply; of a verify whose sender waits for a final status, as soon as there is one | (the outcome is an event) |
 | cannot be understood, or of a sender not allowed | parked, and a fault | parked |
 | deadline passed | parked | parked |
 | permanent failure | fault | parked |
@@ -35,6 +35,7 @@ from service.domain.errors import MessageIdReusedError, OutcomeUnknownError, Pay
 from service.entrypoints import envelopes
 from service.entrypoints.broker import Publisher, UnpublishedError
 from service.entrypoints.envelopes import Envelope, RejectedCommandError
+from service.entrypoints.holds import Held, Holds
 from service.failpoints import FailPoint, hit
 
 _log = logging.getLogger(__name__)
@@ -50,16 +51,22 @@ consumer timeout, which would end the channel with all that is under way there."
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a consumer returns: the reply, and headers for its message."""
+    """What a consumer returns: the reply, and headers for its message.
+
+    `unsettled`: the payment that it tells of, if that is not final yet: a sender may want to wait until it is.
+    """
 
     record: Record
     headers: dict[str, str] = field(default_factory=dict)
+    unsettled: int | None = None
 
 
 class How(StrEnum):
     """What became of a delivery, in a word."""
 
     DONE = "done"
+    HELD = "held"
+    """Done but for the answer, which comes when the payment is final or the sender's time is over."""
     FAULT = "fault"
     AGAIN = "again"
     PARKED = "parked"
@@ -99,6 +106,7 @@ class Delivery(BaseMiddleware):
         context: Any,
         publisher: Publisher,
         clock: Clock,
+        holds: Holds,
         senders: frozenset[str] | None = None,
         handler_seconds: float = HANDLER_SECONDS,
         told: Callable[[CommandType, Ending, float], None] = lambda *_: None,
@@ -107,6 +115,7 @@ class Delivery(BaseMiddleware):
         super().__init__(msg, context=context)
         self._publisher = publisher
         self._clock = clock
+        self._holds = holds
         self._senders = senders
         self._handler_seconds = handler_seconds
         self._told = told
@@ -156,9 +165,32 @@ class Delivery(BaseMiddleware):
             _log.exception("%s failed", command)
             return await self._fail(message, command, read, PaymentServiceError())
         hit(FailPoint.NOT_REPLIED)
-        if read.reply_to is not None:
-            await self._answer(message, answer.record, envelope.reply_type(command), read, answer.headers)
+        return await self._done(message, command, read, answer)
+
+    async def _done(self, message: IncomingMessage, command: CommandType, read: Envelope, answer: Answer) -> Ending:
+        """The reply for whoever waits, now or later."""
+        if read.reply_to is None:
+            return Ending(how=How.DONE)
+        headers = dict(answer.headers)
+        if read.wait_seconds and answer.unsettled is None:
+            headers[envelope.WAIT_SECONDS] = str(read.wait_seconds)
+        elif read.wait_seconds and self._hold(message, read, answer):
+            return Ending(how=How.HELD)
+        await self._answer(message, answer.record, envelope.reply_type(command), read, headers)
         return Ending(how=How.DONE)
+
+    def _hold(self, message: IncomingMessage, read: Envelope, answer: Answer) -> bool:
+        """Whether the sender is answered later."""
+        held = Held(
+            reply_to=read.reply_to or "",
+            correlation_id=message.correlation_id,
+            wait_seconds=read.wait_seconds,
+            last_known=_write(answer.record),
+            headers={envelope.REQUEST_ID: read.context.request_id, **answer.headers},
+            log_fields=logs.current(),
+        )
+        seconds = (read.wait_until - self._clock.now()).total_seconds()
+        return self._holds.hold(answer.unsettled or 0, held, seconds=seconds)
 
     async def _in_time(self, call_next: Callable[[Any], Awaitable[Any]], msg: Any, command: CommandType) -> Answer:
         """What the handler answers. If it hangs it is cut off, so that its slot is free: it is safe to repeat."""

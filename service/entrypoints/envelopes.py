@@ -17,6 +17,10 @@ from service.application.ports import CommandContext
 DEFAULT_DEADLINE: Final = timedelta(seconds=30)
 """Of a command with a reply address whose sender does not say how long it waits."""
 
+ANSWER_MARGIN: Final = timedelta(seconds=3.5)
+"""So long before its sender's deadline a held answer leaves at the latest: the deadline counts one second that the
+sender may not have, and when thousands are answered at once the last of them is not on its way at once."""
+
 _MAX_CLOCK_SKEW: Final = timedelta(minutes=5)
 _TIMESTAMP_RESOLUTION: Final = timedelta(seconds=1)
 """AMQP timestamps are whole seconds: the sender's clock stood anywhere within that second."""
@@ -33,12 +37,17 @@ class RejectedCommandError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Envelope:
-    """`reply_to` is None if nobody waits; `attempts` counts earlier failures of a fire-and-forget command."""
+    """`reply_to` is None if nobody waits; `attempts` counts earlier failures of a fire-and-forget command.
+
+    `wait_seconds`: how long the sender of a verify would wait for a final status, which is until `wait_until`; 0: not.
+    """
 
     context: CommandContext
     reply_to: str | None
     attempts: int
     first_failed_at: str | None
+    wait_seconds: int
+    wait_until: datetime
 
 
 def read(message: IncomingMessage, *, expected: CommandType, now: datetime, senders: frozenset[str] | None) -> Envelope:
@@ -72,11 +81,16 @@ def read(message: IncomingMessage, *, expected: CommandType, now: datetime, send
         trace_parent=str(trace_parent) if envelope.is_trace_parent(trace_parent) else None,
         deadline=_deadline(message, now=now),
     )
+    waits = expected is CommandType.VERIFY_CHECKOUT and message.reply_to is not None
+    wait_seconds = envelope.wait_seconds(headers.get(envelope.WAIT_SECONDS)) if waits else 0
+    wait_until = now + timedelta(seconds=wait_seconds)
     return Envelope(
         context=context,
         reply_to=message.reply_to,
         attempts=_count(headers.get(envelope.ATTEMPTS)),
         first_failed_at=_text(headers.get(envelope.FIRST_FAILED_AT)),
+        wait_seconds=wait_seconds,
+        wait_until=min(wait_until, context.deadline - ANSWER_MARGIN) if context.deadline else wait_until,
     )
 
 

@@ -187,7 +187,7 @@ async def told_of_a_purchase(process: asyncio.subprocess.Process, stack: Running
 
 def test_every_snippet_of_the_page_is_run() -> None:
     languages = re.findall(r"^```([a-z]+)$", PAGE, re.MULTILINE)
-    assert len(languages) == len(re.findall(r"^<!-- tested: .* -->\n```[a-z]+$", PAGE, re.MULTILINE)) == 6
+    assert len(languages) == len(re.findall(r"^<!-- tested: .* -->\n```[a-z]+$", PAGE, re.MULTILINE)) == 7
 
 
 @needs_curl
@@ -221,6 +221,13 @@ async def test_an_event_arrives_in_java(stack: RunningStack, tmp_path: Path) -> 
             pytest.skip(f"Maven cannot fetch what it needs: {said}")
         assert said == "waiting for events"
         await told_of_a_purchase(subscriber, stack)
+
+
+@needs_curl
+def test_waiting_is_heeded_as_the_page_says(stack: RunningStack) -> None:
+    said = shell(stack, "purchase", "waiting").splitlines()
+    assert said[-2].strip().lower() == "preference-applied: wait=10"
+    assert json.loads(said[-1])["paymentStatus"] == "COMPLETED"
 
 
 @needs_curl

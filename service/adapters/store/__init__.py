@@ -8,10 +8,12 @@ from service.adapters.store.operators import OperatorJournal, OperatorLine
 from service.adapters.store.outbox import PostgresOutbox
 from service.adapters.store.places import PostgresPlaces
 from service.adapters.store.privileges import NoSuchRoleError, could_rewrite
+from service.adapters.store.statements import OUTBOX_CHANNEL
 from service.adapters.store.store import PostgresStore
 from service.adapters.store.wakeups import Wakeups
 
 __all__ = [
+    "OUTBOX_CHANNEL",
     "POOL_SIZE",
     "READ_CHANNEL",
     "WANTED_CHANNEL",

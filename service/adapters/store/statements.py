@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     BindParameter,
     Column,
     ColumnElement,
@@ -33,7 +34,7 @@ from sqlalchemy.sql.base import Executable
 from service.adapters.store.tables import journal, outbox, payments, places, request_keys
 
 OUTBOX_CHANNEL: Final = "payment_outbox"
-"""The NOTIFY channel that wakes the relays."""
+"""The NOTIFY channel that wakes the relays; what it carries is the id of a payment that is final now, or nothing."""
 
 LIVE: Final = text("status IN ('PENDING', 'COMPLETED')")
 """As in the partial unique index, to the letter: PostgreSQL finds the index by it."""
@@ -107,7 +108,7 @@ def _record() -> Executable:
     names = ("event_id", "sequence", "routing_key", "headers", "body", "created_at")
     row = _parameters(outbox, *names, prefix="outbox_")
     written = insert(outbox).from_select(["payment_id", *row], select(changed.c.id, *row.values()))
-    return select(func.pg_notify(OUTBOX_CHANNEL, ""), changed.c.id).add_cte(
+    return select(func.pg_notify(OUTBOX_CHANNEL, bindparam("settled", type_=String)), changed.c.id).add_cte(
         journaled.cte("journaled"), written.cte("written")
     )
 
@@ -118,6 +119,9 @@ BEGIN: Final = _begin()
 RECORD: Final = _record()
 BY_ID: Final = select(payments).where(payments.c.id == bindparam("payment_id"))
 BY_SESSION: Final = select(payments).where(payments.c.session_id == bindparam("session_id"))
+FINAL_AMONG: Final = select(payments).where(
+    payments.c.id == any_(bindparam("payment_ids", type_=ARRAY(BigInteger))), text("status <> 'PENDING'")
+)
 LIVE_OF_BOOKING: Final = select(payments).where(and_(payments.c.booking_id == bindparam("booking_id"), LIVE))
 ALL_OF_BOOKING: Final = select(payments).where(payments.c.booking_id == bindparam("booking_id")).order_by(payments.c.id)
 JOURNAL: Final = select(journal).where(journal.c.payment_id == bindparam("payment_id")).order_by(journal.c.id)

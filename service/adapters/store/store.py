@@ -55,6 +55,7 @@ class PostgresStore:
             **{name: getattr(payment, name) for name in statements.CHANGING},
             "status": payment.status.value,
             "payment_id": payment.id,
+            "settled": str(payment.id) if payment.status.is_final else "",
             "expected_version": payment.version - 1,
             "journal_version": payment.version,
             "journal_kind": change.kind.value,
@@ -76,6 +77,11 @@ class PostgresStore:
     async def payment_of_session(self, session_id: str) -> Payment | None:
         """See the port."""
         return await self._one(statements.BY_SESSION, session_id=session_id)
+
+    async def final_among(self, payment_ids: Sequence[int]) -> Sequence[Payment]:
+        """See the port."""
+        rows = await self._database.run(statements.FINAL_AMONG, {"payment_ids": payment_ids})
+        return [_payment(row) for row in rows]
 
     async def payments_of_booking(self, booking_id: int) -> Sequence[Payment]:
         """Every payment of a booking, oldest first; for operators."""

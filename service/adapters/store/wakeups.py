@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import asyncpg
@@ -17,12 +18,23 @@ _PROBE_SECONDS: Final = 10.0
 
 
 class Wakeups:
-    """Listens on a connection of its own; `wait` returns at a notification of the outbox or after a time."""
+    """Listens on a connection of its own; `wait` returns at a notification for the relays or after a time."""
 
-    def __init__(self, url: str, *, heard: Mapping[str, Callable[[str], None]] | None = None) -> None:
-        """`url`: as `Database` takes it; `heard`: who hears the payloads of other channels."""
+    def __init__(
+        self,
+        url: str,
+        *,
+        heard: Mapping[str, Callable[[str], None]] = MappingProxyType({}),
+        missed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`url`: as `Database` takes it.
+
+        `heard`: by channel, what is called with each notification's payload. `missed` is called whenever listening
+        begins (again): what came before, nobody heard.
+        """
         self._url = dsn(url)
-        self._heard = heard or {}
+        self._heard = heard
+        self._missed = missed
         self._rung = asyncio.Event()
         self._listening = True
 
@@ -53,10 +65,10 @@ class Wakeups:
     async def _listen(self) -> None:
         connection = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS, command_timeout=COMMAND_SECONDS)
         try:
-            await connection.add_listener(OUTBOX_CHANNEL, lambda *_: self.ring())
-            for channel, hear in self._heard.items():
-                await connection.add_listener(channel, _of_payload(hear))
+            for channel in {OUTBOX_CHANNEL, *self._heard}:
+                await connection.add_listener(channel, self._hear)
             self.ring()  # whatever came while nobody listened
+            self._missed()
             if not self._listening:
                 _log.info("listening for notifications again")
             self._listening = True
@@ -66,6 +78,8 @@ class Wakeups:
         finally:
             connection.terminate()
 
-
-def _of_payload(hear: Callable[[str], None]) -> Callable[..., None]:
-    return lambda _connection, _pid, _channel, payload: hear(payload)
+    def _hear(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
+        if channel == OUTBOX_CHANNEL:
+            self.ring()
+        if (callback := self._heard.get(channel)) is not None:
+            callback(str(payload))

@@ -41,6 +41,7 @@ def test_nothing_has_to_be_set() -> None:
         ("BRIDGE_TIMEOUT_SECONDS", "nan"),
         ("BRIDGE_MAX_IN_FLIGHT", "0"),
         ("BRIDGE_MAX_IN_FLIGHT", "1.5"),
+        ("BRIDGE_MAX_HELD", "-1"),
         ("BRIDGE_AUTH", "none"),
         ("EUREKA_URL", "eureka:8761/eureka"),
         ("EUREKA_URL", "http://"),

@@ -15,6 +15,7 @@ from service.domain.payment import Draft
 from service.entrypoints import broker as brokers
 from service.entrypoints import consumers
 from service.entrypoints.delivery import HANDLER_SECONDS, Delivery
+from service.entrypoints.holds import Holds
 from tests.fakes import FakeGateway, FakeStore
 from tests.integration.service.messages.rig import CREATE, Rig, a_create, around, until
 from tests.service_support import policy
@@ -54,7 +55,10 @@ async def consuming(rig: Rig, store: HangingStore, *, handler_seconds: float) ->
     publishing = brokers.rabbit_broker(url)
     await publishing.connect()
     publisher = brokers.Publisher(publishing)
-    around_each = functools.partial(Delivery, publisher=publisher, clock=clock, handler_seconds=handler_seconds)
+    holds = Holds(store=store, publisher=publisher)
+    around_each = functools.partial(
+        Delivery, publisher=publisher, clock=clock, holds=holds, handler_seconds=handler_seconds
+    )
     broker = brokers.rabbit_broker(url, middlewares=(around_each,))
     steps = Steps(store=store, gateway=FakeGateway(), policy=policy(), clock=clock)
     consumers.register(broker, steps=steps, create_prefetch=SLOTS)

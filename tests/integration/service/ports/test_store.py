@@ -148,6 +148,17 @@ async def test_a_paid_booking_takes_no_other_payment(store: Store, booking: int)
     assert answer == Begun(payment=paid, relation=Relation.OTHER)
 
 
+async def test_of_many_payments_those_that_are_final_are_found(store: Store, booking: int) -> None:
+    pending, paid = await opened(store, booking), await opened(store, next(_bookings))
+    failed = (await begun(store, a_draft(booking_id=next(_bookings)))).payment
+    paid = await changed(store, paid, Paid(money=paid.money, reference=paid.reference, livemode=False))
+    failed = await changed(store, failed, Expired())
+    found = await store.final_among([pending.id, paid.id, failed.id, 2**62])
+    assert sorted(payment.id for payment in found) == sorted([paid.id, failed.id])
+    assert {payment.id: payment for payment in found}[paid.id] == paid
+    assert await store.final_among([]) == []
+
+
 async def test_a_failed_payment_frees_its_booking(store: Store, booking: int) -> None:
     payment = (await begun(store, a_draft(booking_id=booking))).payment
     await changed(store, payment, Expired())
