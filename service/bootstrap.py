@@ -4,11 +4,11 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Final
 
 from faststream.asgi import AsgiFastStream
 from faststream.rabbit import RabbitBroker
@@ -39,7 +39,7 @@ from service.application.ports import Clock
 from service.application.steps import Steps
 from service.domain.errors import StoreUnavailableError
 from service.domain.status import Change
-from service.entrypoints import actuator, consumers, pages
+from service.entrypoints import actuator, consumers, pages, tasks
 from service.entrypoints import broker as brokers
 from service.entrypoints.delivery import Delivery
 from service.entrypoints.feed import Feed
@@ -119,12 +119,12 @@ async def built(
         store = PostgresStore(database, told=_both(metrics.change, news))
         wakeups = Wakeups(settings.database_url.get_secret_value(), heard=_heard(news), missed=news.missed)
         relay = Relay(outbox=outbox, publisher=publisher, clock=clock, alarm=wakeups)
-        stack.push_async_callback(_cancel, _watched(wakeups.run(), name="outbox-wakeups", failed=failed))
-        stack.push_async_callback(_stop_relay, relay, _watched(relay.run(), name="outbox-relay", failed=failed))
+        stack.push_async_callback(tasks.cancel, tasks.watched(wakeups.run(), name="outbox-wakeups", failed=failed))
+        stack.push_async_callback(_stop_relay, relay, tasks.watched(relay.run(), name="outbox-relay", failed=failed))
 
         events_kept = timedelta(days=settings.outbox_retention_days)
         pruner = Pruner(store=store, outbox=outbox, places=places, clock=clock, events_kept=events_kept)
-        _work(stack, pruner, name="pruner", failed=failed)
+        tasks.work(stack, pruner, name="pruner", failed=failed)
 
         budget = await stack.enter_async_context(_budget(settings, database, metrics))
         gateway = StripeGateway(
@@ -149,14 +149,14 @@ async def built(
         stack.push_async_callback(steps.drain)
 
         settler = Settler(steps=steps)
-        _work(stack, settler, name="settler", failed=failed)
+        tasks.work(stack, settler, name="settler", failed=failed)
         record = PostgresFeedRecord(database)
         feed = Feed(steps=steps, record=record, news=news, interval_seconds=settings.feed_interval_seconds)
-        _work(stack, feed, name="feed", failed=failed)
+        tasks.work(stack, feed, name="feed", failed=failed)
 
         holds = Holds(store=store, publisher=publisher)
         news.listen(holds.hear)
-        stack.push_async_callback(_cancel, _watched(holds.run(), name="holds", failed=failed))
+        stack.push_async_callback(tasks.cancel, tasks.watched(holds.run(), name="holds", failed=failed))
 
         metrics.read(
             feed=feed,
@@ -287,19 +287,6 @@ async def _check_revision(database: Database) -> None:
         raise StartError(f"The database is at revision {found}, but {newest} is needed: run payment-service migrate.")
 
 
-def _watched(work: Coroutine[Any, Any, None], *, name: str, failed: asyncio.Event) -> asyncio.Task[None]:
-    """A named task; if it ends by an error nobody foresaw, the process must not go on without it."""
-
-    def ended(task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()):
-            _log.critical("the background task %s failed", name, exc_info=error)
-            failed.set()
-
-    task = asyncio.create_task(work, name=name)
-    task.add_done_callback(ended)
-    return task
-
-
 async def _disconnect(broker: RabbitBroker) -> None:
     """Also from a silent RabbitMQ: FastStream then stops halfway, and its connection would never give up."""
     for _ in range(2):
@@ -312,30 +299,9 @@ async def _disconnect(broker: RabbitBroker) -> None:
             return
 
 
-class _Worker(Protocol):
-    async def run(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-
-def _work(stack: AsyncExitStack, worker: _Worker, *, name: str, failed: asyncio.Event) -> None:
-    stack.push_async_callback(_stop, worker, _watched(worker.run(), name=name, failed=failed))
-
-
-async def _stop(worker: _Worker, task: asyncio.Task[None]) -> None:
-    """The round that is under way is finished."""
-    worker.stop()
-    await asyncio.wait([task])
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
-
-
 async def _stop_relay(relay: Relay, task: asyncio.Task[None]) -> None:
     """What is committed leaves before we do; what cannot is sent by another replica or at the next start."""
-    await _stop(relay, task)
+    await tasks.stop(relay, task)
     try:
         await relay.flush()
     except StoreUnavailableError:

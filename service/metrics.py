@@ -26,9 +26,10 @@ from contracts.commands import CommandType
 from contracts.faults import DeadLetterReason
 from service.adapters.stripe.calls import Calls
 from service.application.admission import Admission
-from service.application.budget import Budget, Endpoint
+from service.application.budget import Budget
 from service.application.news import News
 from service.application.ports import Backlog, Outbox
+from service.application.turns import Endpoint
 from service.domain.errors import StoreUnavailableError
 from service.domain.payment import AttentionReason, FailureReason
 from service.domain.status import Change, ChangeKind

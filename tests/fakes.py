@@ -12,7 +12,6 @@ from uuid import uuid4
 from contracts import body, envelope
 from contracts.events import PaymentEvent
 from service.application import translation
-from service.application.budget import Priority, Turn
 from service.application.ports import (
     Backlog,
     Begun,
@@ -28,6 +27,7 @@ from service.application.ports import (
     RequestKey,
     Told,
 )
+from service.application.turns import Priority, Turn
 from service.domain.errors import ConcurrentChangeError, IdempotencyKeyReusedError, MessageIdReusedError
 from service.domain.outcomes import Expired, Open, Opened, Outcome, Paid, Refused, Unknown, UnknownCause
 from service.domain.payment import Draft, Payment, PaymentStatus

@@ -15,8 +15,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from weakref import WeakValueDictionary
 
-from service.application.budget import Budget, Endpoint, NoTurnError, Turn
+from service.application.budget import Budget
 from service.application.ports import Clock, Places
+from service.application.turns import Endpoint, NoTurnError, Turn
 from service.domain.errors import GatewayBusyError, OutcomeUnknownError, StoreUnavailableError
 
 PATIENCE_SECONDS: Final = 10.0

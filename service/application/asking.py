@@ -13,10 +13,11 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Final, Protocol
 
-from service.application.budget import Budget, Endpoint, NoTurnError, Priority, Turn
+from service.application.budget import Budget
 from service.application.news import Heard, News
 from service.application.policy import Policy
 from service.application.ports import Clock, CommandContext, Gateway, Store
+from service.application.turns import Endpoint, NoTurnError, Priority, Turn
 from service.domain.errors import StoreUnavailableError
 from service.domain.outcomes import Outcome, Unknown
 from service.domain.payment import Payment

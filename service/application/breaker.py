@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Final
 
-from service.application.budget import Endpoint
+from service.application.turns import Endpoint
 
 FAILURES: Final = 5
 """In a row, and of as many different payments: one that always fails says nothing of the others."""

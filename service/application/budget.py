@@ -11,12 +11,12 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from enum import IntEnum, StrEnum
 from typing import Final
 
 from service.application.leases import EVERYTHING, Leases, Rates
 from service.application.leasing import Leasing
 from service.application.lines import Given, Guard, Line, Rank, Waiter
+from service.application.turns import Endpoint, NoTurnError, Priority, Turn
 
 _log = logging.getLogger(__name__)
 
@@ -30,48 +30,6 @@ _LONGEST_BREAK_SECONDS: Final = 0.3
 _SHORTEST_BREAK_SECONDS: Final = 0.005
 _NEWEST: Final = 0.1
 """What the newest turn counts in the mean of how long they are held."""
-
-
-class Endpoint(StrEnum):
-    """What the gateway limits by itself: every named operation is its own endpoint."""
-
-    CREATE = "create"
-    RETRIEVE = "retrieve"
-    LIST = "list"
-    EXPIRE = "expire"
-    EVENTS = "events"
-
-
-class Priority(IntEnum):
-    """Who goes first where calls compete."""
-
-    WRITE = 0
-    WAITED = 1
-    """A read that somebody waits for."""
-    BACKGROUND = 2
-    """A read that nobody waits for."""
-
-
-class NoTurnError(Exception):
-    """The turn would not come in time; `wait_seconds` is when it would, counted from now."""
-
-    def __init__(self, wait_seconds: float) -> None:
-        super().__init__()
-        self.wait_seconds = wait_seconds
-
-
-class Turn:
-    """The right to make one call now. Left unused, it goes to whoever is next."""
-
-    def __init__(self, release: Callable[[], None] = lambda: None) -> None:
-        self.used = False
-        self._release: Callable[[], None] | None = release
-
-    def release(self) -> None:
-        """The call is over: others may go before the block ends. Whoever wants another call needs another turn."""
-        release, self._release = self._release, None
-        if release is not None:
-            release()
 
 
 _HORIZONS: Final = {Priority.WRITE: 0.3, Priority.WAITED: 0.15, Priority.BACKGROUND: 0.0}

@@ -15,11 +15,12 @@ from typing import Any, Final, TypeVar
 
 from service.application.admission import Admission, NoPlaces
 from service.application.asking import Asked, Asking
-from service.application.budget import Budget, Turn
+from service.application.budget import Budget
 from service.application.news import News
 from service.application.policy import Policy
 from service.application.ports import Begun, Clock, CommandContext, Gateway, Places, Relation, RequestKey, Store
 from service.application.single_flight import SingleFlight
+from service.application.turns import Turn
 from service.domain.errors import (
     ConcurrentChangeError,
     CreateInProgressError,

@@ -9,9 +9,9 @@ from typing import Final
 from uuid import uuid4
 
 from contracts import envelope, logs
-from service.application.budget import Priority
 from service.application.ports import CommandContext, Told
 from service.application.steps import Steps
+from service.application.turns import Priority
 from service.domain.errors import PaymentServiceError, StoreRefusedError, StoreUnavailableError
 from service.domain.outcomes import Outcome, Unknown
 from service.domain.payment import Payment

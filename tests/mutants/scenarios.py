@@ -15,7 +15,7 @@ from pamqp.commands import Basic
 from contracts import topology
 from deploy.local import processes
 from service.adapters.stripe import StripeGateway
-from service.application.budget import Priority, Turn
+from service.application.turns import Priority, Turn
 from service.domain.errors import StoreUnavailableError
 from service.domain.outcomes import Outcome, Unknown, UnknownCause
 from service.domain.payment import Payment

@@ -16,7 +16,8 @@ import stripe
 
 from service.adapters.stripe import outcomes
 from service.application.breaker import Change, CircuitOpenError, Circuits, Verdict
-from service.application.budget import Budget, Endpoint, NoTurnError, Priority, Turn
+from service.application.budget import Budget
+from service.application.turns import Endpoint, NoTurnError, Priority, Turn
 from service.domain.outcomes import Refused, Unknown, UnknownCause
 from service.domain.payment import Payment
 from service.failpoints import FailPoint, hit

@@ -15,8 +15,9 @@ from contracts.fields import is_session_id
 from service.adapters.stripe import outcomes
 from service.adapters.stripe.calls import BACKOFF_SECONDS, Calls
 from service.application.breaker import Circuits
-from service.application.budget import Budget, Endpoint, Priority, Turn
+from service.application.budget import Budget
 from service.application.ports import CheckoutTerms, Page
+from service.application.turns import Endpoint, Priority, Turn
 from service.domain.outcomes import Opened, Outcome, Refused, Unknown, UnknownCause
 from service.domain.payment import OPENED_WITHIN, Payment
 from service.failpoints import FailPoint, hit

@@ -8,7 +8,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from service.application.budget import Endpoint
+from service.application.turns import Endpoint
 from service.domain.money import Money
 from service.domain.outcomes import Expired, Paid
 from tests.integration.faults.stack import breakable

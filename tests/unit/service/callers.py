@@ -4,8 +4,9 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.application.budget import Budget, Endpoint
+from service.application.budget import Budget
 from service.application.leases import Lease, Leases, LocalLeases, Rates
+from service.application.turns import Endpoint
 from service.domain.errors import StoreUnavailableError
 
 RATES = Rates(endpoint=20, everything=80)

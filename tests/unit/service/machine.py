@@ -17,10 +17,10 @@ from uuid import uuid4
 
 from contracts.events import PaymentEvent
 from service.application.asking import Asked
-from service.application.budget import Priority, Turn
 from service.application.news import Heard, News
 from service.application.ports import CommandContext, OutboxRow
 from service.application.steps import Steps
+from service.application.turns import Priority, Turn
 from service.domain.errors import IllegalTransitionError, PaymentServiceError, StoreUnavailableError
 from service.domain.outcomes import Expired, Open, Opened, Outcome, Paid, Processing, Refused, Unknown, UnknownCause
 from service.domain.payment import AttentionReason, FailureReason, Payment, PaymentStatus

@@ -17,7 +17,7 @@ from service.application.breaker import (
     State,
     Verdict,
 )
-from service.application.budget import Endpoint
+from service.application.turns import Endpoint
 from tests.service_support import QUICK, Seconds
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from service.application.budget import Budget, Endpoint, NoTurnError, Priority
+from service.application.budget import Budget
 from service.application.leases import Rates
+from service.application.turns import Endpoint, NoTurnError, Priority
 from tests.service_support import NOW
 from tests.unit.service.callers import RATES, Callers, a_budget, flaky, now
 from tests.virtual_time import simulated

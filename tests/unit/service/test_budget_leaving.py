@@ -2,7 +2,7 @@
 
 import asyncio
 
-from service.application.budget import Endpoint
+from service.application.turns import Endpoint
 from tests.unit.service.callers import Callers, a_budget
 from tests.virtual_time import simulated
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.application.budget import Endpoint, Priority
 from service.application.leases import Lease, LocalLeases, Rates
+from service.application.turns import Endpoint, Priority
 from tests.service_support import QUICK
 from tests.unit.service.callers import RATES, SETTLED, Callers, Flaky, a_budget, flaky, most_in_a_second, now
 from tests.virtual_time import simulated, stall

@@ -10,9 +10,10 @@ import pytest
 
 from contracts.replies import CheckoutSession
 from service.application import handlers
-from service.application.budget import Budget, Endpoint
+from service.application.budget import Budget
 from service.application.ports import CommandContext
 from service.application.steps import Steps
+from service.application.turns import Endpoint
 from service.domain.errors import (
     AlreadyPaidError,
     GatewayBusyError,

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from service.application.breaker import State
-from service.application.budget import Endpoint
+from service.application.turns import Endpoint
 from tests.integration.service.messages.rig import (
     CREATE,
     STATUS,

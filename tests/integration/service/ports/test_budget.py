@@ -14,8 +14,9 @@ from sqlalchemy import event, text
 
 from deploy.local.processes import free_ports
 from service.adapters.store import Database, PostgresLeases
-from service.application.budget import Budget, Endpoint, Priority
+from service.application.budget import Budget
 from service.application.leases import Rates
+from service.application.turns import Endpoint, Priority
 from tests.integration.service.messages.rig import until
 
 RATES = Rates(endpoint=40, everything=160)

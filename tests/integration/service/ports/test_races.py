@@ -15,9 +15,9 @@ from sqlalchemy import text
 from contracts.commands import VerifyCheckout
 from service.adapters.store import Database, PostgresStore
 from service.application import handlers
-from service.application.budget import Priority, Turn
 from service.application.ports import CommandContext
 from service.application.steps import Steps
+from service.application.turns import Priority, Turn
 from service.domain.errors import ConcurrentChangeError, PaymentServiceError
 from service.domain.outcomes import Expired, Open, Outcome, Paid
 from service.domain.payment import Payment, PaymentStatus

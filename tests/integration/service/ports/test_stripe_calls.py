@@ -11,8 +11,9 @@ import pytest
 
 from service.adapters.stripe import StripeGateway
 from service.application.breaker import FAILURES, State
-from service.application.budget import Budget, Endpoint, NoTurnError, Turn
+from service.application.budget import Budget
 from service.application.ports import Page
+from service.application.turns import Endpoint, NoTurnError, Turn
 from service.domain.outcomes import Open, Opened, Unknown, UnknownCause
 from tests.integration.sandbox.harness import Running
 from tests.integration.service.ports.test_gateway import SECONDS, SandboxProvider, a_new_payment, cause, opened
