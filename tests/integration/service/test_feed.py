@@ -22,6 +22,7 @@ from service.adapters.stripe import StripeGateway
 from service.application import handlers
 from service.application.news import Heard, News
 from service.application.steps import Steps
+from service.domain.status import Change
 from service.entrypoints.feed import Feed
 from tests.conftest import Migrated
 from tests.integration.sandbox.harness import KEY, Running, running_sandbox
@@ -74,7 +75,12 @@ class Shop:
             READ_CHANNEL: lambda seconds: news.read(seconds_ago=float(seconds)),
         }
         gateway = StripeGateway(api_key=KEY, api_base=self.sandbox.url, concurrency=64)
-        store = PostgresStore(database, told=lambda change: news.settled(change.payment.id))
+
+        def told(change: Change) -> None:
+            if change.payment.status.is_final:
+                news.settled(change.payment.id)
+
+        store = PostgresStore(database, told=told)
         steps = Steps(store=store, gateway=gateway, policy=policy(gateway_timeout_seconds=8), clock=self.clock)
         feed = Feed(steps=steps, record=PostgresFeedRecord(database), news=news, interval_seconds=interval)
         replica = Replica(feed=feed, steps=steps, news=news)

@@ -54,10 +54,13 @@ async def replicas(url: str) -> AsyncIterator[Start]:
             stack.push_async_callback(budget.close)
             replica = Replica(budget=budget, database=database, leases=leases)
 
-            @event.listens_for(database.engine.sync_engine, "before_cursor_execute")
-            def executed(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-                replica.statements.append(statement)
+            def note(record: Any) -> None:
+                replica.statements.append(record.query)
 
+            def taken(_connection: object, _record: object, fairy: Any) -> None:
+                fairy.driver_connection.add_query_logger(note)  # a set: once is enough
+
+            event.listen(database.engine.sync_engine, "checkout", taken)
             return replica
 
         yield start
