@@ -104,10 +104,7 @@ async def open_loop(call: Call, *, rate: float, seconds: float, at_most: int = 4
 
     total = round(rate * seconds)
     async with asyncio.TaskGroup() as group:
-        for number in range(total):
-            due = started + number / rate
-            if (early := due - time.perf_counter()) > 0:
-                await asyncio.sleep(early)
+        async for number, due in ticks(total, rate=rate):
             await slots.acquire()
             if time.perf_counter() > started + seconds:
                 slots.release()
@@ -115,6 +112,16 @@ async def open_loop(call: Call, *, rate: float, seconds: float, at_most: int = 4
                 break
             group.create_task(one(number, due))
     return outcome
+
+
+async def ticks(count: int, *, rate: float) -> AsyncIterator[tuple[int, float]]:
+    """Numbers and the moments at which they are due (time.perf_counter()), none before its own."""
+    started = time.perf_counter()
+    for number in range(count):
+        due = started + number / rate
+        if (early := due - time.perf_counter()) > 0:
+            await asyncio.sleep(early)
+        yield number, due
 
 
 async def closed_loop(call: Call, *, callers: int, seconds: float, warm_up_seconds: float = 0.0) -> Outcome:

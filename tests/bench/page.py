@@ -113,7 +113,7 @@ def _noise(part: Part) -> str:
         return ""
     noise = part.noise
     return (
-        f'<p class="noise">Took {part.seconds:.0f} s. Before it, with nothing of ours running, the same work took '
+        f'<p class="noise">Took {part.seconds:.0f} s. Just before, one piece of work, done again and again, took '
         f"{noise['work_ms']:g} ms, at worst {noise['slowest']:g} times as long; load average {noise['load']:g}, "
         f"{noise['steal']:g} % stolen.</p>"
     )

@@ -8,8 +8,8 @@ from tests.bench.system import LATENCY_MS, UNPACED, Bench, Meter, System, sessio
 
 PENDING = (100, 1_000, 10_000)
 POLL_SECONDS = 2.0
-SECONDS = 16.0
-SETTLE_SECONDS = 4.0
+SECONDS = 12.0
+SETTLE_SECONDS = 6.0
 AT_ONCE = 256
 """Polls under way at once: beyond what the machine can serve, more of them would only wait."""
 SETTINGS: dict[str, str] = {}

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from tests.bench.figures import Figure, Part, Plot
-from tests.bench.load import OK, Call, Http, bookings, closed_loop, http, open_loop
+from tests.bench.load import OK, Call, Http, bookings, closed_loop, http, open_loop, ticks
 from tests.bench.system import LATENCY_MS, UNPACED, Bench, Meter, System
 
 SERVICES, BRIDGES = (1, 2, 3), (1, 2)
@@ -89,10 +89,7 @@ async def _pairs(clients: list[Http]) -> list[set[str]]:
         return {answer.body["sessionId"] for answer in answers if answer.status == OK}
 
     async with asyncio.TaskGroup() as group:
-        tasks = []
-        for _ in range(PAIRS):
-            tasks.append(group.create_task(pair(next(bookings))))
-            await asyncio.sleep(SECONDS / PAIRS)
+        tasks = [group.create_task(pair(next(bookings))) async for _ in ticks(PAIRS, rate=PAIRS / SECONDS)]
     return [task.result() for task in tasks]
 
 
