@@ -88,7 +88,7 @@ class Crowd:
     pay_after_seconds: tuple[float, float] = PAY_AFTER_SECONDS
     begin_anew_seconds: float = BEGIN_ANEW_SECONDS
     patience_seconds: float = 120.0
-    """How long after the last arrival the run may last."""
+    """How long after the last arrival the run may go on."""
     seed: int = 20
     buyers: list[Buyer] = field(default_factory=list)
     verifies: Latencies = field(default_factory=Latencies)

@@ -21,6 +21,8 @@ class Figure:
 
     @property
     def goal(self) -> str:
+        if self.at_most == 0:
+            return "0"
         bounds = [f"≤ {self.at_most:g}"] if self.at_most is not None else []
         bounds += [f"≥ {self.at_least:g}"] if self.at_least is not None else []
         return " and ".join(bounds) and f"{' and '.join(bounds)} {self.unit}".strip()

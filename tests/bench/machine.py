@@ -25,7 +25,7 @@ def describe() -> dict[str, Any]:
 
 
 def noise() -> dict[str, float]:
-    """What the same work took again and again while nothing of ours ran, about 0.3 s in all.
+    """What one piece of work took, done again and again while no load of ours ran; about 0.2 s in all.
 
     `slowest` is the slowest run in units of the median one; `load` is the load average of the last minute, `steal` what
     the hypervisor gave to others, in per cent.

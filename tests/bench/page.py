@@ -150,13 +150,14 @@ def draw(plot: Plot) -> str:
         figure, axes = plt.subplots(figsize=(5.2, 3.0), layout="constrained")
         (_draw_lines if plot.kind == "lines" else _draw_bars)(axes, plot)
         if plot.goal is not None:
-            axes.axhline(float(plot.goal), color=BAD, linewidth=1, linestyle=":", label=f"{number(plot.goal)}")
+            axes.axhline(float(plot.goal), color=BAD, linewidth=1, linestyle=":", label=f"limit {number(plot.goal)}")
         axes.set(xlabel=plot.xlabel, ylabel=plot.ylabel)
         if plot.log:
             axes.set_yscale("log")
         else:
             axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        axes.yaxis.set_minor_formatter(lambda value, _: f"{value:,g}" if plot.log and _begins(value, "25") else "")
         axes.grid(axis="y", color="#eef0f2")
         axes.set_axisbelow(True)
         axes.legend(frameon=False, fontsize=8.5, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
@@ -166,6 +167,11 @@ def draw(plot: Plot) -> str:
     svg = file.getvalue()
     label = html.escape(plot.title)
     return svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+
+
+def _begins(value: float, digits: str) -> bool:
+    """Enough labels on an axis of less than a few decades, and not too many."""
+    return f"{value:e}"[0] in digits
 
 
 def _draw_lines(axes: Any, plot: Plot) -> None:

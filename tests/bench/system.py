@@ -26,6 +26,7 @@ LATENCY_MS = 300
 UNPACED = {"STRIPE_REQUESTS_PER_SECOND": "0", "STRIPE_GLOBAL_REQUESTS_PER_SECOND": "0", "STRIPE_CONCURRENCY": "400"}
 """As many calls at once as there are callers, and no limit: what fills up must be the machine, not a setting."""
 READY_SECONDS = 60.0
+_ASIDE = {"epmd", "storefront"}
 _OURS = ("bridge", "service", "rabbitmq", "postgres")
 _COMMANDS = {"service": ("payment-service", "SERVICE_PORT"), "bridge": ("payment-bridge", "BRIDGE_PORT")}
 
@@ -132,7 +133,9 @@ class System:
 
     def cpu(self) -> dict[str, float]:
         """Seconds of processor time so far: each part with its children, and this process (the load)."""
-        seconds = {name: sum(_tree_seconds(pid) for pid in pids) for name, pids in self.pids.items() if name != "epmd"}
+        seconds = {
+            name: sum(_tree_seconds(pid) for pid in pids) for name, pids in self.pids.items() if name not in _ASIDE
+        }
         return {**seconds, "load": _seconds(psutil.Process())}
 
     def resident_mb(self) -> dict[str, float]:
