@@ -55,7 +55,8 @@ class Plot:
     kind: str = "lines"
     log: bool = False
     goal: Number = None
-    """A line across."""
+    goal_name: str = "goal"
+    """A line across, and its name."""
 
 
 @dataclass(frozen=True, kw_only=True)

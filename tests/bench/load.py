@@ -213,7 +213,10 @@ class Http:
 
     async def send(self, request: bytes) -> Answer:
         """The answer; `LOST` if there is none."""
-        connection = await self._connection()
+        try:
+            connection = await self._connection()
+        except OSError:
+            return Answer(status=LOST, at=time.time())
         try:
             answer = await connection.send(request)
         except BaseException:

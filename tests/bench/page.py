@@ -150,7 +150,7 @@ def draw(plot: Plot) -> str:
         figure, axes = plt.subplots(figsize=(5.2, 3.0), layout="constrained")
         (_draw_lines if plot.kind == "lines" else _draw_bars)(axes, plot)
         if plot.goal is not None:
-            axes.axhline(float(plot.goal), color=BAD, linewidth=1, linestyle=":", label=f"limit {number(plot.goal)}")
+            axes.axhline(float(plot.goal), color=BAD, linewidth=1, linestyle=":", label=plot.goal_name)
         axes.set(xlabel=plot.xlabel, ylabel=plot.ylabel)
         if plot.log:
             axes.set_yscale("log")

@@ -235,6 +235,7 @@ def _plots(ours: Run, naive: Run) -> list[Plot]:
             xlabel="seconds",
             ylabel="per second",
             goal=LIMIT,
+            goal_name="Stripe's limit",
         ),
         Plot(
             title="From paid to COMPLETED",

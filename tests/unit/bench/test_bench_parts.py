@@ -212,3 +212,4 @@ async def test_the_raw_client_takes_answers_in_pieces_keeps_its_connection_and_n
         second = await client.verify("cs_test_1", prefer="wait=1")
         assert (second.status, second.body) == (OK, {"a": 1})
         assert (await client.status("cs_test_1")).status == LOST
+    assert (await client.status("cs_test_1")).status == LOST
