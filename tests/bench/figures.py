@@ -1,6 +1,6 @@
 """What is measured, as data: figures with their goals and baselines, plots, and the parts that they belong to."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -49,7 +49,7 @@ class Plot:
 
     title: str
     x: list[Any]
-    series: dict[str, list[Number]]
+    series: Mapping[str, Sequence[Number]]
     xlabel: str
     ylabel: str
     kind: str = "lines"

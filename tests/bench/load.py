@@ -207,7 +207,7 @@ class Http:
     """A server and as many connections to it as are needed at once; they are kept and used again."""
 
     def __init__(self, base: str) -> None:
-        self._port = urlsplit(base).port
+        self._port = urlsplit(base).port or 80
         self._free: list[_Connection] = []
         self._all: set[_Connection] = set()
 

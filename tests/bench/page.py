@@ -129,11 +129,12 @@ def _text(value: object) -> str:
 def draw(plot: Plot) -> str:
     """As SVG."""
     import matplotlib as mpl  # noqa: PLC0415 - half a second that only the last step needs
+    from cycler import cycler  # noqa: PLC0415
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    style = {
+    style: dict[Any, Any] = {
         "svg.hashsalt": plot.title,
         "font.family": "DejaVu Sans",
         "font.size": 9.5,
@@ -144,7 +145,7 @@ def draw(plot: Plot) -> str:
         "ytick.color": FAINT,
         "axes.spines.top": False,
         "axes.spines.right": False,
-        "axes.prop_cycle": mpl.cycler(color=COLOURS),
+        "axes.prop_cycle": cycler(color=COLOURS),
     }
     with mpl.rc_context(style):
         figure, axes = plt.subplots(figsize=(5.2, 3.0), layout="constrained")

@@ -100,11 +100,8 @@ async def _bridge(amqp_url: str) -> AsyncIterator[str]:
 
 
 async def _is_ready(base: str) -> bool:
-    try:
-        async with http(base) as client:
-            return (await client.get("/actuator/health/readiness")).status == OK
-    except OSError:
-        return False
+    async with http(base) as client:
+        return (await client.get("/actuator/health/readiness")).status == OK
 
 
 @asynccontextmanager

@@ -184,7 +184,7 @@ def _figures(ours: Run, naive: Run) -> list[Figure]:
     paid = buyers - ours.missing("paid_at")
 
     def against(name: str, value: Number, baseline: Number, unit: str = "", **goal: Number) -> Figure:
-        return Figure(name=name, value=value, unit=unit, baseline=baseline, against="naive", **goal)  # type: ignore[arg-type]
+        return Figure(name=name, value=value, unit=unit, baseline=baseline, against="naive", **goal)
 
     def each(run: Run, count: int) -> float:
         """Per buyer, as the two crowds differ in size."""
