@@ -3,7 +3,8 @@
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncGenerator, Coroutine
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,9 @@ from contracts.actuator import Build, Health
 from service.adapters.store import (
     POOL_SIZE,
     Database,
+    PostgresLeases,
     PostgresOutbox,
+    PostgresPlaces,
     PostgresStore,
     Wakeups,
     could_rewrite,
@@ -25,10 +28,13 @@ from service.adapters.store import (
 )
 from service.adapters.stripe import StripeGateway
 from service.application.budget import Budget
+from service.application.leases import Rates
+from service.application.news import News
 from service.application.policy import Policy
 from service.application.ports import Clock
 from service.application.steps import Steps
 from service.domain.errors import StoreUnavailableError
+from service.domain.status import Change
 from service.entrypoints import actuator, consumers, pages
 from service.entrypoints import broker as brokers
 from service.entrypoints.delivery import Delivery
@@ -73,12 +79,17 @@ def policy(settings: Settings) -> Policy:
         window_seconds=settings.payment_window_seconds,
         freshness_seconds=settings.verify_freshness_seconds,
         gateway_timeout_seconds=GATEWAY_TIMEOUT_SECONDS,
+        feed_interval_seconds=settings.feed_interval_seconds,
     )
 
 
 @asynccontextmanager
-async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGenerator[Service]:
+async def built(
+    settings: Settings, *, clock: Clock | None = None, monotonic: Callable[[], float] = time.monotonic
+) -> AsyncGenerator[Service]:
     """The service, ready to be served. What is started last stops first: consumers before the relay before the store.
+
+    `monotonic` counts the seconds for which Stripe is left alone when it fails.
 
     Raises:
         StartError: the database or the broker does not answer, somebody's certificate cannot be trusted, or the
@@ -89,13 +100,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
     build = Build.installed("payment-service", commit=settings.git_commit)
     metrics = Metrics(build)
     async with AsyncExitStack() as stack:
-        database = Database(settings.database_url.get_secret_value())
-        stack.push_async_callback(database.close)
-        await reach("the database (DATABASE_URL)", database.ping, (StoreUnavailableError, TimeoutError))
-        await _check_revision(database)
-        if await could_rewrite(database):
-            _log.warning("the role of DATABASE_URL could change the record: see MIGRATION_DATABASE_URL")
-
+        database = await _database(settings, stack)
         amqp_url = settings.amqp_url.get_secret_value()
         await reach("RabbitMQ (AMQP_URL)", functools.partial(_declare, amqp_url), brokers.UNREACHABLE)
         publishing = brokers.rabbit_broker(amqp_url)
@@ -104,7 +109,8 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         publisher = brokers.Publisher(publishing, user=settings.amqp_user)
 
         wakeups = Wakeups(settings.database_url.get_secret_value())
-        outbox, store = PostgresOutbox(database), PostgresStore(database, told=metrics.change)
+        news, places, outbox = News(), PostgresPlaces(database), PostgresOutbox(database)
+        store = PostgresStore(database, told=_both(metrics.change, news))
         relay = Relay(outbox=outbox, publisher=publisher, clock=clock, alarm=wakeups)
         listening = _watched(wakeups.run(), name="outbox-wakeups", failed=failed)
         stack.push_async_callback(_cancel, listening)
@@ -112,21 +118,30 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
         stack.push_async_callback(_stop_relay, relay, relaying)
 
         events_kept = timedelta(days=settings.outbox_retention_days)
-        pruner = Pruner(store=store, outbox=outbox, clock=clock, events_kept=events_kept)
+        pruner = Pruner(store=store, outbox=outbox, places=places, clock=clock, events_kept=events_kept)
         pruning = _watched(pruner.run(), name="pruner", failed=failed)
         stack.push_async_callback(_stop, pruner, pruning)
 
-        budget = Budget(concurrency=settings.stripe_concurrency)
+        budget = await stack.enter_async_context(_budget(settings, database, metrics))
         gateway = StripeGateway(
             api_key=settings.stripe_api_key.get_secret_value(),
             api_base=None if settings.stripe_api_base == STRIPE_API_BASE else settings.stripe_api_base,
             concurrency=settings.stripe_concurrency,
             budget=budget,
             told=metrics.gateway_call,
+            clock=monotonic,
         )
         stack.push_async_callback(gateway.close)
         await meet("Stripe (STRIPE_API_BASE)", functools.partial(gateway.meet, settings.stripe_api_base))
-        steps = Steps(store=store, gateway=gateway, policy=policy(settings), clock=clock)
+        steps = Steps(
+            store=store,
+            gateway=gateway,
+            policy=policy(settings),
+            clock=clock,
+            budget=budget,
+            places=places,
+            news=news,
+        )
         stack.push_async_callback(steps.drain)
 
         settler = Settler(steps=steps)
@@ -137,7 +152,8 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
             relay=relay,
             settler=settler,
             outbox=outbox,
-            calls_in_flight=lambda: gateway.in_flight,
+            calls=gateway.calls,
+            budget=budget,
             connections_in_use=lambda: database.in_use,
             connections_limit=POOL_SIZE,
         )
@@ -145,7 +161,7 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
             Delivery, publisher=publisher, clock=clock, senders=settings.senders, told=metrics.command
         )
         consuming = brokers.rabbit_broker(amqp_url, middlewares=(delivery,))
-        consumers.register(consuming, steps=steps, gateway_prefetch=settings.stripe_concurrency)
+        consumers.register(consuming, steps=steps)
         stack.push_async_callback(_disconnect, consuming)
         started, leaving = asyncio.Event(), asyncio.Event()
 
@@ -162,6 +178,30 @@ async def built(settings: Settings, *, clock: Clock | None = None) -> AsyncGener
             on_shutdown=[leaving.set, settler.stop],  # handlers may need all of the grace time that there is
         )
         yield Service(asgi=asgi, steps=steps, relay=relay, failed=failed)
+
+
+async def _database(settings: Settings, stack: AsyncExitStack) -> Database:
+    database = Database(settings.database_url.get_secret_value())
+    stack.push_async_callback(database.close)
+    await reach("the database (DATABASE_URL)", database.ping, (StoreUnavailableError, TimeoutError))
+    await _check_revision(database)
+    if await could_rewrite(database):
+        _log.warning("the role of DATABASE_URL could change the record: see MIGRATION_DATABASE_URL")
+    return database
+
+
+@asynccontextmanager
+async def _budget(settings: Settings, database: Database, metrics: Metrics) -> AsyncGenerator[Budget]:
+    """Not paced if the settings say so: then no statement is spent on it."""
+    rates = leases = None
+    if settings.stripe_requests_per_second:
+        rates = Rates(endpoint=settings.stripe_requests_per_second, everything=settings.global_requests_per_second)
+        leases = PostgresLeases(database, rates=rates)
+    budget = Budget(concurrency=settings.stripe_concurrency, rates=rates, leases=leases, told=metrics.turn)
+    try:
+        yield budget
+    finally:
+        await budget.close()
 
 
 def _health(
@@ -185,6 +225,17 @@ def _health(
 
     checks = {"broker": takes_events, "consumers": delivers, "database": takes_writes}
     return Health(checks=checks, is_leaving=leaving.is_set)
+
+
+def _both(count: Callable[[Change], None], news: News) -> Callable[[Change], None]:
+    """What hears of changes: the metrics of all, whoever waits of the final ones."""
+
+    def told(change: Change) -> None:
+        count(change)
+        if change.payment.status.is_final:
+            news.settled(change.payment.id)
+
+    return told
 
 
 async def _declare(amqp_url: str) -> None:

@@ -24,6 +24,8 @@ from prometheus_client.registry import Collector
 from contracts.actuator import Build
 from contracts.commands import CommandType
 from contracts.faults import DeadLetterReason
+from service.adapters.stripe.calls import Calls
+from service.application.budget import Budget, Endpoint
 from service.application.ports import Backlog, Outbox
 from service.domain.errors import StoreUnavailableError
 from service.domain.payment import AttentionReason, FailureReason
@@ -59,8 +61,10 @@ class Metrics:
             "gateway_calls", "Calls to Stripe, by what came back.", "endpoint", "result"
         )
         self._gateway_seconds = self._histogram(
-            "gateway_call_duration_seconds", "Of a call to Stripe, with its turn and the SDK's own tries.", "endpoint"
+            "gateway_call_duration_seconds", "Of a call to Stripe, with its turns and repeats.", "endpoint"
         )
+        self._turns = self._counter("turns", "Turns to call Stripe, by what became of them.", "endpoint", "result")
+        self._turn_seconds = self._histogram("turn_wait_seconds", "How long a turn was waited for.", "endpoint")
         self._changes = self._counter(
             "payment_changes", "Changes of payments written here, by kind, and why they failed.", "change", "reason"
         )
@@ -87,6 +91,12 @@ class Metrics:
         self._gateway_calls(endpoint, result).inc()
         self._gateway_seconds(endpoint).observe(seconds)
 
+    def turn(self, endpoint: str, result: str, seconds: float) -> None:
+        """A turn is over, or there was none."""
+        self._turns(endpoint, result).inc()
+        if result != "refused":
+            self._turn_seconds(endpoint).observe(seconds)
+
     def change(self, change: Change) -> None:
         """A change of a payment is in the database."""
         if change.kind is ChangeKind.ATTENTION:
@@ -100,7 +110,8 @@ class Metrics:
         relay: Relay,
         settler: Settler,
         outbox: Outbox,
-        calls_in_flight: Callable[[], int],
+        calls: Calls,
+        budget: Budget,
         connections_in_use: Callable[[], int],
         connections_limit: int,
     ) -> None:
@@ -109,7 +120,8 @@ class Metrics:
             relay=relay,
             settler=settler,
             outbox=outbox,
-            calls_in_flight=calls_in_flight,
+            calls=calls,
+            budget=budget,
             connections_in_use=connections_in_use,
             connections_limit=connections_limit,
         )
@@ -136,7 +148,8 @@ class _Readings(Collector):
     relay: Relay
     settler: Settler
     outbox: Outbox
-    calls_in_flight: Callable[[], int]
+    calls: Calls
+    budget: Budget
     connections_in_use: Callable[[], int]
     connections_limit: int
     backlog: Backlog | None = None
@@ -166,8 +179,23 @@ class _Readings(Collector):
         yield GaugeMetricFamily(
             "payment_service_gateway_calls_in_flight",
             "Calls to Stripe under way or waiting.",
-            value=self.calls_in_flight(),
+            value=self.calls.in_flight,
         )
+        attempts = CounterMetricFamily("payment_service_gateway_attempts", "Sent to Stripe.", labels=("endpoint",))
+        openings = CounterMetricFamily(
+            "payment_service_gateway_circuit_openings", "Times Stripe was left alone.", labels=("endpoint",)
+        )
+        state = GaugeMetricFamily(
+            "payment_service_gateway_circuit_state", "0 closed, 1 half open, 2 open.", labels=("endpoint",)
+        )
+        for endpoint in Endpoint:
+            attempts.add_metric((endpoint.value,), self.calls.attempts[endpoint])
+            openings.add_metric((endpoint.value,), self.calls.circuits.openings[endpoint])
+            state.add_metric((endpoint.value,), self.calls.circuits.state(endpoint))
+        yield attempts
+        yield openings
+        yield state
+        yield from self._budget()
         yield GaugeMetricFamily(
             "payment_service_database_connections_in_use", "Of the pool.", value=self.connections_in_use()
         )
@@ -185,3 +213,20 @@ class _Readings(Collector):
                 "Of the oldest of them; 0 if there is none.",
                 value=age,
             )
+
+    def _budget(self) -> Iterator[Metric]:
+        waiting = GaugeMetricFamily(
+            "payment_service_turns_waiting", "Who waits for a turn.", labels=("endpoint", "priority")
+        )
+        for endpoint, priority, number in self.budget.waiting():
+            waiting.add_metric((endpoint.value, priority.name.lower()), number)
+        yield waiting
+        pace = GaugeMetricFamily(
+            "payment_service_pace", "The share of the rate of calls that is used.", labels=("endpoint",)
+        )
+        for endpoint in Endpoint:
+            pace.add_metric((endpoint.value,), self.budget.pace(endpoint))
+        yield pace
+        yield GaugeMetricFamily(
+            "payment_service_turns_alone", "1 while turns cannot be shared.", value=float(self.budget.is_alone)
+        )

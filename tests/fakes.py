@@ -2,9 +2,10 @@
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -16,12 +17,15 @@ from service.application.ports import (
     Backlog,
     Begun,
     CheckoutTerms,
+    Clock,
     CommandContext,
     JournalEntry,
     KeyScope,
     OutboxRow,
+    Page,
     Relation,
     RequestKey,
+    Told,
 )
 from service.domain.errors import ConcurrentChangeError, IdempotencyKeyReusedError, MessageIdReusedError
 from service.domain.outcomes import Expired, Open, Opened, Outcome, Paid, Refused, Unknown, UnknownCause
@@ -124,7 +128,14 @@ class FakeStore:
 
     async def begin(self, draft: Draft, *, keys: Sequence[RequestKey], request_id: str) -> Begun:
         await asyncio.sleep(0)
-        begun = self._of_keys(keys) or self._live(draft) or self._insert(draft, request_id)
+        return self._bound(self._of_keys(keys) or self._live(draft) or self._insert(draft, request_id), draft, keys)
+
+    async def existing(self, draft: Draft, *, keys: Sequence[RequestKey]) -> Begun | None:
+        await asyncio.sleep(0)
+        begun = self._of_keys(keys) or self._live(draft)
+        return None if begun is None else self._bound(begun, draft, keys)
+
+    def _bound(self, begun: Begun, draft: Draft, keys: Sequence[RequestKey]) -> Begun:
         if begun.relation is not Relation.OTHER:
             for key in keys:
                 binding = (key.fingerprint, begun.payment.id, draft.created_at)
@@ -237,6 +248,51 @@ class FakeStore:
 
 
 @dataclass(kw_only=True)
+class _Place:
+    arrived_at: datetime
+    due_until: datetime
+    kept_until: datetime
+
+
+class FakePlaces:
+    """Kept places in a dictionary."""
+
+    def __init__(self) -> None:
+        self.kept: dict[int, _Place] = {}
+
+    async def keep(self, booking_id: int, *, arrived_at: datetime, due_until: datetime, kept_until: datetime) -> None:
+        await asyncio.sleep(0)
+        place = _Place(arrived_at=arrived_at, due_until=due_until, kept_until=kept_until)
+        earlier = self.kept.get(booking_id)
+        if earlier is not None and earlier.kept_until >= arrived_at:
+            place.arrived_at = min(earlier.arrived_at, arrived_at)
+        self.kept[booking_id] = place
+
+    async def take(self, booking_id: int, *, at: datetime, kept_until: datetime) -> datetime | None:
+        await asyncio.sleep(0)
+        place = self.kept.get(booking_id)
+        if place is None or place.kept_until < at:
+            return None
+        place.due_until, place.kept_until = at, max(place.kept_until, kept_until)
+        return place.arrived_at
+
+    async def drop(self, booking_id: int) -> None:
+        await asyncio.sleep(0)
+        self.kept.pop(booking_id, None)
+
+    async def due(self, *, at: datetime) -> Mapping[int, int]:
+        await asyncio.sleep(0)
+        return Counter(int(place.arrived_at.timestamp()) for place in self.kept.values() if place.due_until > at)
+
+    async def prune_places(self, *, before: datetime, limit: int) -> int:
+        await asyncio.sleep(0)
+        old = sorted((place.kept_until, booking) for booking, place in self.kept.items() if place.kept_until < before)
+        for _, booking in old[:limit]:
+            del self.kept[booking]
+        return len(old[:limit])
+
+
+@dataclass(kw_only=True)
 class FakeSession:
     """A checkout session at the fake gateway."""
 
@@ -250,8 +306,13 @@ class FakeGateway:
 
     livemode = False
 
-    def __init__(self) -> None:
-        self.sessions: dict[str, FakeSession] = {}
+    def __init__(self, clock: Clock | None = None) -> None:
+        """`clock`: when events happen; by default as time goes by."""
+        self.made: dict[str, FakeSession] = {}
+        self.page = 100
+        """How much a page of a list holds."""
+        self._clock = clock
+        self._told: list[Told] = []
         self.calls: list[str] = []
         self.fault: UnknownCause | None = None
         """While set, calls do nothing and end like this."""
@@ -288,7 +349,7 @@ class FakeGateway:
     async def find(self, payment: Payment, *, timeout_seconds: float) -> Opened | Unknown | None:
         if trouble := await self._called("find", timeout_seconds):
             return trouble
-        found = [session.opened for session in self.sessions.values() if session.payment.reference == payment.reference]
+        found = [session.opened for session in self.made.values() if session.payment.reference == payment.reference]
         return found[0] if found else None
 
     async def look_up(
@@ -300,44 +361,64 @@ class FakeGateway:
     ) -> Outcome:
         if trouble := await self._called("look_up", timeout_seconds):
             return trouble
-        return self._answer(self.sessions[payment.session_id or ""].stands)
+        return self._answer(self.made[payment.session_id or ""].stands)
 
     async def expire(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
         if trouble := await self._called("expire", timeout_seconds):
             return trouble
-        session = self.sessions[payment.session_id or ""]
+        session = self.made[payment.session_id or ""]
         if self.before_expiry is not None:
             self.before_expiry(payment.session_id)
         if isinstance(session.stands, Open):
-            session.stands = Expired()
+            self.stand(payment.session_id or "", Expired())
         return self._answer(session.stands)
+
+    async def events(self, *, since: datetime, after: str | None = None, timeout_seconds: float) -> Page | Unknown:
+        return await self._called("events", timeout_seconds) or self._page(self._told, since, after)
+
+    async def sessions(self, *, since: datetime, after: str | None = None, timeout_seconds: float) -> Page | Unknown:
+        told = [
+            _told(session_id, session.payment.created_at, session_id, session.stands)
+            for session_id, session in self.made.items()
+        ]
+        return await self._called("sessions", timeout_seconds) or self._page(told, since, after)
+
+    def _page(self, told: Sequence[Told], since: datetime, after: str | None) -> Page:
+        newest_first = [each for each in reversed(told) if each.at >= since.replace(microsecond=0)]
+        ids = [each.id for each in newest_first]
+        start = 0 if after is None else ids.index(after) + 1
+        page = newest_first[start : start + self.page]
+        return Page(told=page, next=page[-1].id if len(ids) > start + len(page) else None)
 
     def pay(self, session_id: str, **differently: Any) -> None:
         """What a payer does on the page."""
-        session = self.sessions[session_id]
+        session = self.made[session_id]
         assert isinstance(session.stands, Open), "the page takes no payment any more"
         fitting = Paid(money=session.payment.money, reference=session.payment.reference, livemode=False)
-        session.stands = replace(fitting, **differently)
+        self.stand(session_id, replace(fitting, **differently))
 
     def let_expire(self, session_id: str) -> None:
-        self.sessions[session_id].stands = Expired()
+        self.stand(session_id, Expired())
 
     def stand(self, session_id: str, outcome: Outcome) -> None:
-        self.sessions[session_id].stands = outcome
+        """Let the session stand like this, and an event tell of it."""
+        self.made[session_id].stands = outcome
+        at = datetime.now(UTC) if self._clock is None else self._clock.now()
+        self._told.append(_told(f"evt_{uuid4().hex}", at, session_id, outcome))
 
     @property
     def payable(self) -> int:
         """Sessions that took money or still may."""
-        return sum(isinstance(session.stands, Open | Paid) for session in self.sessions.values())
+        return sum(isinstance(session.stands, Open | Paid) for session in self.made.values())
 
     def _opened(self, payment: Payment) -> Opened:
-        for session in self.sessions.values():
+        for session in self.made.values():
             if session.payment.reference == payment.reference:
                 return session.opened
         session_id = f"cs_test_{uuid4().hex}"
         url = f"https://pay.example/{session_id}#fragment"
         opened = Opened(session_id=session_id, payment_url=url, expires_at=payment.expires_at)
-        self.sessions[session_id] = FakeSession(opened=opened, payment=payment, stands=Open())
+        self.made[session_id] = FakeSession(opened=opened, payment=payment, stands=Open())
         return opened
 
     def _answer(self, outcome: Outcome) -> Outcome:
@@ -356,3 +437,8 @@ class FakeGateway:
             except TimeoutError:
                 return Unknown(cause=UnknownCause.TIMEOUT)
         return None if self.fault is None else Unknown(cause=self.fault)
+
+
+def _told(told_id: str, at: datetime, session_id: str, outcome: Outcome) -> Told:
+    concluded = outcome if isinstance(outcome, Paid | Expired) else None
+    return Told(id=told_id, at=at.replace(microsecond=0), session_id=session_id, outcome=concluded)

@@ -43,6 +43,16 @@ class MovableClock:
         return self._now
 
 
+class Seconds:
+    """A monotonic clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def policy(**changes: Any) -> Policy:
     members: dict[str, Any] = {
         "currency": "inr",
@@ -52,6 +62,7 @@ def policy(**changes: Any) -> Policy:
         "window_seconds": 900,
         "freshness_seconds": 1.0,
         "gateway_timeout_seconds": 2.0,
+        "feed_interval_seconds": 2.0,
     }
     return Policy(**members | changes)
 

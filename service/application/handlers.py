@@ -32,8 +32,7 @@ async def create_checkout(command: CreateCheckout, *, context: CommandContext, s
     draft = steps.policy.draft(command, gateway=steps.gateway, at=steps.clock.now())
     keys = _keys(command, draft, context)
     for _ in range(_MAX_ROUNDS):
-        steps.check_deadline(context)
-        begun = await steps.store.begin(draft, keys=keys, request_id=context.request_id)
+        begun = await steps.begin(draft, keys=keys, context=context)
         payment = begun.payment
         logs.bind(payment_id=payment.id)
         if begun.relation is Relation.OTHER and not payment.status.is_final:

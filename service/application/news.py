@@ -5,8 +5,15 @@ care. The feed reads for everybody: who would like it to read now says so, and h
 """
 
 import asyncio
+import math
 import time
+from collections import OrderedDict
 from enum import Enum
+from typing import Final
+
+REMEMBERED: Final = 10_000
+"""Payments of which it is remembered that they became final: for whoever read them a moment before."""
+_BUSY_SECONDS: Final = 1.0
 
 
 class Heard(Enum):
@@ -25,22 +32,38 @@ class News:
     def __init__(self) -> None:
         self._waiting: dict[int, set[asyncio.Future[Heard]]] = {}
         self._since: dict[asyncio.Future[Heard], float] = {}
+        self._settled: OrderedDict[int, None] = OrderedDict()
         self._reading_wanted = asyncio.Event()
+        self._readings = (-math.inf, -math.inf)
 
     def __len__(self) -> int:
         return sum(len(futures) for futures in self._waiting.values())
 
     def settled(self, payment_id: int) -> None:
         """The payment is final, whoever wrote it."""
+        self._settled[payment_id] = None
+        if len(self._settled) > REMEMBERED:
+            self._settled.popitem(last=False)
         for future in self._waiting.get(payment_id, ()):
             _end(future, Heard.SETTLED)
 
     def read(self, *, seconds_ago: float) -> None:
         """A reading of the feed that began so long ago is complete, and what it told is stored."""
-        began = time.monotonic() - seconds_ago
+        now = time.monotonic()
+        began = now - seconds_ago
+        self._readings = (self._readings[1], now)
         for future, since in self._since.items():
             if since <= began:
                 _end(future, Heard.READ)
+
+    def last_read_seconds_ago(self) -> float:
+        """Since the feed's last complete reading was heard of; infinite if none ever was."""
+        return time.monotonic() - self._readings[1]
+
+    @property
+    def feed_is_busy(self) -> bool:
+        """Whether the feed reads so often just now that the next reading is near."""
+        return time.monotonic() - self._readings[0] < _BUSY_SECONDS
 
     def want_reading(self) -> None:
         """Somebody would like the feed to read now."""
@@ -53,6 +76,8 @@ class News:
 
     async def wait(self, payment_id: int, *, seconds: float, reading: bool = False) -> Heard:
         """What ended the wait: `seconds` are over, the payment is final, or (with `reading`) the feed has read."""
+        if payment_id in self._settled:
+            return Heard.SETTLED
         future: asyncio.Future[Heard] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.setdefault(payment_id, set())
         waiting.add(future)

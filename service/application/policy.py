@@ -27,6 +27,7 @@ class Policy:
     window_seconds: int
     freshness_seconds: float
     gateway_timeout_seconds: float
+    feed_interval_seconds: float
 
     def draft(self, command: CreateCheckout, *, gateway: Gateway, at: datetime) -> Draft:
         """Everything that will be sent to the gateway, frozen.
@@ -62,6 +63,11 @@ class Policy:
     def pay_until(self, payment: Payment) -> datetime:
         """When the payer's time is over: from then on the settler ends the session."""
         return payment.created_at + self.window
+
+    @property
+    def feed_trusted_seconds(self) -> float:
+        """How old the feed's last reading may be while it is taken to be at work; a new leader takes a while."""
+        return 2 * self.feed_interval_seconds + 1
 
     @property
     def window(self) -> timedelta:

@@ -98,6 +98,13 @@ class Store(Protocol):
             IdempotencyKeyReusedError, MessageIdReusedError: the key came before with other content.
         """
 
+    async def existing(self, draft: Draft, *, keys: Sequence[RequestKey]) -> Begun | None:
+        """What `begin` would answer without inserting the draft; None if it would insert it. Keys are bound as there.
+
+        Raises:
+            IdempotencyKeyReusedError, MessageIdReusedError: the key came before with other content.
+        """
+
     async def record(self, change: Change, *, context: CommandContext) -> Payment:
         """Write a change: the payment (compare-and-set on its version), a journal line and the outbox row.
 
@@ -131,6 +138,29 @@ class Store(Protocol):
 
     async def prune_keys(self, *, before: datetime, limit: int) -> int:
         """Forget up to `limit` idempotency keys of before; how many. Message ids are never forgotten."""
+
+
+class Places(Protocol):
+    """The places in line of creates that were told to come back, by booking, for all replicas.
+
+    A place is *due* until `due_until`, when its create should have come back, and kept for a while longer. Every
+    method may raise StoreUnavailableError.
+    """
+
+    async def keep(self, booking_id: int, *, arrived_at: datetime, due_until: datetime, kept_until: datetime) -> None:
+        """Keep a place, or keep for longer the one that the booking has, which stays the earlier one."""
+
+    async def take(self, booking_id: int, *, at: datetime, kept_until: datetime) -> datetime | None:
+        """Since when the booking stands in line, if a place is kept for it: it is back, and no longer due."""
+
+    async def drop(self, booking_id: int) -> None:
+        """The create was served."""
+
+    async def due(self, *, at: datetime) -> Mapping[int, int]:
+        """How many places are due, by the whole second (Unix time) of their arrival."""
+
+    async def prune_places(self, *, before: datetime, limit: int) -> int:
+        """Forget up to `limit` places that were kept until before; how many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +208,31 @@ class Outbox(Protocol):
         """Publishing was not possible, which is no fault of these: anybody may claim them at once, as if untried."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What one event, or one session of a list, tells of a session.
+
+    `id` is the event's own, or the session's; `at` is when it was made, exact to the second. `outcome` is Paid or
+    Expired; None if the session stood otherwise, which concludes nothing.
+    """
+
+    id: str
+    at: datetime
+    session_id: str
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A part of what was asked for, newest first. `next`: what to pass as `after` for the next part, None at the end.
+
+    What tells of no checkout session is left out, so that `told` may be empty and `next` not None.
+    """
+
+    told: Sequence[Told]
+    next: str | None
+
+
 class Gateway(Protocol):
     """The port behind which Stripe sits. Nothing here raises for what the gateway does: that is an outcome."""
 
@@ -209,6 +264,12 @@ class Gateway(Protocol):
 
     async def expire(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
         """End the payment's session. Answers how it stands afterwards: Expired, but perhaps Paid or Processing."""
+
+    async def events(self, *, since: datetime, after: str | None = None, timeout_seconds: float) -> Page | Unknown:
+        """A page of what happened to sessions since then: the money came, will not come, or the time was over."""
+
+    async def sessions(self, *, since: datetime, after: str | None = None, timeout_seconds: float) -> Page | Unknown:
+        """The same of the sessions made since then, as they stand: dearer, but not only for 30 days."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,25 +5,35 @@ what it answers is written only if nobody wrote in between.
 """
 
 import asyncio
+import contextlib
+import functools
 import logging
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from datetime import timedelta
+import math
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
+from service.application import asking
+from service.application.admission import Admission, NoPlaces
+from service.application.asking import Recent, Situation, Way
+from service.application.budget import Budget, Endpoint, Turn
+from service.application.news import Heard, News
 from service.application.policy import Policy
-from service.application.ports import Clock, CommandContext, Gateway, Store
+from service.application.ports import Begun, Clock, CommandContext, Gateway, Places, Relation, RequestKey, Store
 from service.application.single_flight import SingleFlight
 from service.domain.errors import (
     ConcurrentChangeError,
     CreateInProgressError,
     GatewayBusyError,
+    GatewayDeniedError,
     GatewayFailedError,
     OutcomeUnknownError,
     PaymentServiceError,
+    StoreUnavailableError,
 )
 from service.domain.outcomes import Outcome, Unknown, UnknownCause
-from service.domain.payment import OPENED_WITHIN, Payment
+from service.domain.payment import OPENED_WITHIN, Draft, Payment, PaymentStatus
 from service.domain.status import Change, ChangeKind, decide, unsettled
 from service.failpoints import FailPoint, hit
 
@@ -42,9 +52,8 @@ _MAX_REREADS: Final = 5
 _ERRORS: Final[dict[UnknownCause, type[PaymentServiceError]]] = {
     UnknownCause.TIMEOUT: OutcomeUnknownError,
     UnknownCause.FAILED: GatewayFailedError,
-    UnknownCause.DENIED: GatewayFailedError,
+    UnknownCause.DENIED: GatewayDeniedError,
     UnknownCause.UNREADABLE: GatewayFailedError,
-    UnknownCause.BUSY: GatewayBusyError,
 }
 
 Result = TypeVar("Result")
@@ -66,21 +75,48 @@ class Steps:
     gateway: Gateway
     policy: Policy
     clock: Clock
+    budget: Budget = field(default_factory=lambda: Budget(concurrency=64))
+    news: News = field(default_factory=News)
+    places: Places = field(default_factory=NoPlaces)
+    _recent: Recent = field(default_factory=Recent)
     _openings: SingleFlight[Payment] = field(default_factory=SingleFlight)
     _asks: SingleFlight[Asked] = field(default_factory=SingleFlight)
 
-    async def open(self, payment: Payment, *, context: CommandContext) -> Payment:
-        """Have the gateway make the session. Concurrent calls for a payment share one.
+    @functools.cached_property
+    def admission(self) -> Admission:
+        """Who may create now."""
+        return Admission(budget=self.budget, places=self.places, clock=self.clock)
+
+    async def begin(self, draft: Draft, *, keys: Sequence[RequestKey], context: CommandContext) -> Begun:
+        """The payment for a create: a new one, inserted when its turn to call the gateway has come and then opened.
+
+        What needs no such call is answered without a turn, however long the line is.
+
+        Raises:
+            GatewayBusyError: the turn would not come before the caller leaves, or the gateway is busy.
+            OutcomeUnknownError, GatewayFailedError: the session is not known, or the caller has left.
+        """
+        self.check_deadline(context)
+        if self.admission.is_free():
+            return await self._begin(draft, keys, context)
+        async with self.admission.alone(draft.booking_id, deadline=context.deadline):
+            existing = await self.store.existing(draft, keys=keys)
+            if existing is None or _is_unopened(existing.payment):
+                return await self._begin(draft, keys, context)
+            return existing
+
+    async def open(self, payment: Payment, *, context: CommandContext, turn: Turn | None = None) -> Payment:
+        """Have the gateway make the session. Concurrent calls for a payment share one. `turn`: the caller's to create.
 
         Raises:
             OutcomeUnknownError, GatewayFailedError, GatewayBusyError: not known; the payment is as it was.
         """
         return await self._in_time(
-            self._openings.run(payment.id, lambda: self._open(payment, context)), payment, context
+            self._openings.run(payment.id, lambda: self._open(payment, context, turn)), payment, context
         )
 
     async def ask(self, payment: Payment, *, context: CommandContext) -> Asked:
-        """Ask the gateway how the session stands, unless somebody did within the freshness window.
+        """Learn how the session stands: from the gateway, from the feed's next reading, or as somebody just did.
 
         Concurrent calls for a payment share one. Raises OutcomeUnknownError when the caller's deadline passes first.
         """
@@ -150,12 +186,22 @@ class Steps:
         await self._openings.drain()
         await self._asks.drain()
 
-    async def _open(self, payment: Payment, context: CommandContext) -> Payment:
+    async def _begin(self, draft: Draft, keys: Sequence[RequestKey], context: CommandContext) -> Begun:
+        async with self.admission.turn(draft.booking_id, deadline=context.deadline) as turn:
+            self.check_deadline(context)
+            begun = await self.store.begin(draft, keys=keys, request_id=context.request_id)
+            # To resume what was left behind takes other calls too: those get turns of their own, without ours in hand.
+            left_behind = self.clock.now() - begun.payment.created_at > RESUMED_AFTER
+            if begun.relation is Relation.OTHER or not _is_unopened(begun.payment) or left_behind:
+                return begun
+            return replace(begun, payment=await self.open(begun.payment, context=context, turn=turn))
+
+    async def _open(self, payment: Payment, context: CommandContext, turn: Turn | None = None) -> Payment:
         timeout = self.policy.gateway_timeout_seconds
         age = self.clock.now() - payment.created_at
         outcome: Outcome = Unknown(cause=UnknownCause.FAILED)
         if age < KEY_KEPT:
-            outcome = await self.gateway.open(payment, timeout_seconds=timeout)
+            outcome = await self.gateway.open(payment, timeout_seconds=timeout, turn=turn)
         if age > RESUMED_AFTER and isinstance(outcome, Unknown) and outcome.cause is UnknownCause.FAILED:
             # The key is forgotten, or the gateway repeats an error that it kept under it: look for the session itself.
             found = await self.gateway.find(payment, timeout_seconds=timeout)
@@ -175,16 +221,80 @@ class Steps:
         return payment
 
     async def _ask(self, payment: Payment, context: CommandContext) -> Asked:
+        """Whichever way `asking.way` says."""
         now = self.clock.now()
-        if not await self.store.claim_ask(payment.id, at=now, fresh_seconds=self.policy.freshness_seconds):
+        fresh = timedelta(seconds=self.policy.freshness_seconds)
+        answered = self._recent.answered(payment.id, since=now - fresh)
+        situation = Situation(
+            asked_at=payment.asked_at,
+            at=now,
+            known=answered is not None,
+            always_ask=not fresh,
+            feed_is_current=self.news.last_read_seconds_ago() <= self.policy.feed_trusted_seconds,
+            feed_is_busy=self.news.feed_is_busy,
+            turn_is_free=self.budget.is_free(Endpoint.RETRIEVE),
+            turn_seconds=self.budget.wait_seconds(Endpoint.RETRIEVE),
+            may_ask_again=self._recent.may_ask_again(now),
+        )
+        match asking.way(situation):
+            case Way.KNOWN:
+                return Asked(payment=payment, answered=answered is True)
+            case Way.WATCH:
+                asked = await self._read_by_feed(payment)
+                return replace(asked, answered=asked.answered or answered is True)
+            case Way.RIDE:
+                self.news.want_reading()
+                asked = await self._read_by_feed(payment)
+            case Way.ASK:
+                asked = await self._ask_gateway(payment, context)
+            case Way.BUSY:
+                return Asked(payment=payment, answered=False)
+        self._recent.note(payment.id, at=now, answered=asked.answered)
+        return asked
+
+    async def _read_by_feed(self, payment: Payment) -> Asked:
+        """What the feed's next reading tells, or anybody else before that."""
+        heard = await self.news.wait(payment.id, seconds=asking.READING_SECONDS, reading=True)
+        return await self._heard(payment, heard)
+
+    async def _ask_gateway(self, payment: Payment, context: CommandContext) -> Asked:
+        """Look the session up, unless another replica does or has just done so: then as that tells."""
+        now = self.clock.now()
+        fresh = self.policy.freshness_seconds
+        if not await self.store.claim_ask(payment.id, at=now, fresh_seconds=fresh):
             current = await self.store.payment(payment.id) or payment
+            left = (current.asked_at or now) + asking.ANSWERED_WITHIN - now
+            if left > timedelta(0) and not current.status.is_final:
+                heard = await self.news.wait(payment.id, seconds=left.total_seconds())
+                current = current if heard is Heard.NOTHING else await self.store.payment(payment.id) or payment
             in_vain = current.ask_failed_at is not None and current.ask_failed_at == current.asked_at
             return Asked(payment=current, answered=current.status.is_final or not in_vain)
-        outcome = await self.gateway.look_up(payment, timeout_seconds=self.policy.gateway_timeout_seconds)
+        if payment.asked_at is not None:
+            self._recent.note_again(now)
+        outcome, asked_at = await self._look_up(payment, now)
         if isinstance(outcome, Unknown):
-            await self.store.note_ask_failed(payment.id, at=now)
+            await self.store.note_ask_failed(payment.id, at=asked_at)
             return Asked(payment=payment, answered=False)
         return Asked(payment=await self.apply(payment, outcome, context=context), answered=True)
+
+    async def _look_up(self, payment: Payment, at: datetime) -> tuple[Outcome, datetime]:
+        """How the session stands, and when that was last claimed: a claim that a slow call outlives is renewed."""
+        seconds = self.policy.gateway_timeout_seconds
+        call = asyncio.ensure_future(self.gateway.look_up(payment, timeout_seconds=seconds))
+        try:
+            while not (await asyncio.wait({call}, timeout=self.policy.freshness_seconds * 0.8 or None))[0]:
+                with contextlib.suppress(StoreUnavailableError):
+                    at = self.clock.now()
+                    await self.store.claim_ask(payment.id, at=at, fresh_seconds=0)
+            return call.result(), at
+        finally:
+            call.cancel()
+
+    async def _heard(self, payment: Payment, heard: Heard) -> Asked:
+        """The payment after a wait."""
+        if heard is Heard.SETTLED:
+            payment = await self.store.payment(payment.id) or payment
+        return Asked(payment=payment, answered=heard is not Heard.NOTHING)
 
     async def _in_time(self, call: Coroutine[Any, Any, Result], payment: Payment, context: CommandContext) -> Result:
         """The result, unless the caller's deadline comes first; the shared call goes on and its outcome is stored."""
@@ -196,8 +306,16 @@ class Steps:
             raise OutcomeUnknownError(payment=payment) from None
 
 
+def _is_unopened(payment: Payment) -> bool:
+    return payment.status is PaymentStatus.PENDING and payment.session_id is None
+
+
 def _raise_if_unknown(outcome: Outcome, payment: Payment) -> None:
     if isinstance(outcome, Unknown):
+        if outcome.cause is UnknownCause.BUSY:
+            wait = outcome.wait_seconds
+            seconds = None if wait is None else max(1, math.ceil(wait))
+            raise GatewayBusyError(payment=payment, retry_after_seconds=seconds)
         raise _ERRORS[outcome.cause](payment=payment)
 
 

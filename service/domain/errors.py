@@ -20,7 +20,7 @@ class PaymentServiceError(Exception):
 
     code: ClassVar[str] = "INTERNAL_ERROR"
     retryable: ClassVar[bool] = False
-    retry_after_seconds: ClassVar[int | None] = None
+    retry_after_seconds: int | None = None
     retried_for_ever: ClassVar[bool] = False
     """Whether a fire-and-forget command is never parked for it: it says nothing of the command."""
     default_message: ClassVar[str] = "Something went wrong on our side. Please try again."
@@ -96,13 +96,25 @@ class GatewayFailedError(PaymentServiceError):
     default_message = "The payment provider had a problem. Please try again."
 
 
+class GatewayDeniedError(GatewayFailedError):
+    """The gateway refuses our key until an operator acts, whatever is asked. Nothing was executed."""
+
+    retried_for_ever = True
+
+
 class GatewayBusyError(PaymentServiceError):
-    """The gateway asked us to slow down. The call was not executed."""
+    """No call now: the gateway asked us to slow down, or those who came before take all that it allows."""
 
     code = "SERVICE_UNAVAILABLE"
     retryable = True
     retry_after_seconds = 2
+    retried_for_ever = True
     default_message = "The payment provider is busy. Please try again in a moment."
+
+    def __init__(self, *, payment: "Payment | None" = None, retry_after_seconds: int | None = None) -> None:
+        super().__init__(payment=payment)
+        if retry_after_seconds is not None:
+            self.retry_after_seconds = retry_after_seconds
 
 
 class OutcomeUnknownError(PaymentServiceError):

@@ -28,7 +28,7 @@ class UnknownCause(StrEnum):
     FAILED = "failed"
     """The gateway answered with an error of its own, or the connection broke: it may have been executed."""
     BUSY = "busy"
-    """The gateway refused to look at the call for now: it was not executed."""
+    """The gateway refused to look at the call for now, or was not called at all: it was not executed."""
     DENIED = "denied"
     """Our key was refused: it was not executed, and an operator must act."""
     UNREADABLE = "unreadable"
@@ -63,7 +63,7 @@ class Processing:
 class Unknown:
     """We do not know. Never a failure. `detail` is for the log and the journal, never for callers.
 
-    `wait_seconds`: for `BUSY`, when the call would have its turn, counted from now, if that is known.
+    `wait_seconds`: for `BUSY`, when the call would have its turn or be tried, counted from now, if that is known.
     """
 
     kind: ClassVar = OutcomeKind.UNKNOWN

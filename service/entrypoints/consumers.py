@@ -16,20 +16,25 @@ from service.application.steps import Steps
 from service.entrypoints.broker import exchange, queue
 from service.entrypoints.delivery import Answer
 
+CREATE_PREFETCH: Final = 1000
+"""Creates that are looked at at once: all who wait have to be in sight, to stand in order and hear when to come back.
+Few of them call Stripe, which is the budget's business, and one that waits takes a few KiB."""
+VERIFY_PREFETCH: Final = 1000
+"""Most cost no call to Stripe."""
 STATUS_PREFETCH: Final = 40
 
 AnyCommand = TypeVar("AnyCommand", bound=Record)
 ContextOfCommand = Annotated[CommandContext, Context("command_context")]
 
 
-def register(broker: RabbitBroker, *, steps: Steps, gateway_prefetch: int) -> None:
-    """Subscribe the handlers. `gateway_prefetch`: commands under way at once on each queue that calls the gateway."""
+def register(broker: RabbitBroker, *, steps: Steps, create_prefetch: int = CREATE_PREFETCH) -> None:
+    """Subscribe the handlers."""
 
-    @broker.subscriber(**_subscription(CommandType.CREATE_CHECKOUT, CreateCheckout, gateway_prefetch))
+    @broker.subscriber(**_subscription(CommandType.CREATE_CHECKOUT, CreateCheckout, create_prefetch))
     async def create_checkout(command: CreateCheckout, context: ContextOfCommand) -> Answer:
         return Answer(record=await handlers.create_checkout(command, context=context, steps=steps))
 
-    @broker.subscriber(**_subscription(CommandType.VERIFY_CHECKOUT, VerifyCheckout, gateway_prefetch))
+    @broker.subscriber(**_subscription(CommandType.VERIFY_CHECKOUT, VerifyCheckout, VERIFY_PREFETCH))
     async def verify_checkout(command: VerifyCheckout, context: ContextOfCommand) -> Answer:
         state, source = await handlers.verify_checkout(command, context=context, steps=steps)
         return Answer(record=state, headers={envelope.STATUS_SOURCE: source.value})

@@ -4,7 +4,7 @@ import logging
 from datetime import timedelta
 from typing import Final
 
-from service.application.ports import Clock, Outbox, Store
+from service.application.ports import Clock, Outbox, Places, Store
 from service.entrypoints.rounds import Rounds
 
 _log = logging.getLogger(__name__)
@@ -19,11 +19,12 @@ BUSY_SECONDS: Final = 1.0
 
 
 class Pruner:
-    """Deletes idempotency keys and sent events that are old enough; never payments, journals or message ids."""
+    """Deletes old idempotency keys, sent events and kept places; never payments, journals or message ids."""
 
-    def __init__(self, *, store: Store, outbox: Outbox, clock: Clock, events_kept: timedelta) -> None:
+    def __init__(self, *, store: Store, outbox: Outbox, places: Places, clock: Clock, events_kept: timedelta) -> None:
         self._store = store
         self._outbox = outbox
+        self._places = places
         self._clock = clock
         self._events_kept = events_kept
         self._rounds = Rounds(trouble="old keys and events cannot be pruned", poll_seconds=POLL_SECONDS)
@@ -41,9 +42,10 @@ class Pruner:
         now = self._clock.now()
         keys = await self._store.prune_keys(before=now - KEYS_KEPT, limit=BATCH)
         events = await self._outbox.prune_sent(before=now - self._events_kept, limit=BATCH)
-        if keys or events:
-            _log.info("pruned %d idempotency keys and %d sent events", keys, events)
-        return BATCH in {keys, events}
+        places = await self._places.prune_places(before=now, limit=BATCH)
+        if keys or events or places:
+            _log.info("pruned %d idempotency keys, %d sent events and %d kept places", keys, events, places)
+        return BATCH in {keys, events, places}
 
     async def _round(self) -> float:
         return BUSY_SECONDS if await self.prune_next() else POLL_SECONDS

@@ -236,6 +236,8 @@ class System:
             "DATABASE_URL": self._through(self._database.application_url(DATABASE), "services-database"),
             "STRIPE_API_KEY": "sk_test_chaos000001",
             "STRIPE_API_BASE": f"http://127.0.0.1:{self.links['services-stripe'].port}",
+            "STRIPE_REQUESTS_PER_SECOND": "200",
+            "STRIPE_GLOBAL_REQUESTS_PER_SECOND": "0",
             "PAYMENT_WINDOW_SECONDS": str(WINDOW_SECONDS),
         }
         bridge = {"AMQP_URL": self._through(self._node.url(user=BRIDGE), "bridges-broker")}

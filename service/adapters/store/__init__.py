@@ -1,9 +1,11 @@
 """The payment record in PostgreSQL. Nothing outside this package knows SQL."""
 
 from service.adapters.store.database import POOL_SIZE, Database
+from service.adapters.store.leases import PostgresLeases
 from service.adapters.store.migrate import current_revision, migrate, newest_revision
 from service.adapters.store.operators import OperatorJournal, OperatorLine
 from service.adapters.store.outbox import PostgresOutbox
+from service.adapters.store.places import PostgresPlaces
 from service.adapters.store.privileges import NoSuchRoleError, could_rewrite
 from service.adapters.store.store import PostgresStore
 from service.adapters.store.wakeups import Wakeups
@@ -14,7 +16,9 @@ __all__ = [
     "NoSuchRoleError",
     "OperatorJournal",
     "OperatorLine",
+    "PostgresLeases",
     "PostgresOutbox",
+    "PostgresPlaces",
     "PostgresStore",
     "Wakeups",
     "could_rewrite",

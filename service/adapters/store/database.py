@@ -1,5 +1,6 @@
 """The engine and its bounds: every wait for the database ends."""
 
+import asyncio
 import functools
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -15,6 +16,8 @@ from sqlalchemy.sql.base import Executable
 from service.domain.errors import StoreRefusedError, StoreUnavailableError
 
 POOL_SIZE: Final = 20
+CROWD_SIZE: Final = 12
+"""Connections that creates may have at once, which come in crowds: a read finds one of the others."""
 CONNECT_SECONDS: Final = 3.0
 COMMAND_SECONDS: Final = 3.0
 """asyncpg's own bound: without it a black-holed connection is waited for until the kernel gives up. Giving the
@@ -61,6 +64,7 @@ class Database:
             pool_pre_ping=False,  # a round trip for each transaction; a stale connection is a retryable error instead
         )
 
+        self._crowd: Final = asyncio.Semaphore(CROWD_SIZE)
         self._single: Final = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
@@ -96,6 +100,21 @@ class Database:
     async def _run(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
         async with self._single.connect() as connection:
             return (await connection.execute(statement, parameters)).all()
+
+    @asynccontextmanager
+    async def crowd(self) -> AsyncGenerator[None]:
+        """For the block, one of the crowd that shares `CROWD_SIZE` of the connections.
+
+        Raises:
+            StoreUnavailableError: too many were before, as when the pool has no connection in time.
+        """
+        with _translated():
+            async with asyncio.timeout(ACQUIRE_SECONDS):
+                await self._crowd.acquire()
+        try:
+            yield
+        finally:
+            self._crowd.release()
 
     @property
     def in_use(self) -> int:

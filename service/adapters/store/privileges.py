@@ -25,7 +25,7 @@ GRANTED: Final[Mapping[str, tuple[str, ...]]] = {
     "budget": ("SELECT", "INSERT", "UPDATE (next_at, pace, slowed_at)"),
     "budget_demand": ("SELECT", "INSERT", "DELETE", "UPDATE (waiting, seen_at)"),
     "feed": ("SELECT", "INSERT", "UPDATE (leader, leader_until, read_until)"),
-    "places": ("SELECT", "INSERT", "DELETE", "UPDATE (kept_until)"),
+    "places": ("SELECT", "INSERT", "DELETE", "UPDATE (arrived_at, due_until, kept_until)"),
 }
 """Table -> privileges. Whatever is not here, the application cannot do."""
 

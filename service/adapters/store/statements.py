@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.sql.base import Executable
 
-from service.adapters.store.tables import journal, outbox, payments, request_keys
+from service.adapters.store.tables import journal, outbox, payments, places, request_keys
 
 OUTBOX_CHANNEL: Final = "payment_outbox"
 """The NOTIFY channel that wakes the relays."""
@@ -194,11 +194,12 @@ def _prune(table: Table, column: Column[Any], *conditions: ColumnElement[bool] |
         .limit(bindparam("batch", type_=Integer))
         .with_for_update(skip_locked=True)
     )
-    return delete(table).where(place == any_(func.array(old.scalar_subquery()))).returning(table.c.payment_id)
+    return delete(table).where(place == any_(func.array(old.scalar_subquery()))).returning(column)
 
 
 PAYMENTS_OF_KEYS: Final = _payments_of_keys()
 # The scope is spelled out as in the partial index: PostgreSQL finds the index by it.
 PRUNE_KEYS: Final = _prune(request_keys, request_keys.c.created_at, text("scope = 'idempotency'"))
 PRUNE_SENT: Final = _prune(outbox, outbox.c.sent_at)
+PRUNE_PLACES: Final = _prune(places, places.c.kept_until)
 REMEMBER: Final = upsert(request_keys).on_conflict_do_nothing()

@@ -41,23 +41,13 @@ class PostgresStore:
 
     async def begin(self, draft: Draft, *, keys: Sequence[RequestKey], request_id: str) -> Begun:
         """See the port. The partial unique index decides between concurrent creates, on whatever replica."""
-        for _ in range(_MAX_RACES):
-            if payment := await self._insert(draft, keys, request_id):
-                self._told(Change(payment=payment, kind=ChangeKind.CREATED))
-                return Begun(payment=payment, relation=Relation.CREATED)
-            if payment := await self._payment_of_keys(keys):
-                await self._remember(keys, payment.id, draft.created_at)
-                return Begun(payment=payment, relation=Relation.REPEATED)
-            if live := await self._one(statements.LIVE_OF_BOOKING, booking_id=draft.booking_id):
-                if live.content != draft.content or live.seems_over(draft.created_at):
-                    return Begun(payment=live, relation=Relation.OTHER)
-                await self._remember(keys, live.id, draft.created_at)
-                bound = await self._payment_of_keys(keys)  # perhaps another transaction was faster with one of them
-                if bound is not None and bound.id == live.id:
-                    return Begun(payment=live, relation=Relation.SAME)
-                continue
-            # What was in the way is gone: it ended, or its transaction was rolled back.
-        raise CreateInProgressError
+        async with self._database.crowd():
+            return await self._begin(draft, keys, request_id)
+
+    async def existing(self, draft: Draft, *, keys: Sequence[RequestKey]) -> Begun | None:
+        """See the port."""
+        async with self._database.crowd():
+            return await self._existing(draft, keys)
 
     async def record(self, change: Change, *, context: CommandContext) -> Payment:
         """See the port. Status, journal line and outbox row are one statement."""
@@ -119,6 +109,32 @@ class PostgresStore:
     async def prune_keys(self, *, before: datetime, limit: int) -> int:
         """See the port."""
         return len(await self._database.run(statements.PRUNE_KEYS, {"before": before, "batch": limit}))
+
+    async def _begin(self, draft: Draft, keys: Sequence[RequestKey], request_id: str) -> Begun:
+        for _ in range(_MAX_RACES):
+            if payment := await self._insert(draft, keys, request_id):
+                self._told(Change(payment=payment, kind=ChangeKind.CREATED))
+                return Begun(payment=payment, relation=Relation.CREATED)
+            if existing := await self._existing(draft, keys):
+                return existing
+            # What was in the way is gone: it ended, or its transaction was rolled back.
+        raise CreateInProgressError
+
+    async def _existing(self, draft: Draft, keys: Sequence[RequestKey]) -> Begun | None:
+        for _ in range(_MAX_RACES):
+            if payment := await self._payment_of_keys(keys):
+                await self._remember(keys, payment.id, draft.created_at)
+                return Begun(payment=payment, relation=Relation.REPEATED)
+            live = await self._one(statements.LIVE_OF_BOOKING, booking_id=draft.booking_id)
+            if live is None:
+                return None
+            if live.content != draft.content or live.seems_over(draft.created_at):
+                return Begun(payment=live, relation=Relation.OTHER)
+            await self._remember(keys, live.id, draft.created_at)
+            bound = await self._payment_of_keys(keys)  # perhaps another transaction was faster with one of them
+            if bound is not None and bound.id == live.id:
+                return Begun(payment=live, relation=Relation.SAME)
+        raise CreateInProgressError
 
     async def _insert(self, draft: Draft, keys: Sequence[RequestKey], request_id: str) -> Payment | None:
         """The draft as a payment; None if a key or the booking has one already."""

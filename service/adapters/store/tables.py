@@ -167,11 +167,14 @@ feed = Table(
     CheckConstraint("id = 1", name="one"),
 )
 
+# The places in line of creates that were told to come back: expected until `due_until`, kept until `kept_until`.
 places = Table(
     "places",
     metadata,
     Column("booking_id", BigInteger, primary_key=True, autoincrement=False),
     Column("arrived_at", _Time, nullable=False),
+    Column("due_until", _Time, nullable=False),
     Column("kept_until", _Time, nullable=False),
+    Index("places_due_until_idx", "due_until"),
     Index("places_kept_until_idx", "kept_until"),
 )

@@ -1,12 +1,10 @@
 """The gateway port on the official Stripe SDK, over its aiohttp client: its default one is many times slower."""
 
 import asyncio
-import contextlib
-import logging
 import ssl
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
-from datetime import timedelta
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -15,21 +13,22 @@ import stripe
 
 from contracts.fields import is_session_id
 from service.adapters.stripe import outcomes
-from service.application.budget import Budget, Endpoint, NoTurnError, Priority, Turn
-from service.application.ports import CheckoutTerms
+from service.adapters.stripe.calls import BACKOFF_SECONDS, Calls
+from service.application.breaker import Circuits
+from service.application.budget import Budget, Endpoint, Priority, Turn
+from service.application.ports import CheckoutTerms, Page
 from service.domain.outcomes import Opened, Outcome, Refused, Unknown, UnknownCause
 from service.domain.payment import OPENED_WITHIN, Payment
 from service.failpoints import FailPoint, hit
 
-_log = logging.getLogger(__name__)
-
 _SESSIONS: Final = "/v1/checkout/sessions"
-_RETRIES: Final = 2
-"""Of the SDK itself, under the same key: connection errors, 409 key in use, 5xx. Never past our own deadline."""
 _CONNECT_SECONDS: Final = 3.0
 _CLOCK_SKEW: Final = timedelta(minutes=2)
 _PAGE: Final = 100
 _MAX_PAGES: Final = 100
+_EVENTS: Final = [
+    f"checkout.session.{what}" for what in ("completed", "async_payment_succeeded", "async_payment_failed", "expired")
+]
 
 
 class _HttpClient(stripe.AIOHTTPClient):
@@ -52,29 +51,35 @@ class StripeGateway:
         concurrency: int,
         budget: Budget | None = None,
         told: Callable[[str, str, float], None] = lambda *_: None,
+        clock: Callable[[], float] = time.monotonic,
+        backoff_seconds: float = BACKOFF_SECONDS,
     ) -> None:
         """`concurrency`: connections at once; `budget`: whose turn it is, by default just as many at once.
 
-        `told` hears of each call: the endpoint, `answered`, `refused` or why the outcome is not known, and its seconds.
+        `told` hears of each call, see `Calls`. `clock` counts the seconds for the circuit breakers;
+        `backoff_seconds`: the longest pause before the first repeat.
         """
         stripe.enable_telemetry = False  # it would write into the home directory and send figures with each call
         self.livemode: Final = "_live_" in api_key
-        self.in_flight = 0
-        self._told = told
-        self._budget = budget or Budget(concurrency=concurrency)
         # The machine's certificates, or those of SSL_CERT_FILE, OpenSSL's own variable. Nothing turns the check off.
         self._tls = ssl.create_default_context()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=concurrency, keepalive_timeout=60, ssl=self._tls),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
         )
-        # The SDK passes its own timeout per request unless it is None; the deadline around each call is ours.
-        http_client = _HttpClient(timeout=None, session=self._session)
-        self._stripe = stripe.StripeClient(
+        # The SDK passes its own timeout per request unless it is None; deadlines and repeats are ours.
+        client = stripe.StripeClient(
             api_key,
-            http_client=http_client,
-            max_network_retries=_RETRIES,
+            http_client=_HttpClient(timeout=None, session=self._session),
+            max_network_retries=0,
             base_addresses={"api": api_base.rstrip("/")} if api_base else {},
+        )
+        self.calls: Final = Calls(
+            client=client,
+            budget=budget or Budget(concurrency=concurrency),
+            circuits=Circuits(clock),
+            told=told,
+            backoff_seconds=backoff_seconds,
         )
 
     async def close(self) -> None:
@@ -124,7 +129,7 @@ class StripeGateway:
     ) -> Outcome:
         """Create the session under the payment's key. Stripe replays a 500 for a day, hence the second key."""
         key = f"payment-{payment.reference}" + ("-absent" if proven_absent else "")
-        answer = await self._call(
+        answer = await self.calls.make(
             Endpoint.CREATE,
             payment,
             timeout_seconds,
@@ -142,13 +147,11 @@ class StripeGateway:
         created = {"gte": int((payment.created_at - _CLOCK_SKEW).timestamp()), "lte": int(until.timestamp())}
         params: dict[str, Any] = {"created": created, "limit": _PAGE}
         for _ in range(_MAX_PAGES):
-            answer = await self._call(
+            answer = await self.calls.make(
                 Endpoint.LIST, payment, timeout_seconds, "get", _SESSIONS, priority=Priority.BACKGROUND, **params
             )
             if not isinstance(answer, Mapping):
-                return (
-                    answer if isinstance(answer, Unknown) else Unknown(cause=UnknownCause.FAILED, detail=answer.detail)
-                )
+                return _undecided(answer)
             page = answer.get("data")
             if not isinstance(page, list) or not all(isinstance(session, Mapping) for session in page):
                 return outcomes.unreadable("a list without sessions")
@@ -165,7 +168,7 @@ class StripeGateway:
     ) -> Outcome:
         """Retrieve the session."""
         path = _path(payment)
-        answer = await self._call(Endpoint.RETRIEVE, payment, timeout_seconds, "get", path, priority=priority)
+        answer = await self.calls.make(Endpoint.RETRIEVE, payment, timeout_seconds, "get", path, priority=priority)
         if isinstance(
             answer, Refused
         ):  # a session that Stripe made cannot become unknown to it; the key may be another
@@ -176,65 +179,37 @@ class StripeGateway:
 
     async def expire(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
         """Expire the session. Stripe refuses unless it is open, with no code to tell why: then it is looked up."""
-        answer = await self._call(Endpoint.EXPIRE, payment, timeout_seconds, "post", f"{_path(payment)}/expire")
+        answer = await self.calls.make(Endpoint.EXPIRE, payment, timeout_seconds, "post", f"{_path(payment)}/expire")
         if isinstance(answer, Refused):
             return await self.look_up(payment, timeout_seconds=timeout_seconds)
         return _of_its_own(answer, payment) if isinstance(answer, Mapping) else answer
 
-    async def _call(
-        self,
-        endpoint: Endpoint,
-        payment: Payment,
-        timeout_seconds: float,
-        method: str,
-        path: str,
-        *,
-        priority: Priority = Priority.WRITE,
-        turn: Turn | None = None,
-        **params: Any,
-    ) -> Mapping[str, Any] | Refused | Unknown:
-        """Stripe's answer as plain data, or what its absence means.
+    async def events(self, *, since: datetime, after: str | None = None, timeout_seconds: float) -> Page | Unknown:
+        """One page of Stripe's events of checkout sessions, kept for 30 days."""
+        params = _listing(since, after) | {"types": _EVENTS}
+        answer = await self.calls.make(
+            Endpoint.EVENTS, None, timeout_seconds, "get", "/v1/events", priority=Priority.WAITED, **params
+        )
+        return outcomes.of_events(answer) if isinstance(answer, Mapping) else _undecided(answer)
 
-        The SDK's raw request has all of its retries and errors, but does not build a tree of objects from an answer of
-        which we read five members: that was a quarter of the service's work.
-        """
-        hit(FailPoint.GATEWAY_NOT_CALLED)
-        started, result = time.perf_counter(), "cancelled"
-        self.in_flight += 1
-        try:
-            async with asyncio.timeout(timeout_seconds), self._turn(endpoint, priority, timeout_seconds, turn):
-                answer = (await self._stripe.raw_request_async(method, path, **params)).data
-            result = "answered" if isinstance(answer, Mapping) else UnknownCause.UNREADABLE.value
-        except NoTurnError as error:
-            result = UnknownCause.BUSY.value
-            return Unknown(cause=UnknownCause.BUSY, wait_seconds=error.wait_seconds)
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong in the SDK is an outcome, and never a failure
-            outcome = outcomes.of_error(error)
-            result = outcome.cause.value if isinstance(outcome, Unknown) else outcome.kind.value
-            fields = {"payment_id": payment.id, "gateway_call": endpoint.value, "gateway_detail": outcome.detail}
-            if result == UnknownCause.DENIED:
-                # An operator must act: a revoked key does not come back by itself, nor does a missing permission.
-                _log.error("Stripe refuses STRIPE_API_KEY (%s)", outcome.detail, extra=fields)
-            else:
-                _log.warning("Stripe %s of payment %d: %s", endpoint.value, payment.id, result, extra=fields)
-            return outcome
-        finally:
-            self.in_flight -= 1
-            self._told(endpoint.value, result, time.perf_counter() - started)
-        return answer if isinstance(answer, Mapping) else outcomes.unreadable("not an object")
+    async def sessions(self, *, since: datetime, after: str | None = None, timeout_seconds: float) -> Page | Unknown:
+        """One page of all sessions of the account."""
+        params = _listing(since, after)
+        answer = await self.calls.make(
+            Endpoint.LIST, None, timeout_seconds, "get", _SESSIONS, priority=Priority.BACKGROUND, **params
+        )
+        return outcomes.of_sessions(answer) if isinstance(answer, Mapping) else _undecided(answer)
 
-    @contextlib.asynccontextmanager
-    async def _turn(
-        self, endpoint: Endpoint, priority: Priority, seconds: float, turn: Turn | None
-    ) -> AsyncGenerator[None]:
-        """A turn of the caller's if it holds an unused one, otherwise the next that comes."""
-        if turn is not None and not turn.used:
-            turn.used = True
-            yield
-            return
-        async with self._budget.turn(endpoint, priority=priority, seconds=seconds) as own:
-            own.used = True
-            yield
+
+def _listing(since: datetime, after: str | None) -> dict[str, Any]:
+    """The parameters of a list's page."""
+    params: dict[str, Any] = {"created": {"gte": int(since.timestamp())}, "limit": _PAGE}
+    return params if after is None else params | {"starting_after": after}
+
+
+def _undecided(answer: Refused | Unknown) -> Unknown:
+    """A refusal to list decides nothing about a payment."""
+    return answer if isinstance(answer, Unknown) else Unknown(cause=UnknownCause.FAILED, detail=answer.detail)
 
 
 def _path(payment: Payment) -> str:

@@ -6,7 +6,7 @@ status alone), "Errors" and "Low-level error handling" (a 5xx is indeterminate).
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ import stripe
 from stripe import oauth_error
 
 from contracts.fields import is_session_id
+from service.application.ports import Page, Told
 from service.domain.money import Money
 from service.domain.outcomes import Expired, Open, Opened, Outcome, Paid, Processing, Refused, Unknown, UnknownCause
 
@@ -123,6 +124,50 @@ def _paid(session: Mapping[str, Any]) -> Paid | Unknown:
     except (KeyError, ValueError):
         return unreadable("a paid session without an amount or a currency")
     return Paid(money=money, reference=reference(session), livemode=session.get("livemode") is True)
+
+
+def of_events(answer: Mapping[str, Any]) -> Page | Unknown:
+    """What a list of events tells. Each holds the session as it was at that moment, which only an end outlasts."""
+    return _page(answer, _subject)
+
+
+def of_sessions(answer: Mapping[str, Any]) -> Page | Unknown:
+    """What a list of sessions tells."""
+    return _page(answer, lambda session: session)
+
+
+def _page(answer: Mapping[str, Any], session_of: Callable[[Mapping[str, Any]], Any]) -> Page | Unknown:
+    members = answer.get("data")
+    if not isinstance(members, list) or not all(isinstance(member, Mapping) for member in members):
+        return unreadable("a list without members")
+    told = [each for each in (_told(member, session_of(member)) for member in members) if each is not None]
+    if answer.get("has_more") is not True or not members:
+        return Page(told=told, next=None)
+    last = members[-1].get("id")
+    if not isinstance(last, str) or not last:
+        return unreadable("a list that cannot be read on")
+    return Page(told=told, next=last)
+
+
+def _subject(event: Mapping[str, Any]) -> Any:
+    data = event.get("data")
+    return data.get("object") if isinstance(data, Mapping) else None
+
+
+def _told(member: Mapping[str, Any], session: Any) -> Told | None:
+    """None if it tells of no checkout session in a shape that we can read."""
+    if not isinstance(session, Mapping):
+        return None
+    try:
+        outcome = of_session(session)
+        return Told(
+            id=_text(member.get("id")),
+            at=datetime.fromtimestamp(_integer(member.get("created")), UTC),
+            session_id=_session_id(session.get("id")),
+            outcome=outcome if isinstance(outcome, Paid | Expired) else None,
+        )
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def of_error(error: BaseException) -> Refused | Unknown:

@@ -107,7 +107,7 @@ async def test_what_goes_wrong_deep_inside_is_told_with_the_request_that_was_wor
     [payment] = await rig.payments_of(command["bookingId"])
     assert {line["logger"] for line in lines} >= {
         "bridge.access",
-        "service.adapters.stripe.gateway",
+        "service.adapters.stripe.calls",
         "service.entrypoints.delivery",
     }
     for line in lines:

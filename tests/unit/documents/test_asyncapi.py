@@ -137,7 +137,7 @@ def test_every_code_and_reason_is_named() -> None:
 
 def test_it_agrees_with_what_faststream_knows_of_the_consumers() -> None:
     consuming = broker.rabbit_broker("amqp://localhost")
-    consumers.register(consuming, steps=None, gateway_prefetch=1)  # type: ignore[arg-type]  # nothing is consumed
+    consumers.register(consuming, steps=None)  # type: ignore[arg-type]  # nothing is consumed
     known = AsyncAPI(consuming).to_specification().to_jsonable()
     assert len(known["channels"]) == len(CommandType)
     for channel in known["channels"].values():

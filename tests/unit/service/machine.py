@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from contracts.events import PaymentEvent
 from service.application.budget import Priority, Turn
+from service.application.news import Heard, News
 from service.application.ports import CommandContext, OutboxRow
 from service.application.steps import Asked, Steps
 from service.domain.errors import IllegalTransitionError, PaymentServiceError, StoreUnavailableError
@@ -70,8 +71,8 @@ class Ledger(FakeGateway):
     """The fake gateway with what makes repeats dangerous: keys that are forgotten, ends that pass, late calls."""
 
     def __init__(self, clock: MovableClock) -> None:
-        super().__init__()
-        self._clock = clock
+        super().__init__(clock)
+        self._clock: MovableClock = clock
         self._keys: dict[str, tuple[datetime, Opened]] = {}
         self._wire: list[_Call] = []
         self.late_calls = 0
@@ -104,9 +105,9 @@ class Ledger(FakeGateway):
         return await self._send(lambda: self._ended(payment.session_id))
 
     def stands(self, session_id: str | None) -> Outcome:
-        session = self.sessions[session_id or ""]
+        session = self.made[session_id or ""]
         if isinstance(session.stands, Open) and session.opened.expires_at <= self._clock.now():
-            session.stands = Expired()
+            self.stand(session_id or "", Expired())
         return session.stands
 
     def deliver(self, *, until: datetime | None = None) -> None:
@@ -150,12 +151,12 @@ class Ledger(FakeGateway):
         opened = Opened(
             session_id=session_id, payment_url=f"https://pay.example/{session_id}", expires_at=payment.expires_at
         )
-        self.sessions[session_id] = FakeSession(opened=opened, payment=payment, stands=Open())
+        self.made[session_id] = FakeSession(opened=opened, payment=payment, stands=Open())
         self._keys[key] = now, opened
         return opened
 
     def _found(self, payment: Payment) -> Opened | None:
-        for session_id, session in self.sessions.items():
+        for session_id, session in self.made.items():
             if session.payment.reference == payment.reference:
                 is_open = isinstance(self.stands(session_id), Open)
                 return session.opened if is_open else replace(session.opened, payment_url=None)
@@ -163,7 +164,7 @@ class Ledger(FakeGateway):
 
     def _ended(self, session_id: str | None) -> Outcome:
         if isinstance(self.stands(session_id), Open):
-            self.sessions[session_id or ""].stands = Expired()
+            self.stand(session_id or "", Expired())
         return self.stands(session_id)
 
 
@@ -227,8 +228,8 @@ class _WatchedSteps(Steps):
     async def settle(self, payment: Payment, *, context: CommandContext) -> Payment:
         return await self._watched(super().settle(payment, context=context))
 
-    async def _open(self, payment: Payment, context: CommandContext) -> Payment:
-        return await self._watched(super()._open(payment, context))
+    async def _open(self, payment: Payment, context: CommandContext, turn: Turn | None = None) -> Payment:
+        return await self._watched(super()._open(payment, context, turn))
 
     async def _ask(self, payment: Payment, context: CommandContext) -> Asked:
         return await self._watched(super()._ask(payment, context))
@@ -240,6 +241,13 @@ class _WatchedSteps(Steps):
             if not isinstance(error, PaymentServiceError) or isinstance(error, IllegalTransitionError):
                 self.surprises.append(error)
             raise
+
+
+class _ShortNews(News):
+    """Time stands still here: nobody waits by the clock on the wall."""
+
+    async def wait(self, payment_id: int, *, seconds: float, reading: bool = False) -> Heard:  # noqa: ARG002
+        return await super().wait(payment_id, seconds=0, reading=reading)
 
 
 class Replica:
@@ -254,7 +262,12 @@ class Replica:
         outbox = _Line(house.outbox_port, self, house.store_faults)
         gateway, publisher = _Line(house.gateway_port, self), _Line(house.subscriber, self)
         self.steps = _WatchedSteps(
-            store=store, gateway=gateway, policy=house.rules, clock=house.clock, surprises=house.surprises
+            store=store,
+            gateway=gateway,
+            policy=house.rules,
+            clock=house.clock,
+            news=_ShortNews(),
+            surprises=house.surprises,
         )
         self.settler = Settler(steps=self.steps)
         # The alarm only tells a running relay when to look again; here every round is asked for.
@@ -387,7 +400,7 @@ class House:
         assert max(live.values(), default=0) <= 1, "two live payments for one booking"
         payable = Counter(
             session.payment.booking_id
-            for session_id, session in self.ledger.sessions.items()
+            for session_id, session in self.ledger.made.items()
             if isinstance(self.ledger.stands(session_id), Open | Processing | Paid)
         )
         assert max(payable.values(), default=0) <= 1, "two sessions of one booking took money or may take it"
@@ -454,7 +467,7 @@ class House:
         written = {each.row.event_id for each in self.store.outbox._waiting}
         assert set(self.subscriber.bodies) == written, "an event was told under another id"
         known = {payment.session_id for payment in self.store.payments.values() if payment.session_id}
-        assert set(self.ledger.sessions) == known, "a session at the gateway that no payment knows"
+        assert set(self.ledger.made) == known, "a session at the gateway that no payment knows"
 
     def _is_unfinished(self, payment: Payment) -> bool:
         if payment.status.is_final:

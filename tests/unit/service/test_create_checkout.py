@@ -139,7 +139,7 @@ async def test_fifty_at_once_get_one_session(world: World, replicas: int) -> Non
     processes = [world.steps, *(world.replica() for _ in range(replicas - 1))]
     answers = await asyncio.gather(*(world.create(steps=processes[number % replicas]) for number in range(50)))
     assert len({answer.session_id for answer in answers}) == 1
-    assert len(world.gateway.sessions) == len(world.payments) == 1
+    assert len(world.gateway.made) == len(world.payments) == 1
     assert world.told == [EventKey.PENDING]
 
 
@@ -177,7 +177,7 @@ async def test_a_booking_paid_meanwhile_is_not_charged_again(world: World) -> No
     assert refused.value.payment is not None
     assert refused.value.payment.session_id == first.session_id
     assert world.payments[0].status is PaymentStatus.COMPLETED
-    assert world.gateway.payable == len(world.gateway.sessions) == 1
+    assert world.gateway.payable == len(world.gateway.made) == 1
     assert world.told == [EventKey.PENDING, EventKey.COMPLETED]
 
 
@@ -186,7 +186,7 @@ async def test_no_new_session_while_money_is_on_its_way(world: World) -> None:
     world.gateway.stand(first.session_id, Processing())
     with pytest.raises(CreateInProgressError):
         await world.create(create(amount="500"))
-    assert len(world.gateway.sessions) == 1
+    assert len(world.gateway.made) == 1
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ async def test_an_old_session_that_was_never_heard_of_is_ended_too(world: World)
     with pytest.raises(OutcomeUnknownError):
         await world.create()
     await world.create(create(amount="500"))
-    assert len(world.gateway.sessions) == 2
+    assert len(world.gateway.made) == 2
     assert world.gateway.payable == 1
 
 
@@ -236,7 +236,7 @@ async def test_a_paid_booking_is_refused(world: World) -> None:
     for command in (create(), create(amount="500")):
         with pytest.raises(AlreadyPaidError):
             await world.create(command)
-    assert len(world.gateway.sessions) == 1
+    assert len(world.gateway.made) == 1
 
 
 # --- what the gateway does ------------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ async def test_an_unknown_outcome_is_never_a_failure(world: World, cause: Unknow
     assert world.told == []
     world.gateway.fault = None
     await world.create()
-    assert len(world.payments) == len(world.gateway.sessions) == 1
+    assert len(world.payments) == len(world.gateway.made) == 1
 
 
 async def test_a_lost_answer_and_its_repeat_make_one_session(world: World) -> None:
@@ -281,7 +281,7 @@ async def test_a_lost_answer_and_its_repeat_make_one_session(world: World) -> No
     with pytest.raises(OutcomeUnknownError):
         await world.create(sent=sent)
     answer = await world.create(sent=sent)
-    assert [answer.session_id] == list(world.gateway.sessions)
+    assert [answer.session_id] == list(world.gateway.made)
 
 
 async def test_a_create_resumed_after_a_minute_looks_how_its_session_stands(world: World) -> None:
@@ -291,7 +291,7 @@ async def test_a_create_resumed_after_a_minute_looks_how_its_session_stands(worl
     world.clock.advance(61)
     answer = await world.create()
     assert world.gateway.calls == ["open", "open", "look_up"]
-    assert [answer.session_id] == list(world.gateway.sessions)
+    assert [answer.session_id] == list(world.gateway.made)
 
 
 async def test_a_create_resumed_after_a_minute_makes_the_session_that_was_not_made(world: World) -> None:
@@ -302,19 +302,19 @@ async def test_a_create_resumed_after_a_minute_makes_the_session_that_was_not_ma
     world.clock.advance(61)
     await world.create()
     assert world.gateway.calls == ["open", "open", "look_up"]
-    assert len(world.gateway.sessions) == 1
+    assert len(world.gateway.made) == 1
 
 
 async def test_a_resumed_create_whose_session_was_paid_is_already_paid(world: World) -> None:
     world.gateway.lost_answers = 1
     with pytest.raises(OutcomeUnknownError):
         await world.create()
-    world.gateway.pay(next(iter(world.gateway.sessions)))
+    world.gateway.pay(next(iter(world.gateway.made)))
     world.clock.advance(61)
     with pytest.raises(AlreadyPaidError):
         await world.create()
     assert world.payments[0].status is PaymentStatus.COMPLETED
-    assert len(world.gateway.sessions) == 1
+    assert len(world.gateway.made) == 1
 
 
 async def test_a_create_resumed_while_nobody_can_look_makes_no_second_session(world: World) -> None:
@@ -377,7 +377,7 @@ async def test_a_caller_whose_deadline_comes_leaves_and_the_session_is_stored(wo
         await world.create(sent=context(deadline=deadline))
     world.gateway.silent.set()
     await world.steps.drain()
-    assert world.payments[0].session_id == next(iter(world.gateway.sessions))
+    assert world.payments[0].session_id == next(iter(world.gateway.made))
 
 
 async def test_a_caller_that_left_while_the_old_session_was_ended_gets_no_new_one(world: World) -> None:

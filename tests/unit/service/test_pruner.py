@@ -11,7 +11,7 @@ from service.domain.outcomes import Expired
 from service.domain.status import decide
 from service.entrypoints import pruner as pruning
 from service.entrypoints.pruner import BATCH, KEYS_KEPT, Pruner
-from tests.fakes import FakeOutbox, FakeStore
+from tests.fakes import FakeOutbox, FakePlaces, FakeStore
 from tests.service_support import MovableClock, a_draft, context, idempotency_key, message_key
 
 WEEK = timedelta(days=7)
@@ -25,7 +25,10 @@ class House:
         self.outbox = FakeOutbox()
         self.store = store or FakeStore()
         self.store.outbox = self.outbox
-        self.pruner = Pruner(store=self.store, outbox=self.outbox, clock=self.clock, events_kept=WEEK)
+        self.places = FakePlaces()
+        self.pruner = Pruner(
+            store=self.store, outbox=self.outbox, places=self.places, clock=self.clock, events_kept=WEEK
+        )
 
     async def purchases(self, count: int) -> None:
         for number in range(count):
@@ -65,6 +68,16 @@ async def test_a_round_is_bounded_and_says_that_there_is_more() -> None:
     assert len(house.outbox.events) == 1
     assert not await house.pruner.prune_next()
     assert await house.left() == (0, 0)
+
+
+async def test_a_place_is_forgotten_when_it_is_no_longer_kept() -> None:
+    house, at = House(), MovableClock().now()
+    for booking, seconds in ((1, 5), (2, 60)):
+        until = at + timedelta(seconds=seconds)
+        await house.places.keep(booking, arrived_at=at, due_until=at, kept_until=until)
+    house.clock.advance(6)
+    assert not await house.pruner.prune_next()
+    assert list(house.places.kept) == [2]
 
 
 class SometimesUnavailable(FakeStore):

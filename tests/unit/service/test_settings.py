@@ -100,6 +100,8 @@ WRONG = {
         "https:///shown",
     ],
     "STRIPE_CONCURRENCY": ["0", "2001", "many", "-1", ""],
+    "STRIPE_REQUESTS_PER_SECOND": ["-1", "10001", "nan", "inf", "many", ""],
+    "STRIPE_GLOBAL_REQUESTS_PER_SECOND": ["-1", "10001", "nan", "inf", "many", ""],
     "PAYMENT_CURRENCY": ["INR", "xxx", "", "rupees"],
     "PAYMENT_SUCCESS_URL": ["shown", "/shown", "//shown.example", "javascript:shown", "https://shown.example\\", ""],
     "PAYMENT_CANCEL_URL": ["shown", "ftp://shown.example", "https://user@shown.example/"],
@@ -160,6 +162,24 @@ LIVE_KEYS = ["sk_live_abcdefgh", "rk_live_abcdefgh"]
 @pytest.mark.parametrize("key", TEST_KEYS)
 def test_secret_and_restricted_test_keys_are_taken(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     assert loaded(monkeypatch, STRIPE_API_KEY=key).stripe_api_key.get_secret_value() == key
+
+
+@pytest.mark.parametrize(
+    ("environment", "everything"),
+    [
+        ({}, 20),
+        ({"STRIPE_API_BASE": "http://127.0.0.1:12111"}, 80),
+        ({"STRIPE_API_KEY": LIVE_KEYS[0], "PAYMENT_ENVIRONMENT": "production"}, 80),
+        ({"STRIPE_GLOBAL_REQUESTS_PER_SECOND": "7.5"}, 7.5),
+        ({"STRIPE_GLOBAL_REQUESTS_PER_SECOND": "0"}, 0),
+    ],
+)
+def test_calls_are_paced_by_what_stripe_allows_the_account(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], everything: float
+) -> None:
+    production = PRODUCTION if "PAYMENT_ENVIRONMENT" in environment else {}
+    settings = loaded(monkeypatch, **production | environment)
+    assert (settings.stripe_requests_per_second, settings.global_requests_per_second) == (20, everything)
 
 
 @pytest.mark.parametrize("key", LIVE_KEYS)

@@ -77,7 +77,7 @@ async def test_a_lost_answer_is_asked_for_again_under_the_same_key(house: House)
     assert house.gateway.payable == 1
     await house.settle_after(STUCK)
     assert house.gateway.payable == 1
-    assert house.payment.session_id in house.gateway.sessions
+    assert house.payment.session_id in house.gateway.made
 
 
 async def test_an_overdue_payment_ends_at_the_gateway_first(house: House) -> None:
@@ -152,8 +152,8 @@ async def test_a_payment_whose_key_is_forgotten_gets_the_session_that_exists(hou
     await house.cut_off_create(lost_answers=1)
     await house.settle_after(24 * 3600)
     assert house.gateway.calls[:3] == ["open", "find", "look_up"]
-    assert house.payment.session_id in house.gateway.sessions
-    assert len(house.gateway.sessions) == 1
+    assert house.payment.session_id in house.gateway.made
+    assert len(house.gateway.made) == 1
 
 
 async def test_a_forgotten_key_is_not_used_again(house: House) -> None:

@@ -127,29 +127,29 @@ class AnythingMayHappen(RuleBasedStateMachine):
     def repeat(self, command: Sent, how: str, replica: int) -> None:
         self.house.do(self._job(self._creating(self._repeated(command, how)), replica))
 
-    @precondition(lambda self: self.house.ledger.sessions)
+    @precondition(lambda self: self.house.ledger.made)
     @rule(which=WHICH, replica=REPLICAS)
     def verify(self, which: int, replica: int) -> None:
         self.house.do(self._job(self._verifying(which), replica))
 
-    @precondition(lambda self: self.house.ledger.sessions)
+    @precondition(lambda self: self.house.ledger.made)
     @rule(which=WHICH)
     def status(self, which: int) -> None:
         self.house.do(self._job(self._status(which), 0))
 
     # --- payers and the gateway -----------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.house.ledger.sessions)
+    @precondition(lambda self: self.house.ledger.made)
     @rule(which=WHICH)
     def pay(self, which: int) -> None:
         self._pay(which, "fitting")
 
-    @precondition(lambda self: self.house.ledger.sessions)
+    @precondition(lambda self: self.house.ledger.made)
     @rule(which=WHICH, how=st.sampled_from(["differently", "slowly", "declined"]))
     def pay_otherwise(self, which: int, how: str) -> None:
         self._pay(which, how)
 
-    @precondition(lambda self: self.house.ledger.sessions)
+    @precondition(lambda self: self.house.ledger.made)
     @rule(which=WHICH, arrives=st.booleans())
     def slow_money_arrives_or_not(self, which: int, arrives: bool) -> None:  # noqa: FBT001
         session_id = self._session(which)
@@ -242,7 +242,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
             self.house.check_healed()
             for booking in {payment.booking_id for payment in list(self.house.store.payments.values())}:
                 self._check_that_the_booking_can_be_paid(booking)
-            for which in range(len(self.house.ledger.sessions)):
+            for which in range(len(self.house.ledger.made)):
                 self.house.do(self._job(self._verifying(which), 0))
             self.house.check()
         finally:
@@ -389,16 +389,16 @@ class AnythingMayHappen(RuleBasedStateMachine):
         return {p.session_id or "" for p in self.house.store.payments.values() if p.status.is_final}
 
     def _session(self, which: int) -> str:
-        sessions = list(self.house.ledger.sessions)
+        sessions = list(self.house.ledger.made)
         return sessions[-1 - which % len(sessions)] if sessions else "cs_test_none"
 
     def _money(self, session_id: str, **differently: Any) -> Paid:
-        payment = self.house.ledger.sessions[session_id].payment
+        payment = self.house.ledger.made[session_id].payment
         return replace(Paid(money=payment.money, reference=payment.reference, livemode=False), **differently)
 
     def _pay(self, which: int, how: str) -> None:
         session_id = self._session(which)
-        if how == "declined" or session_id not in self.house.ledger.sessions:
+        if how == "declined" or session_id not in self.house.ledger.made:
             return  # a declined card leaves the session as it is
         outcome: Outcome = self._money(session_id)
         if how == "slowly":

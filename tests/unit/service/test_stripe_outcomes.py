@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from stripe.checkout import Session
 
 from service.adapters.stripe import outcomes
+from service.application.ports import Page
 from service.domain.money import Money
 from service.domain.outcomes import (
     Expired,
@@ -274,3 +275,74 @@ def test_no_error_body_breaks_the_translation(error_body: Any) -> None:
         outcome = outcomes.of_error(error)
         assert isinstance(outcome, Refused | Unknown)
         assert len(outcome.detail) <= 200
+
+
+# --- events and lists -------------------------------------------------------------------------------------------------
+
+
+def an_event(nth: int, session: Any) -> dict[str, Any]:
+    return {"id": f"evt_{nth}", "object": "event", "created": 1_700_000_000 + nth, "data": {"object": session}}
+
+
+def a_list(*members: Any, has_more: Any = False) -> dict[str, Any]:
+    return {"object": "list", "data": list(members), "has_more": has_more}
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("payment_status", PAYMENT_STATUSES)
+def test_only_a_session_that_has_ended_for_good_concludes_anything(status: str, payment_status: str) -> None:
+    session = a_session(status=status, payment_status=payment_status)
+    page = outcomes.of_events(a_list(an_event(1, session)))
+    assert isinstance(page, Page)
+    [told] = page.told
+    stands = outcomes.of_session(session)
+    assert told.outcome == (stands if isinstance(stands, Paid | Expired) else None)
+    assert (told.outcome is None) == ((status, payment_status) not in {*ENDED})
+    assert (told.id, told.session_id, told.at) == (
+        "evt_1",
+        "cs_test_a1",
+        datetime(2023, 11, 14, 22, 13, 21, tzinfo=UTC),
+    )
+
+
+ENDED = [("complete", "paid"), ("complete", "no_payment_required"), ("expired", "unpaid")]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"id": "evt_2"},
+        an_event(2, None),
+        an_event(2, {"id": "pi_1", "object": "payment_intent"}),
+        an_event(2, a_session(id="../x")),
+        an_event(2, a_session()) | {"id": "evt_2", "created": "yesterday"},
+        an_event(2, a_session()) | {"id": "evt_2", "created": 10**30},
+    ],
+    ids=str,
+)
+def test_what_tells_of_no_session_is_passed_over_and_the_list_is_read_on(odd: dict[str, Any]) -> None:
+    page = outcomes.of_events(a_list(an_event(1, a_session()), odd, has_more=True))
+    assert isinstance(page, Page)
+    assert [told.id for told in page.told] == ["evt_1"]
+    assert page.next == "evt_2"
+    assert outcomes.of_events(a_list(odd, has_more=True)) == Page(told=[], next="evt_2")
+
+
+def test_a_list_ends_where_it_says_so() -> None:
+    assert outcomes.of_sessions(a_list()) == outcomes.of_events(a_list(has_more=True)) == Page(told=[], next=None)
+    page = outcomes.of_sessions(a_list(a_session(created=1_700_000_000)))
+    assert isinstance(page, Page)
+    assert page.next is None
+    assert [(told.id, told.session_id) for told in page.told] == [("cs_test_a1", "cs_test_a1")]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{}, {"data": None}, {"data": {"id": "evt_1"}}, a_list("evt_1"), a_list({"object": "event"}, has_more=True)],
+    ids=str,
+)
+def test_a_list_that_cannot_be_read_is_unknown_and_not_empty(answer: dict[str, Any]) -> None:
+    for read in (outcomes.of_events, outcomes.of_sessions):
+        page = read(answer)
+        assert isinstance(page, Unknown)
+        assert page.cause is UnknownCause.UNREADABLE

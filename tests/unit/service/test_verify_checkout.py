@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
@@ -11,10 +12,11 @@ from contracts.commands import GetPaymentStatus, VerifyCheckout
 from contracts.events import EventKey
 from contracts.replies import PaymentState, PaymentStatus, StatusSource
 from service.application import handlers
+from service.application.steps import Steps
 from service.domain.errors import OutcomeUnknownError, PaymentNotFoundError
 from service.domain.money import Money
-from service.domain.outcomes import Processing, UnknownCause
-from tests.service_support import context, create
+from service.domain.outcomes import Paid, Processing, UnknownCause
+from tests.service_support import context, create, policy
 from tests.unit.service.test_create_checkout import World
 
 LOCAL, GATEWAY = StatusSource.LOCAL, StatusSource.GATEWAY
@@ -33,6 +35,12 @@ class Opened:
     async def status(self) -> PaymentState:
         command = GetPaymentStatus(transaction_id=self.session_id)
         return await handlers.get_payment_status(command, store=self.world.store)
+
+
+async def until(happened: Callable[[], object]) -> None:
+    async with asyncio.timeout(30):
+        while not happened():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -130,6 +138,80 @@ async def test_other_money_than_ours_calls_a_person_once_and_never_completes(
     assert opened.world.told == [EventKey.PENDING, EventKey.ATTENTION]
     assert len(caplog.records) == 1
     assert vars(caplog.records[0])["reason"] == "paid_differently"
+
+
+async def test_who_asks_again_while_the_feed_is_at_work_waits_for_its_reading_instead_of_the_gateway(
+    opened: Opened,
+) -> None:
+    steps = opened.world.steps
+    await opened.verify()
+    opened.world.clock.advance(2)
+    steps.news.read(seconds_ago=0)
+    asking = asyncio.create_task(opened.verify())
+    await steps.news.reading_wanted()
+    await until(lambda: len(steps.news))
+    steps.news.read(seconds_ago=0)
+    state, source = await asking
+    assert (state.payment_status, source) == (PaymentStatus.PENDING, GATEWAY)
+    assert opened.world.gateway.calls == ["look_up"]
+
+
+async def test_what_the_reading_stores_is_the_answer(opened: Opened) -> None:
+    steps = opened.world.steps
+    await opened.verify()
+    opened.world.clock.advance(2)
+    steps.news.read(seconds_ago=0)
+    asking = asyncio.create_task(opened.verify())
+    await steps.news.reading_wanted()
+    payment = opened.world.store.payments[1]
+    paid = Paid(money=payment.money, reference=payment.reference, livemode=False)
+    await steps.apply(payment, paid, context=context())
+    steps.news.settled(payment.id)
+    assert (await asking)[0].payment_status is PaymentStatus.COMPLETED
+    assert opened.world.gateway.calls == ["look_up"]
+
+
+async def test_a_feed_that_has_fallen_silent_is_not_waited_for(opened: Opened) -> None:
+    await opened.verify()
+    opened.world.clock.advance(2)
+    opened.world.gateway.pay(opened.session_id)
+    assert opened.world.steps.news.last_read_seconds_ago() > opened.world.steps.policy.feed_trusted_seconds
+    assert (await opened.verify())[0].payment_status is PaymentStatus.COMPLETED
+    assert opened.world.gateway.calls == ["look_up", "look_up"]
+
+
+async def test_a_call_that_takes_longer_than_the_window_keeps_other_replicas_from_asking(opened: Opened) -> None:
+    world = opened.world
+    first = replace(world.steps, policy=policy(freshness_seconds=0.02))
+    world.gateway.silent = asyncio.Event()
+    find = world.store.payment_of_session
+    asking = asyncio.create_task(first.ask(await find(opened.session_id), context=context()))
+    claims = set()
+    while len(claims) < 3:  # renewed, and renewed again
+        world.clock.advance(0.02)
+        await asyncio.sleep(0.005)
+        claims.add((await find(opened.session_id)).asked_at)
+    world.gateway.silent.set()
+    assert (await asking).answered
+    assert world.gateway.calls == ["look_up"]
+
+
+async def test_another_replica_hears_what_the_one_that_asks_is_told(opened: Opened) -> None:
+    world = opened.world
+    other = Steps(store=world.store, gateway=world.gateway, policy=world.steps.policy, clock=world.clock)
+    world.gateway.pay(opened.session_id)
+    world.gateway.silent = asyncio.Event()
+    asking = asyncio.create_task(opened.verify())
+    await until(lambda: "look_up" in world.gateway.calls)
+    elsewhere = asyncio.create_task(
+        other.ask(await world.store.payment_of_session(opened.session_id), context=context())
+    )
+    await until(lambda: len(other.news))
+    world.gateway.silent.set()
+    assert (await asking)[0].payment_status is PaymentStatus.COMPLETED
+    other.news.settled(1)  # as PostgreSQL tells
+    assert (await elsewhere).payment.status.is_final
+    assert world.gateway.calls == ["look_up"]
 
 
 async def test_a_caller_with_a_deadline_is_not_kept_longer(opened: Opened) -> None:

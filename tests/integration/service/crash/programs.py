@@ -90,6 +90,7 @@ class Programs:
             "DATABASE_URL": settings.database_url.get_secret_value(),
             "STRIPE_API_KEY": settings.stripe_api_key.get_secret_value(),
             "STRIPE_API_BASE": settings.stripe_api_base,
+            "STRIPE_REQUESTS_PER_SECOND": str(settings.stripe_requests_per_second),
             "VERIFY_FRESHNESS_SECONDS": str(settings.verify_freshness_seconds),
             "SERVICE_PORT": "0",
         }

@@ -81,8 +81,8 @@ def _message(delivered: DeliveredMessage) -> Message:
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[Service]:
-    """The service, served through its ASGI lifespan as uvicorn does it."""
+async def serving(settings: Settings, **parts: Any) -> AsyncIterator[Service]:
+    """The service, served through its ASGI lifespan as uvicorn does it. `parts`: as `built` takes them."""
     box: list[Service] = []
     started, stop = asyncio.Event(), asyncio.Event()
     steps = iter(["lifespan.startup", "lifespan.shutdown"])
@@ -98,7 +98,7 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
             started.set()
 
     async def serve() -> None:
-        async with built(settings) as service:
+        async with built(settings, **parts) as service:
             box.append(service)
             await service.asgi({"type": "lifespan"}, receive, send)
 
@@ -313,6 +313,7 @@ def settings_of(amqp_url: str, database_url: str, sandbox_url: str, **changes: A
         "database_url": database_url,
         "stripe_api_key": KEY,
         "stripe_api_base": sandbox_url,
+        "stripe_requests_per_second": 0,
         "verify_freshness_seconds": 0,
         "payment_success_url": "https://shop.example/done?session={CHECKOUT_SESSION_ID}",
         "payment_cancel_url": "https://shop.example/back",

@@ -57,7 +57,7 @@ async def consuming(rig: Rig, store: HangingStore, *, handler_seconds: float) ->
     around_each = functools.partial(Delivery, publisher=publisher, clock=clock, handler_seconds=handler_seconds)
     broker = brokers.rabbit_broker(url, middlewares=(around_each,))
     steps = Steps(store=store, gateway=FakeGateway(), policy=policy(), clock=clock)
-    consumers.register(broker, steps=steps, gateway_prefetch=SLOTS)
+    consumers.register(broker, steps=steps, create_prefetch=SLOTS)
     await broker.start()
     try:
         yield

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import pytest
 
 from service.adapters.stripe import StripeGateway
-from service.application.ports import CheckoutTerms, Gateway
+from service.application.ports import CheckoutTerms, Gateway, Page
 from service.domain.money import Money
 from service.domain.outcomes import Expired, Open, Opened, Outcome, Paid, Unknown, UnknownCause
 from service.domain.payment import Payment
@@ -60,7 +60,7 @@ class FakeProvider:
         self.fake.silent = asyncio.Event()
 
     async def sessions(self) -> int:
-        return len(self.fake.sessions)
+        return len(self.fake.made)
 
 
 class SandboxProvider:
@@ -244,6 +244,67 @@ async def test_a_provider_that_says_nothing_is_unknown_when_time_is_up(provider:
         await provider.gateway.expire(payment, timeout_seconds=0.1),
     ]:
         assert cause(outcome) is UnknownCause.TIMEOUT
+
+
+async def test_events_tell_how_sessions_ended_newest_first(provider: Provider) -> None:
+    began = datetime.now(UTC)
+    await opened(provider)
+    first, second = await opened(provider), await opened(provider)
+    await provider.pay(first.session_id or "")
+    await provider.gateway.expire(second, timeout_seconds=SECONDS)
+    page = await provider.gateway.events(since=began, timeout_seconds=SECONDS)
+    assert isinstance(page, Page)
+    assert page.next is None
+    assert [(each.session_id, each.outcome) for each in page.told] == [
+        (second.session_id, Expired()),
+        (first.session_id, paid(first)),
+    ]
+    assert len({each.id for each in page.told}) == 2
+    assert all(abs(each.at - began) < timedelta(minutes=1) for each in page.told)
+    assert all(each.at.microsecond == 0 for each in page.told)
+    later = await provider.gateway.events(since=began + timedelta(hours=1), timeout_seconds=SECONDS)
+    assert later == Page(told=[], next=None)
+
+
+async def test_a_list_of_sessions_tells_how_they_stand_now(provider: Provider) -> None:
+    began = datetime.now(UTC)
+    first, second = await opened(provider), await opened(provider)
+    await provider.pay(first.session_id or "")
+    page = await provider.gateway.sessions(since=began, timeout_seconds=SECONDS)
+    assert isinstance(page, Page)
+    assert page.next is None
+    assert [(each.id, each.session_id, each.outcome) for each in page.told] == [
+        (second.session_id, second.session_id, None),
+        (first.session_id, first.session_id, paid(first)),
+    ]
+    later = await provider.gateway.sessions(since=began + timedelta(hours=1), timeout_seconds=SECONDS)
+    assert later == Page(told=[], next=None)
+
+
+async def test_more_than_a_page_is_read_on_to_its_end(provider: Provider) -> None:
+    began = datetime.now(UTC)
+    payments = await asyncio.gather(*(opened(provider) for _ in range(101)))
+    await asyncio.gather(*(provider.pay(payment.session_id or "") for payment in payments))
+    for read in (provider.gateway.events, provider.gateway.sessions):
+        first = await read(since=began, timeout_seconds=SECONDS)
+        assert isinstance(first, Page)
+        assert len(first.told) == 100
+        assert first.next == first.told[-1].id
+        second = await read(since=began, after=first.next, timeout_seconds=SECONDS)
+        assert isinstance(second, Page)
+        assert second.next is None
+        told = [*first.told, *second.told]
+        assert {each.session_id for each in told} == {payment.session_id for payment in payments}
+        assert all(isinstance(each.outcome, Paid) for each in told)
+
+
+@pytest.mark.parametrize("trouble", [UnknownCause.FAILED, UnknownCause.BUSY])
+async def test_what_cannot_be_read_in_trouble_is_unknown(provider: Provider, trouble: UnknownCause) -> None:
+    await provider.fail(trouble)
+    for read in (provider.gateway.events, provider.gateway.sessions):
+        answer = await read(since=datetime.now(UTC), timeout_seconds=SECONDS)
+        assert isinstance(answer, Unknown)
+        assert answer.cause is trouble
 
 
 def test_it_knows_whether_real_money_moves() -> None:

@@ -91,7 +91,7 @@ class Arena:
         await asyncio.gather(*(self._sooner_or_later(racer) for racer in racers))
 
     async def pay(self, session_id: str) -> None:
-        if self.order.random() < 0.5 and isinstance(self.gateway.sessions[session_id].stands, Open):
+        if self.order.random() < 0.5 and isinstance(self.gateway.made[session_id].stands, Open):
             self.gateway.pay(session_id)
 
     async def verify(self, session_id: str, steps: Steps) -> None:
@@ -155,7 +155,7 @@ async def test_whoever_races_for_a_payment_it_ends_once_and_as_the_gateway_says(
         assert payment is not None
         ends.add(payment.status)
         stands = {Paid: PaymentStatus.COMPLETED, Expired: PaymentStatus.FAILED}
-        assert payment.status is stands[type(gateway.sessions[session_id].stands)]
+        assert payment.status is stands[type(gateway.made[session_id].stands)]
         journal = await stores[0].journal(payment.id)
         assert [line.status for line in journal] == ["PENDING", "PENDING", payment.status.value]
     assert ends == {PaymentStatus.COMPLETED, PaymentStatus.FAILED}

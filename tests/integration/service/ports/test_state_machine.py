@@ -91,7 +91,7 @@ class Wire:
     # --- what the machine sees and does at Stripe: not through the adapter, which might be wrong ------------------
 
     @property
-    def sessions(self) -> dict[str, Any]:
+    def made(self) -> dict[str, Any]:
         return {
             session["id"]: SimpleNamespace(
                 payment=SimpleNamespace(
@@ -120,7 +120,7 @@ class Wire:
             return
         payer = {"email": "payer@example.com", "name": "A Payer"}
         self._account.pay(session_id, cards.find("4242424242424242"), payer)
-        if outcome.reference != self.sessions[session_id].payment.reference:
+        if outcome.reference != self.made[session_id].payment.reference:
             self._account._change(session_id, amount_total=self._account.session(session_id)["amount_total"] + 1)
 
     def deliver(self, *, until: datetime | None = None) -> None:

@@ -471,3 +471,25 @@ async def test_the_oldest_keys_are_forgotten_first_and_pruners_share_them(store:
     draft, _, newest = kept[-1]
     assert (await begun(store, draft, newest)).relation is Relation.REPEATED
     assert await store.prune_keys(before=LONG_AGO + timedelta(days=12), limit=100) == 1
+
+
+# --- existing: what begin would find ---------------------------------------------------------------------------------
+
+
+async def test_nothing_exists_for_a_booking_that_nobody_began(store: Store, booking: int) -> None:
+    assert await store.existing(a_draft(booking_id=booking), keys=[message_key()]) is None
+
+
+async def test_what_exists_is_what_begin_would_answer_and_its_keys_are_bound(store: Store, booking: int) -> None:
+    payment, key = await opened(store, booking), idempotency_key(f"k-{booking}")
+    draft = a_draft(booking_id=booking, created_at=NOW - timedelta(minutes=1))
+    assert await store.existing(draft, keys=[message_key(), key]) == Begun(payment=payment, relation=Relation.SAME)
+    other = replace(draft, user_id=6)
+    assert await store.existing(other, keys=[message_key()]) == Begun(payment=payment, relation=Relation.OTHER)
+    await changed(store, payment, Expired())
+    repeated = await store.existing(draft, keys=[message_key(), key])
+    assert repeated is not None
+    assert (repeated.payment.id, repeated.relation) == (payment.id, Relation.REPEATED)
+    assert await store.existing(draft, keys=[message_key()]) is None
+    with pytest.raises(IdempotencyKeyReusedError):
+        await store.existing(draft, keys=[idempotency_key(f"k-{booking}", fingerprint="other")])

@@ -38,7 +38,7 @@ async def test_a_permission_that_a_restricted_key_lacks_is_named_to_the_operator
     detail = "PermissionError: status 403, missing permission rak_checkout_session_write, request req_7"
     assert outcomes == [Unknown(cause=UnknownCause.DENIED, detail=detail)] * 4
     errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert errors == [f"Stripe refuses STRIPE_API_KEY ({detail})"] * 4
+    assert errors == [f"Stripe refuses STRIPE_API_KEY ({detail}): set one that it accepts, and restart"] * 4
     assert KEY[-6:] not in caplog.text
     assert "acct_" not in caplog.text
 
