@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 Number = float | int | None
+QUIET = 1.3
+"""How much longer than the median the slowest of some equal pieces of work takes on a quiet machine, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,11 @@ def verdict(figures: Iterable[Figure]) -> tuple[int, int]:
     return len(goals), sum(goals)
 
 
+def is_noisy(noise: Mapping[str, float]) -> bool:
+    """Whether the same work took so differently long that something else must have run meanwhile."""
+    return noise.get("slowest", 1.0) > QUIET
+
+
 def number(value: Number) -> str:
     """To about three digits, thousands apart; a dash for nothing."""
     if value is None:
@@ -146,3 +153,5 @@ def _text(run: Mapping[str, Any]) -> Iterator[str]:
             words = "   ".join(filter(None, (goal, said(figure.met), against, ratio)))
             yield f"  {figure.name:<58}{value:>14}   {words}".rstrip()
         yield from (f"  note: {note}" for note in part.notes)
+        if is_noisy(part.noise):
+            yield "  note: others used this machine, the figures tell little"

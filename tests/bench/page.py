@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from tests.bench.figures import Figure, Part, Plot, from_json, number, said, verdict
+from tests.bench.figures import Figure, Part, Plot, from_json, is_noisy, number, said, verdict
 
 GOOD, BAD, INK, FAINT = "#2f7d4f", "#c8324a", "#22272e", "#66707c"
 COLOURS = ("#2f6db3", "#d08a1d", "#7a59b5", "#2a9d8f", "#c8527a", "#8a94a0", "#5d8a3a")
@@ -112,10 +112,11 @@ def _noise(part: Part) -> str:
     if not part.noise:
         return ""
     noise = part.noise
+    busy = ' <b class="bad">Others used this machine: the figures tell little.</b>' if is_noisy(noise) else ""
     return (
         f'<p class="noise">Took {part.seconds:.0f} s. Just before, one piece of work, done again and again, took '
         f"{noise['work_ms']:g} ms, at worst {noise['slowest']:g} times as long; load average {noise['load']:g}, "
-        f"{noise['steal']:g} % stolen.</p>"
+        f"{noise['steal']:g} % stolen.{busy}</p>"
     )
 
 

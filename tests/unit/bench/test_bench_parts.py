@@ -112,7 +112,7 @@ def test_the_figures_are_said_in_json_in_a_table_in_text_and_on_a_page_that_load
         ],
         plots=[Plot(title="Waiting", x=["a", "b"], series={"ours": [1, None]}, xlabel="", ylabel="ms")],
         notes=["A note."],
-        noise={"work_ms": 3.1, "slowest": 1.2, "load": 0.5, "steal": 0.0},
+        noise={"work_ms": 3.1, "slowest": 1.9, "load": 0.5, "steal": 0.0},
     )
     run = {
         "at": "2026-01-02T03:04:05+00:00",
@@ -133,6 +133,7 @@ def test_the_figures_are_said_in_json_in_a_table_in_text_and_on_a_page_that_load
     assert "Rush &lt;now&gt;" in shown
     assert "nobody answered" in shown
     assert "<svg" in shown
+    assert "Others used this machine" in shown
     assert not any(loads in shown for loads in ("src=", "<script", "@import", "url(http", '<link rel="stylesheet'))
 
 
