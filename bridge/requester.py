@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import math
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -47,6 +49,8 @@ BLOCKED_SECONDS: Final = 1.0
 """How long the broker may refuse to read from us (memory or disk alarm) before calls fail instead of waiting."""
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 2.0
+ONE_COMMANDS_SHARE: Final = 0.8
+"""Of `max_in_flight`, for calls of one command: while creates queue, there is room for reading how a payment stands."""
 
 
 class _Connection(aiormq.Connection):
@@ -104,6 +108,7 @@ class Requester:
     """Set if whoever answers at the broker's address shows a certificate that cannot be trusted: says why."""
     _user_id: str | None = field(init=False)
     _calls: dict[str, _Call] = field(default_factory=dict, init=False)
+    _of_command: Counter[CommandType] = field(default_factory=Counter, init=False)
     _tags: Iterator[int] = field(default_factory=lambda: itertools.count(1), init=False, repr=False)
     _channel: Channel | None = field(default=None, init=False)
     _task: asyncio.Task[None] | None = field(default=None, init=False)
@@ -143,14 +148,15 @@ class Requester:
         """Send a command and wait for its reply.
 
         Raises:
-            BusyError: `max_in_flight` calls are waiting.
+            BusyError: `max_in_flight` calls are waiting, or their share (`ONE_COMMANDS_SHARE`) of this command.
             BrokerUnavailableError: no connection, or it was lost; the command may have been executed.
             NoServiceError: no queue takes the command; it was not executed.
             DeadlineExceededError: no reply in time; the command may have been executed.
             FaultError: the service answered with a fault.
             BadReplyError: the service's answer cannot be understood.
         """
-        if len(self._calls) >= self.max_in_flight:
+        share = math.ceil(ONE_COMMANDS_SHARE * self.max_in_flight)
+        if len(self._calls) >= self.max_in_flight or self._of_command[command] >= share:
             self.counters.busy += 1
             raise BusyError
         if (channel := self._channel) is None or channel.is_closed:
@@ -196,12 +202,14 @@ class Requester:
         """
         tag = next(self._tags)
         self._calls[publication.correlation_id] = call
+        self._of_command[publication.command] += 1
         channel.message_id_delivery_tag[publication.message_id] = tag
         channel.confirmations[tag] = call.reply
         try:
             yield
         finally:
             del self._calls[publication.correlation_id]
+            self._of_command[publication.command] -= 1
             del channel.message_id_delivery_tag[publication.message_id]
             del channel.confirmations[tag]
 

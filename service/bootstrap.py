@@ -16,7 +16,10 @@ from faststream.rabbit import RabbitBroker
 from contracts.actuator import Build, Health
 from service.adapters.store import (
     POOL_SIZE,
+    READ_CHANNEL,
+    WANTED_CHANNEL,
     Database,
+    PostgresFeedRecord,
     PostgresLeases,
     PostgresOutbox,
     PostgresPlaces,
@@ -38,6 +41,7 @@ from service.domain.status import Change
 from service.entrypoints import actuator, consumers, pages
 from service.entrypoints import broker as brokers
 from service.entrypoints.delivery import Delivery
+from service.entrypoints.feed import Feed
 from service.entrypoints.pruner import Pruner
 from service.entrypoints.relay import Relay
 from service.entrypoints.settler import Settler
@@ -108,9 +112,9 @@ async def built(
         await _connect(publishing)
         publisher = brokers.Publisher(publishing, user=settings.amqp_user)
 
-        wakeups = Wakeups(settings.database_url.get_secret_value())
         news, places, outbox = News(), PostgresPlaces(database), PostgresOutbox(database)
         store = PostgresStore(database, told=_both(metrics.change, news))
+        wakeups = Wakeups(settings.database_url.get_secret_value(), heard=_heard(news))
         relay = Relay(outbox=outbox, publisher=publisher, clock=clock, alarm=wakeups)
         listening = _watched(wakeups.run(), name="outbox-wakeups", failed=failed)
         stack.push_async_callback(_cancel, listening)
@@ -119,8 +123,7 @@ async def built(
 
         events_kept = timedelta(days=settings.outbox_retention_days)
         pruner = Pruner(store=store, outbox=outbox, places=places, clock=clock, events_kept=events_kept)
-        pruning = _watched(pruner.run(), name="pruner", failed=failed)
-        stack.push_async_callback(_stop, pruner, pruning)
+        _work(stack, pruner, name="pruner", failed=failed)
 
         budget = await stack.enter_async_context(_budget(settings, database, metrics))
         gateway = StripeGateway(
@@ -145,15 +148,20 @@ async def built(
         stack.push_async_callback(steps.drain)
 
         settler = Settler(steps=steps)
-        settling = _watched(settler.run(), name="settler", failed=failed)
-        stack.push_async_callback(_stop, settler, settling)
+        _work(stack, settler, name="settler", failed=failed)
+        record = PostgresFeedRecord(database)
+        feed = Feed(steps=steps, record=record, news=news, interval_seconds=settings.feed_interval_seconds)
+        _work(stack, feed, name="feed", failed=failed)
 
         metrics.read(
+            feed=feed,
+            news=news,
             relay=relay,
             settler=settler,
             outbox=outbox,
             calls=gateway.calls,
             budget=budget,
+            admission=steps.admission,
             connections_in_use=lambda: database.in_use,
             connections_limit=POOL_SIZE,
         )
@@ -238,6 +246,17 @@ def _both(count: Callable[[Change], None], news: News) -> Callable[[Change], Non
     return told
 
 
+def _heard(news: News) -> dict[str, Callable[[str], None]]:
+    """By NOTIFY channel, who hears what other replicas say.
+
+    How long their word takes is not in the seconds they tell: milliseconds, and Stripe promises no less.
+    """
+    return {
+        WANTED_CHANNEL: lambda _: news.want_reading(here=False),
+        READ_CHANNEL: lambda seconds: news.read(seconds_ago=float(seconds)),
+    }
+
+
 async def _declare(amqp_url: str) -> None:
     try:
         await brokers.declare(amqp_url)
@@ -286,7 +305,13 @@ async def _disconnect(broker: RabbitBroker) -> None:
 
 
 class _Worker(Protocol):
+    async def run(self) -> None: ...
+
     def stop(self) -> None: ...
+
+
+def _work(stack: AsyncExitStack, worker: _Worker, *, name: str, failed: asyncio.Event) -> None:
+    stack.push_async_callback(_stop, worker, _watched(worker.run(), name=name, failed=failed))
 
 
 async def _stop(worker: _Worker, task: asyncio.Task[None]) -> None:

@@ -25,12 +25,15 @@ from contracts.actuator import Build
 from contracts.commands import CommandType
 from contracts.faults import DeadLetterReason
 from service.adapters.stripe.calls import Calls
+from service.application.admission import Admission
 from service.application.budget import Budget, Endpoint
+from service.application.news import News
 from service.application.ports import Backlog, Outbox
 from service.domain.errors import StoreUnavailableError
 from service.domain.payment import AttentionReason, FailureReason
 from service.domain.status import Change, ChangeKind
 from service.entrypoints.delivery import Ending
+from service.entrypoints.feed import Feed
 from service.entrypoints.relay import Relay
 from service.entrypoints.settler import Settler
 
@@ -109,9 +112,12 @@ class Metrics:
         *,
         relay: Relay,
         settler: Settler,
+        feed: Feed,
+        news: News,
         outbox: Outbox,
         calls: Calls,
         budget: Budget,
+        admission: Admission,
         connections_in_use: Callable[[], int],
         connections_limit: int,
     ) -> None:
@@ -119,9 +125,12 @@ class Metrics:
         self._readings = _Readings(
             relay=relay,
             settler=settler,
+            feed=feed,
+            news=news,
             outbox=outbox,
             calls=calls,
             budget=budget,
+            admission=admission,
             connections_in_use=connections_in_use,
             connections_limit=connections_limit,
         )
@@ -147,9 +156,12 @@ class _Readings(Collector):
 
     relay: Relay
     settler: Settler
+    feed: Feed
+    news: News
     outbox: Outbox
     calls: Calls
     budget: Budget
+    admission: Admission
     connections_in_use: Callable[[], int]
     connections_limit: int
     backlog: Backlog | None = None
@@ -176,6 +188,7 @@ class _Readings(Collector):
         yield CounterMetricFamily(
             "payment_service_settler_failures", "Stuck payments that could not be settled yet.", value=settled.failures
         )
+        yield from self._of_feed()
         yield GaugeMetricFamily(
             "payment_service_gateway_calls_in_flight",
             "Calls to Stripe under way or waiting.",
@@ -196,6 +209,12 @@ class _Readings(Collector):
         yield openings
         yield state
         yield from self._budget()
+        yield CounterMetricFamily(
+            "payment_service_creates_refused", "Creates told to come back.", value=self.admission.refused
+        )
+        yield GaugeMetricFamily(
+            "payment_service_creates_expected", "Of all replicas, to come back.", value=self.admission.expected
+        )
         yield GaugeMetricFamily(
             "payment_service_database_connections_in_use", "Of the pool.", value=self.connections_in_use()
         )
@@ -229,4 +248,25 @@ class _Readings(Collector):
         yield pace
         yield GaugeMetricFamily(
             "payment_service_turns_alone", "1 while turns cannot be shared.", value=float(self.budget.is_alone)
+        )
+
+    def _of_feed(self) -> Iterator[Metric]:
+        readings = CounterMetricFamily(
+            "payment_service_feed_readings", "Readings of Stripe's events, by what came of them.", labels=("result",)
+        )
+        for result, count in self.feed.readings.items():
+            readings.add_metric((result,), count)
+        yield readings
+        reader, heard = self.feed.reader, self.feed.reader.listener.counters
+        yield CounterMetricFamily("payment_service_feed_pages", "Pages read for them.", value=reader.pages)
+        yield CounterMetricFamily("payment_service_feed_told", "Events told, each once.", value=heard.told)
+        yield CounterMetricFamily("payment_service_feed_finished", "Payments finished by them.", value=heard.finished)
+        yield CounterMetricFamily(
+            "payment_service_feed_failures", "Payments that could not be finished by them yet.", value=heard.failures
+        )
+        yield GaugeMetricFamily("payment_service_feed_leading", "1 while this one reads.", value=self.feed.leading)
+        yield GaugeMetricFamily(
+            "payment_service_feed_read_age_seconds",
+            "Since the last complete reading, here or elsewhere.",
+            value=self.news.last_read_seconds_ago(),
         )

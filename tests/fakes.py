@@ -21,6 +21,7 @@ from service.application.ports import (
     CommandContext,
     JournalEntry,
     KeyScope,
+    Lead,
     OutboxRow,
     Page,
     Relation,
@@ -238,6 +239,14 @@ class FakeStore:
         await asyncio.sleep(0)
         return list(self._journal.get(payment_id, []))
 
+    async def oldest_pending_at(self) -> datetime | None:
+        await asyncio.sleep(0)
+        return min((payment.created_at for payment in self.payments.values() if _may_be_paid(payment)), default=None)
+
+    async def pending_of_sessions(self, session_ids: Sequence[str]) -> Sequence[Payment]:
+        await asyncio.sleep(0)
+        return [each for each in self.payments.values() if _may_be_paid(each) and each.session_id in session_ids]
+
     async def prune_keys(self, *, before: datetime, limit: int) -> int:
         await asyncio.sleep(0)
         ages = [(at, key) for key, (_, _, at) in self._keys.items() if key[0] is KeyScope.IDEMPOTENCY and at < before]
@@ -245,6 +254,49 @@ class FakeStore:
         for _, key in pruned:
             del self._keys[key]
         return len(pruned)
+
+
+def _may_be_paid(payment: Payment) -> bool:
+    return payment.status is PaymentStatus.PENDING and payment.session_id is not None
+
+
+class FakeFeedRecord:
+    """Who leads and how far it has read; the lease ends when a test says so."""
+
+    def __init__(self) -> None:
+        self.leader: str | None = None
+        self.read_until: datetime | None = None
+        self.told: list[float] = []
+        self.wanted = 0
+
+    async def claim(self, replica: str, *, lease_seconds: float) -> Lead | None:  # noqa: ARG002
+        await asyncio.sleep(0)
+        self.leader = self.leader or replica
+        return Lead(read_until=self.read_until) if self.leader == replica else None
+
+    async def advance(
+        self,
+        replica: str,
+        *,
+        read_until: datetime | None,
+        began_seconds_ago: float,
+        lease_seconds: float,  # noqa: ARG002
+    ) -> bool:
+        await asyncio.sleep(0)
+        if self.leader != replica:
+            return False
+        self.read_until = max(filter(None, (self.read_until, read_until)), default=None)
+        self.told.append(began_seconds_ago)
+        return True
+
+    async def release(self, replica: str) -> None:
+        await asyncio.sleep(0)
+        if self.leader == replica:
+            self.leader = None
+
+    async def want(self) -> None:
+        await asyncio.sleep(0)
+        self.wanted += 1
 
 
 @dataclass(kw_only=True)
@@ -358,7 +410,10 @@ class FakeGateway:
         *,
         timeout_seconds: float,
         priority: Priority = Priority.WAITED,  # noqa: ARG002
+        turn: Turn | None = None,
     ) -> Outcome:
+        if turn is not None:
+            turn.used = True
         if trouble := await self._called("look_up", timeout_seconds):
             return trouble
         return self._answer(self.made[payment.session_id or ""].stands)

@@ -9,8 +9,10 @@ from typing import Any
 from uuid import uuid4
 
 from hypothesis import HealthCheck, settings
+from sqlalchemy import event
 
 from contracts.commands import CreateCheckout
+from service.adapters.store import Database
 from service.application.policy import Policy
 from service.application.ports import CommandContext, KeyScope, RequestKey
 from service.domain.money import Money
@@ -156,3 +158,25 @@ async def scripted_server() -> AsyncIterator[ScriptedServer]:
     script.url = f"http://{host}:{port}"
     async with server:
         yield script
+
+
+@asynccontextmanager
+async def statements_of(database: Database) -> AsyncIterator[list[tuple[str, tuple[Any, ...]]]]:
+    """What the driver sends meanwhile, with its arguments; not what it asks itself about types, once a connection."""
+    seen: list[tuple[str, tuple[Any, ...]]] = []
+
+    def note(record: Any) -> None:
+        if "'jit'" in record.query or "typeinfo" in record.query:
+            return
+        seen.append((record.query, record.args))
+
+    def taken(_connection: Any, _record: Any, fairy: Any) -> None:
+        fairy.driver_connection.add_query_logger(note)  # a set: once is enough
+
+    engine = database.engine.sync_engine
+    event.listen(engine, "checkout", taken)
+    try:
+        yield seen
+        await asyncio.sleep(0)  # the driver tells in the next turn of the loop
+    finally:
+        event.remove(engine, "checkout", taken)

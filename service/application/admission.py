@@ -214,9 +214,13 @@ class Admission:
         return arrived_at
 
     async def _refusal(self, booking_id: int, place: datetime, wait: float, patience: float) -> GatewayBusyError:
-        """Coming back when it says, the create waits for half of its patience: early enough, and not for long."""
+        """Coming back when it says, the create waits for half of its patience: early enough, and not for long.
+
+        However long the line is, it is told to come back while its place is still kept.
+        """
         self.refused += 1
-        seconds = max(1, math.ceil(wait - max(patience, 0) / 2))
+        longest = (MAX_KEPT - KEPT).total_seconds()
+        seconds = max(1, math.ceil(min(wait - max(patience, 0) / 2, longest)))
         back_at = self._clock.now() + timedelta(seconds=seconds)
         latest = self._clock.now() + MAX_KEPT
         due_until, kept_until = min(back_at + DUE, latest), min(back_at + KEPT, latest)

@@ -34,6 +34,7 @@ class News:
         self._since: dict[asyncio.Future[Heard], float] = {}
         self._settled: OrderedDict[int, None] = OrderedDict()
         self._reading_wanted = asyncio.Event()
+        self._wanted_here = False
         self._readings = (-math.inf, -math.inf)
 
     def __len__(self) -> int:
@@ -57,7 +58,7 @@ class News:
                 _end(future, Heard.READ)
 
     def last_read_seconds_ago(self) -> float:
-        """Since the feed's last complete reading was heard of; infinite if none ever was."""
+        """Since the last complete reading was heard of, on whatever replica; infinite if there was none."""
         return time.monotonic() - self._readings[1]
 
     @property
@@ -65,14 +66,20 @@ class News:
         """Whether the feed reads so often just now that the next reading is near."""
         return time.monotonic() - self._readings[0] < _BUSY_SECONDS
 
-    def want_reading(self) -> None:
-        """Somebody would like the feed to read now."""
+    def want_reading(self, *, here: bool = True) -> None:
+        """Somebody would like the feed to read now, in this process or (not `here`) elsewhere."""
+        self._wanted_here |= here
         self._reading_wanted.set()
 
-    async def reading_wanted(self) -> None:
-        """Return when somebody would like the feed to read, at once if somebody has since the last call."""
+    async def reading_wanted(self) -> bool:
+        """Return when somebody would like the feed to read, at once if somebody has since the last call.
+
+        Whether anybody in this process does.
+        """
         await self._reading_wanted.wait()
         self._reading_wanted.clear()
+        here, self._wanted_here = self._wanted_here, False
+        return here
 
     async def wait(self, payment_id: int, *, seconds: float, reading: bool = False) -> Heard:
         """What ended the wait: `seconds` are over, the payment is final, or (with `reading`) the feed has read."""

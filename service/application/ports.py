@@ -136,6 +136,12 @@ class Store(Protocol):
     async def journal(self, payment_id: int) -> Sequence[JournalEntry]:
         """The payment's history, oldest first."""
 
+    async def oldest_pending_at(self) -> datetime | None:
+        """When the oldest pending payment was created of those that have a session, and so may be paid; None: none."""
+
+    async def pending_of_sessions(self, session_ids: Sequence[str]) -> Sequence[Payment]:
+        """The payments of these sessions that are still pending; what is not ours or is final is left out."""
+
     async def prune_keys(self, *, before: datetime, limit: int) -> int:
         """Forget up to `limit` idempotency keys of before; how many. Message ids are never forgotten."""
 
@@ -209,6 +215,37 @@ class Outbox(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lead:
+    """The right to read the gateway's events for all replicas, for a while.
+
+    `read_until`: everything that happened at the gateway before is read and stored; None if nothing was ever read.
+    """
+
+    read_until: datetime | None
+
+
+class FeedRecord(Protocol):
+    """Which replica leads the feed, and how far it has read. Every method may raise StoreUnavailableError."""
+
+    async def claim(self, replica: str, *, lease_seconds: float) -> Lead | None:
+        """Lead, or go on leading, for so long; None if another replica does."""
+
+    async def advance(
+        self, replica: str, *, read_until: datetime | None, began_seconds_ago: float, lease_seconds: float
+    ) -> bool:
+        """A reading that began so long ago is stored: keep how far it came (never back), renew, and tell the others.
+
+        False if another replica leads by now: then nothing is kept or told.
+        """
+
+    async def release(self, replica: str) -> None:
+        """Let another replica lead at once."""
+
+    async def want(self) -> None:
+        """Ask whoever leads to read now. It may be lost."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Told:
     """What one event, or one session of a list, tells of a session.
 
@@ -258,9 +295,17 @@ class Gateway(Protocol):
         """The session that an earlier `open` of this payment made, looked up by reference; None if there is none."""
 
     async def look_up(
-        self, payment: Payment, *, timeout_seconds: float, priority: Priority = Priority.WAITED
+        self,
+        payment: Payment,
+        *,
+        timeout_seconds: float,
+        priority: Priority = Priority.WAITED,
+        turn: Turn | None = None,
     ) -> Outcome:
-        """How the payment's session stands: Open, Processing, Paid, Expired or Unknown."""
+        """How the payment's session stands: Open, Processing, Paid, Expired or Unknown.
+
+        `turn`: one to retrieve that the caller holds; without it the call waits for its own, with that priority.
+        """
 
     async def expire(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
         """End the payment's session. Answers how it stands afterwards: Expired, but perhaps Paid or Processing."""

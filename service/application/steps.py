@@ -5,20 +5,18 @@ what it answers is written only if nobody wrote in between.
 """
 
 import asyncio
-import contextlib
 import functools
 import logging
 import math
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final, TypeVar
 
-from service.application import asking
 from service.application.admission import Admission, NoPlaces
-from service.application.asking import Recent, Situation, Way
-from service.application.budget import Budget, Endpoint, Turn
-from service.application.news import Heard, News
+from service.application.asking import Asked, Asking
+from service.application.budget import Budget, Turn
+from service.application.news import News
 from service.application.policy import Policy
 from service.application.ports import Begun, Clock, CommandContext, Gateway, Places, Relation, RequestKey, Store
 from service.application.single_flight import SingleFlight
@@ -30,7 +28,6 @@ from service.domain.errors import (
     GatewayFailedError,
     OutcomeUnknownError,
     PaymentServiceError,
-    StoreUnavailableError,
 )
 from service.domain.outcomes import Outcome, Unknown, UnknownCause
 from service.domain.payment import OPENED_WITHIN, Draft, Payment, PaymentStatus
@@ -60,14 +57,6 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """A payment after an attempt to ask the gateway; `answered` is False if it could not be asked."""
-
-    payment: Payment
-    answered: bool
-
-
-@dataclass(frozen=True, kw_only=True)
 class Steps:
     """The steps with what they need. One per process."""
 
@@ -78,7 +67,6 @@ class Steps:
     budget: Budget = field(default_factory=lambda: Budget(concurrency=64))
     news: News = field(default_factory=News)
     places: Places = field(default_factory=NoPlaces)
-    _recent: Recent = field(default_factory=Recent)
     _openings: SingleFlight[Payment] = field(default_factory=SingleFlight)
     _asks: SingleFlight[Asked] = field(default_factory=SingleFlight)
 
@@ -86,6 +74,19 @@ class Steps:
     def admission(self) -> Admission:
         """Who may create now."""
         return Admission(budget=self.budget, places=self.places, clock=self.clock)
+
+    @functools.cached_property
+    def asking(self) -> Asking:
+        """How it is learnt how a session stands."""
+        return Asking(
+            store=self.store,
+            gateway=self.gateway,
+            policy=self.policy,
+            clock=self.clock,
+            budget=self.budget,
+            news=self.news,
+            apply=self.apply,
+        )
 
     async def begin(self, draft: Draft, *, keys: Sequence[RequestKey], context: CommandContext) -> Begun:
         """The payment for a create: a new one, inserted when its turn to call the gateway has come and then opened.
@@ -221,80 +222,7 @@ class Steps:
         return payment
 
     async def _ask(self, payment: Payment, context: CommandContext) -> Asked:
-        """Whichever way `asking.way` says."""
-        now = self.clock.now()
-        fresh = timedelta(seconds=self.policy.freshness_seconds)
-        answered = self._recent.answered(payment.id, since=now - fresh)
-        situation = Situation(
-            asked_at=payment.asked_at,
-            at=now,
-            known=answered is not None,
-            always_ask=not fresh,
-            feed_is_current=self.news.last_read_seconds_ago() <= self.policy.feed_trusted_seconds,
-            feed_is_busy=self.news.feed_is_busy,
-            turn_is_free=self.budget.is_free(Endpoint.RETRIEVE),
-            turn_seconds=self.budget.wait_seconds(Endpoint.RETRIEVE),
-            may_ask_again=self._recent.may_ask_again(now),
-        )
-        match asking.way(situation):
-            case Way.KNOWN:
-                return Asked(payment=payment, answered=answered is True)
-            case Way.WATCH:
-                asked = await self._read_by_feed(payment)
-                return replace(asked, answered=asked.answered or answered is True)
-            case Way.RIDE:
-                self.news.want_reading()
-                asked = await self._read_by_feed(payment)
-            case Way.ASK:
-                asked = await self._ask_gateway(payment, context)
-            case Way.BUSY:
-                return Asked(payment=payment, answered=False)
-        self._recent.note(payment.id, at=now, answered=asked.answered)
-        return asked
-
-    async def _read_by_feed(self, payment: Payment) -> Asked:
-        """What the feed's next reading tells, or anybody else before that."""
-        heard = await self.news.wait(payment.id, seconds=asking.READING_SECONDS, reading=True)
-        return await self._heard(payment, heard)
-
-    async def _ask_gateway(self, payment: Payment, context: CommandContext) -> Asked:
-        """Look the session up, unless another replica does or has just done so: then as that tells."""
-        now = self.clock.now()
-        fresh = self.policy.freshness_seconds
-        if not await self.store.claim_ask(payment.id, at=now, fresh_seconds=fresh):
-            current = await self.store.payment(payment.id) or payment
-            left = (current.asked_at or now) + asking.ANSWERED_WITHIN - now
-            if left > timedelta(0) and not current.status.is_final:
-                heard = await self.news.wait(payment.id, seconds=left.total_seconds())
-                current = current if heard is Heard.NOTHING else await self.store.payment(payment.id) or payment
-            in_vain = current.ask_failed_at is not None and current.ask_failed_at == current.asked_at
-            return Asked(payment=current, answered=current.status.is_final or not in_vain)
-        if payment.asked_at is not None:
-            self._recent.note_again(now)
-        outcome, asked_at = await self._look_up(payment, now)
-        if isinstance(outcome, Unknown):
-            await self.store.note_ask_failed(payment.id, at=asked_at)
-            return Asked(payment=payment, answered=False)
-        return Asked(payment=await self.apply(payment, outcome, context=context), answered=True)
-
-    async def _look_up(self, payment: Payment, at: datetime) -> tuple[Outcome, datetime]:
-        """How the session stands, and when that was last claimed: a claim that a slow call outlives is renewed."""
-        seconds = self.policy.gateway_timeout_seconds
-        call = asyncio.ensure_future(self.gateway.look_up(payment, timeout_seconds=seconds))
-        try:
-            while not (await asyncio.wait({call}, timeout=self.policy.freshness_seconds * 0.8 or None))[0]:
-                with contextlib.suppress(StoreUnavailableError):
-                    at = self.clock.now()
-                    await self.store.claim_ask(payment.id, at=at, fresh_seconds=0)
-            return call.result(), at
-        finally:
-            call.cancel()
-
-    async def _heard(self, payment: Payment, heard: Heard) -> Asked:
-        """The payment after a wait."""
-        if heard is Heard.SETTLED:
-            payment = await self.store.payment(payment.id) or payment
-        return Asked(payment=payment, answered=heard is not Heard.NOTHING)
+        return await self.asking.ask(payment, context=context)
 
     async def _in_time(self, call: Coroutine[Any, Any, Result], payment: Payment, context: CommandContext) -> Result:
         """The result, unless the caller's deadline comes first; the shared call goes on and its outcome is stored."""

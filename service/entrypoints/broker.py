@@ -62,6 +62,7 @@ def rabbit_broker(url: str, *, middlewares: tuple[type[BaseMiddleware] | Any, ..
         graceful_timeout=GRACE_SECONDS,
         default_channel=Channel(publisher_confirms=True),
         middlewares=middlewares,
+        apply_types=False,  # its injection takes a thread for each message, and builds what is built already
         logger=None,
     )
 

@@ -1,9 +1,9 @@
 """The three consumers. Each reads its own queue on its own channel with its own prefetch, and calls its handler."""
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from faststream import AckPolicy, Context
+from faststream import AckPolicy
 from faststream.message import StreamMessage
 from faststream.rabbit import Channel, RabbitBroker
 
@@ -24,19 +24,23 @@ VERIFY_PREFETCH: Final = 1000
 STATUS_PREFETCH: Final = 40
 
 AnyCommand = TypeVar("AnyCommand", bound=Record)
-ContextOfCommand = Annotated[CommandContext, Context("command_context")]
 
 
 def register(broker: RabbitBroker, *, steps: Steps, create_prefetch: int = CREATE_PREFETCH) -> None:
     """Subscribe the handlers."""
 
+    def context() -> CommandContext:
+        """As `Delivery` has read it, of the delivery that is being handled."""
+        found: CommandContext = broker.context.get_local("command_context")
+        return found
+
     @broker.subscriber(**_subscription(CommandType.CREATE_CHECKOUT, CreateCheckout, create_prefetch))
-    async def create_checkout(command: CreateCheckout, context: ContextOfCommand) -> Answer:
-        return Answer(record=await handlers.create_checkout(command, context=context, steps=steps))
+    async def create_checkout(command: CreateCheckout) -> Answer:
+        return Answer(record=await handlers.create_checkout(command, context=context(), steps=steps))
 
     @broker.subscriber(**_subscription(CommandType.VERIFY_CHECKOUT, VerifyCheckout, VERIFY_PREFETCH))
-    async def verify_checkout(command: VerifyCheckout, context: ContextOfCommand) -> Answer:
-        state, source = await handlers.verify_checkout(command, context=context, steps=steps)
+    async def verify_checkout(command: VerifyCheckout) -> Answer:
+        state, source = await handlers.verify_checkout(command, context=context(), steps=steps)
         return Answer(record=state, headers={envelope.STATUS_SOURCE: source.value})
 
     @broker.subscriber(**_subscription(CommandType.PAYMENT_STATUS, GetPaymentStatus, STATUS_PREFETCH))

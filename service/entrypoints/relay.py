@@ -20,6 +20,8 @@ LEASE_SECONDS: Final = 2 * PUBLISH_SECONDS
 """Longer than publishing can take: nobody else publishes a row meanwhile, and soon somebody does if we die."""
 POLL_SECONDS: Final = 1.0
 """Notifications only wake. This is what guarantees."""
+GATHER_SECONDS: Final = 0.05
+"""After a batch that was not full: in a rush the events of that time then share one claim and one mark."""
 _MAX_PUT_OFF_SECONDS: Final = 300
 ALARM_AFTER: Final = 5
 """Refusals of one event, half a minute of them, after which each is an error in the log: a person must look."""
@@ -70,8 +72,8 @@ class Relay:
         while await self.publish_next():
             pass
 
-    async def publish_next(self) -> bool:
-        """One round: claim, publish, mark. True if anything was sent, so that there may be more.
+    async def publish_next(self) -> int:
+        """One round: claim, publish, mark. How many were sent; if any, there may be more.
 
         No transaction is open while the broker is awaited; the lease keeps other relays away meanwhile. A refused
         event is put off, for longer each time. One that only met a lost broker is not: a backlog must flow as soon as
@@ -89,10 +91,13 @@ class Relay:
             await self._outbox.release(lost)
         self._tell(sent=bool(sent), lost=next((each for each in failures if isinstance(each, BrokerLostError)), None))
         await self._put_off([row for row, failure in ended if failure and not isinstance(failure, BrokerLostError)])
-        return bool(sent)
+        return len(sent)
 
     async def _round(self) -> float:
-        return 0.0 if await self.publish_next() else POLL_SECONDS
+        sent = await self.publish_next()
+        if 0 < sent < BATCH:
+            await asyncio.sleep(GATHER_SECONDS)
+        return 0.0 if sent else POLL_SECONDS
 
     async def _publish(self, row: OutboxRow) -> UnpublishedError | None:
         """What kept the event from leaving; None if the broker has confirmed it."""

@@ -29,6 +29,10 @@ class Rounds:
         """End `run` after the round that is under way."""
         self._stopping.set()
 
+    async def stopped(self) -> None:
+        """Return after `stop`."""
+        await self._stopping.wait()
+
     async def run(
         self, one: Callable[[], Awaitable[float]], *, wait: Callable[[float], Awaitable[object]] | None = None
     ) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import insert, update
 from sqlalchemy.dialects.postgresql import Insert
 
 from service.adapters.store import PostgresStore, outbox, statements, tables
-from service.adapters.stripe import StripeGateway
+from service.adapters.stripe.calls import Calls
 from service.application import steps
 from service.application.ports import OutboxRow
 from service.application.steps import Steps
@@ -117,14 +117,14 @@ def the_settler_looks_only_for_what_was_never_opened(patch: pytest.MonkeyPatch) 
 
 
 def another_key_each_time(patch: pytest.MonkeyPatch) -> None:
-    original = StripeGateway._call
+    original = Calls.make
 
-    async def call(self: StripeGateway, *args: Any, **params: Any) -> Any:
+    async def call(self: Calls, *args: Any, **params: Any) -> Any:
         if "idempotency_key" in params:
             params["idempotency_key"] = str(uuid4())
         return await original(self, *args, **params)
 
-    patch.setattr(StripeGateway, "_call", call)
+    patch.setattr(Calls, "make", call)
 
 
 def unknown_is_a_failure(patch: pytest.MonkeyPatch) -> None:

@@ -127,9 +127,14 @@ class _Meeting(StripeGateway):
         self._both = asyncio.Barrier(2)
 
     async def look_up(
-        self, payment: Payment, *, timeout_seconds: float, priority: Priority = Priority.WAITED
+        self,
+        payment: Payment,
+        *,
+        timeout_seconds: float,
+        priority: Priority = Priority.WAITED,
+        turn: Turn | None = None,
     ) -> Outcome:
-        outcome = await super().look_up(payment, timeout_seconds=timeout_seconds, priority=priority)
+        outcome = await super().look_up(payment, timeout_seconds=timeout_seconds, priority=priority, turn=turn)
         await self._both.wait()
         return outcome
 

@@ -10,13 +10,12 @@ from typing import Any
 from uuid import uuid4
 
 from faststream.rabbit import RabbitBroker
-from sqlalchemy import Row
 from sqlalchemy.sql.base import Executable
 
 from contracts import topology
 from contracts.commands import CommandType, VerifyCheckout
 from deploy.local import processes
-from service.adapters.store import Database, PostgresOutbox, PostgresStore
+from service.adapters.store import Database, PostgresOutbox, PostgresStore, Row
 from service.adapters.stripe import StripeGateway
 from service.application import handlers
 from service.application.steps import Steps
@@ -42,7 +41,7 @@ class DyingDatabase(Database):
         super().__init__(url)
         self._left = trips
 
-    async def run(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
+    async def run(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row]:
         if not self._left:
             raise StoreUnavailableError
         self._left -= 1

@@ -2,12 +2,15 @@
 
 import asyncio
 import functools
+import time
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import asyncpg
-from sqlalchemy import Row, text
+import orjson
+from sqlalchemy import PoolProxiedConnection, event, text
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi, PGDialect_asyncpg
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -30,6 +33,14 @@ _UNDONE: Final = frozenset({"40001", "40P01", "55P03", "0A000"})
 """SQLSTATE: serialization failure, deadlock, lock timeout, and a plan that a migration made invalid."""
 _REFUSED: Final = frozenset({"21", "22", "P0"})
 """Classes of SQLSTATE that blame the statement's own data: cardinality, bad data, and what a trigger raises."""
+_UNAVAILABLE: Final = (
+    PoolTimeoutError,
+    AsyncAdapt_asyncpg_dbapi.Error,  # what connecting raises, as it comes: the pool is asked, and no engine
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    TimeoutError,
+    OSError,
+)
 _PING: Final = text("SELECT 1 WHERE current_setting('transaction_read_only') = 'off'")
 SERVER_SETTINGS: Final = {
     "application_name": "payment-service",
@@ -44,10 +55,43 @@ def dsn(url: str) -> str:
     return "postgresql://" + url.partition("://")[2]
 
 
+class Row(asyncpg.Record):  # type: ignore[misc]  # asyncpg has no types
+    """A row, whose columns are attributes too."""
+
+    def __getattr__(self, name: str) -> Any:
+        """A column by its name."""
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
 def make_engine(url: str, connect_options: Mapping[str, Any], **options: Any) -> AsyncEngine:
     """An engine whose driver reads the URL: SQLAlchemy does not know `sslmode` and `sslrootcert`."""
-    connect = functools.partial(asyncpg.connect, dsn(url), timeout=CONNECT_SECONDS, **connect_options)
-    return create_async_engine("postgresql+asyncpg://", async_creator=connect, hide_parameters=True, **options)
+    connect = functools.partial(asyncpg.connect, dsn(url), timeout=CONNECT_SECONDS, record_class=Row, **connect_options)
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=connect,
+        hide_parameters=True,
+        json_serializer=_as_it_is,  # the driver does it
+        json_deserializer=_as_it_is,
+        **options,
+    )
+    event.listen(engine.sync_engine, "connect", _read_json)
+    return engine
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _read_json(connection: Any, _: object) -> None:
+    def write(value: Any) -> str:
+        return orjson.dumps(value).decode()
+
+    connection.run_async(
+        lambda driver: driver.set_type_codec("json", schema="pg_catalog", encoder=write, decoder=orjson.loads)
+    )
 
 
 class Database:
@@ -63,9 +107,8 @@ class Database:
             pool_timeout=ACQUIRE_SECONDS,
             pool_pre_ping=False,  # a round trip for each transaction; a stale connection is a retryable error instead
         )
-
         self._crowd: Final = asyncio.Semaphore(CROWD_SIZE)
-        self._single: Final = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._lost_at = 0.0
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncConnection]:
@@ -79,27 +122,52 @@ class Database:
             async with self.engine.begin() as connection:
                 yield connection
 
-    async def run(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
+    async def run(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row]:
         """One statement that is a transaction by itself, and its rows: a single round trip.
 
-        If the database undid it because of others, it is repeated whole.
+        The driver runs it. SQLAlchemy writes it, once, and pools the connections, but to execute a statement takes it
+        five times as long as the driver. If the database undid it because of others, it is repeated whole.
 
         Raises:
             StoreUnavailableError: as `transaction`.
-            IntegrityError: the statement breaks a constraint; nothing of it was kept.
+            asyncpg.IntegrityConstraintViolationError: the statement breaks a constraint; nothing of it was kept.
         """
+        written, names = _compiled(statement, tuple(sorted(parameters)))
+        arguments = [parameters.get(name, value) for name, value in names]
         with _translated():
             for _ in range(TRIES - 1):
                 try:
-                    return await self._run(statement, parameters)
-                except DBAPIError as error:
-                    if _sqlstate(error) not in _UNDONE:
+                    return await self._run(written, arguments)
+                except asyncpg.PostgresError as error:
+                    if error.sqlstate not in _UNDONE:
                         raise
-            return await self._run(statement, parameters)
+            return await self._run(written, arguments)
 
-    async def _run(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
-        async with self._single.connect() as connection:
-            return (await connection.execute(statement, parameters)).all()
+    async def _run(self, written: str, arguments: Sequence[Any]) -> Sequence[Row]:
+        connection = await self._checked_out()
+        driver: Any = connection.driver_connection
+        try:
+            rows: Sequence[Row] = await driver.fetch(written, *arguments)
+        except BaseException as error:
+            if driver.is_closed():  # as most likely are all that were made before
+                self._lost_at = time.monotonic()
+            if not isinstance(error, asyncpg.PostgresError):  # cut off in the middle, for one
+                connection.invalidate()
+            raise
+        finally:
+            connection.close()
+        return rows
+
+    async def _checked_out(self) -> PoolProxiedConnection:
+        """A connection of the pool that is not known to be lost."""
+        while True:
+            connection = await self.engine.raw_connection()
+            driver: Any = connection.driver_connection
+            made_at = connection.info.setdefault("made_at", time.monotonic())
+            if made_at > self._lost_at and not driver.is_closed():
+                return connection
+            connection.invalidate()
+            connection.close()
 
     @asynccontextmanager
     async def crowd(self) -> AsyncGenerator[None]:
@@ -135,14 +203,24 @@ class Database:
 def _translated() -> Generator[None]:
     try:
         yield
-    except IntegrityError:
+    except (IntegrityError, asyncpg.IntegrityConstraintViolationError):
         raise  # the store's own business
-    except DBAPIError as error:
+    except (DBAPIError, asyncpg.PostgresError) as error:
         raise (StoreRefusedError if _sqlstate(error)[:2] in _REFUSED else StoreUnavailableError) from error
-    except (PoolTimeoutError, TimeoutError, OSError) as error:
+    except _UNAVAILABLE as error:
         raise StoreUnavailableError from error
 
 
-def _sqlstate(error: DBAPIError) -> str:
+def _sqlstate(error: DBAPIError | asyncpg.PostgresError) -> str:
     """Five characters; empty if it was not the server that failed."""
-    return getattr(error.orig, "sqlstate", None) or ""
+    return getattr(getattr(error, "orig", error), "sqlstate", None) or ""
+
+
+_DIALECT: Final = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(statement: Executable, given: tuple[str, ...]) -> tuple[str, tuple[tuple[str, Any], ...]]:
+    """The statement as text, and its parameters in order: each one's name, and its value if none is given."""
+    compiled: Any = statement.compile(dialect=_DIALECT, column_keys=list(given))  # type: ignore[attr-defined]
+    return str(compiled), tuple((name, compiled.params[name]) for name in compiled.positiontup or ())

@@ -76,7 +76,7 @@ def _begin() -> Executable:
         upsert(payments)
         .from_select(names, select(*values.values()).where(~taken))
         .on_conflict_do_nothing(index_elements=[payments.c.booking_id], index_where=LIVE)
-        .returning(payments)
+        .returning(payments.c.id, payments.c.version, payments.c.status, payments.c.created_at)
         .cte("created")
     )
     keyed = insert(request_keys).from_select(
@@ -90,7 +90,7 @@ def _begin() -> Executable:
         ["payment_id", "version", "status", "at", *extra],
         select(created.c.id, created.c.version, created.c.status, created.c.created_at, *extra.values()),
     )
-    return select(created).add_cte(keyed.cte("keyed"), journaled.cte("journaled"))
+    return select(created.c.id).add_cte(keyed.cte("keyed"), journaled.cte("journaled"))
 
 
 def _record() -> Executable:
@@ -161,6 +161,17 @@ def _claim_unsettled() -> Executable:
     )
 
 
+OLDEST_PENDING: Final = (
+    select(payments.c.created_at)
+    .where(text("status = 'PENDING'"), payments.c.session_id.is_not(None))
+    .order_by(payments.c.created_at)
+    .limit(1)
+)
+PENDING_OF_SESSIONS: Final = select(payments).where(
+    payments.c.session_id == any_(bindparam("session_ids", type_=ARRAY(String))), text("status = 'PENDING'")
+)
+
+
 def _moments(*names: str) -> dict[str, BindParameter[Any]]:
     return {name: bindparam(name, type_=_TIME) for name in names}
 
@@ -177,6 +188,19 @@ def _payments_of_keys() -> Executable:
         .join(request_keys, request_keys.c.payment_id == payments.c.id)
         .join(given, same)
         .order_by(payments.c.id)
+    )
+
+
+def _remember() -> Executable:
+    """Bind those of the keys to a payment that are bound to none."""
+    given = func.unnest(*_arrays(*_KEY_COLUMNS)).table_valued(*_KEY_COLUMNS).render_derived("given")
+    bound = _parameters(request_keys, "payment_id", "created_at")
+    values = select(*(given.c[name] for name in _KEY_COLUMNS), *bound.values())
+    return (
+        upsert(request_keys)
+        .from_select([*_KEY_COLUMNS, *bound], values)
+        .on_conflict_do_nothing()
+        .returning(request_keys.c.payment_id)
     )
 
 
@@ -202,4 +226,4 @@ PAYMENTS_OF_KEYS: Final = _payments_of_keys()
 PRUNE_KEYS: Final = _prune(request_keys, request_keys.c.created_at, text("scope = 'idempotency'"))
 PRUNE_SENT: Final = _prune(outbox, outbox.c.sent_at)
 PRUNE_PLACES: Final = _prune(places, places.c.kept_until)
-REMEMBER: Final = upsert(request_keys).on_conflict_do_nothing()
+REMEMBER: Final = _remember()

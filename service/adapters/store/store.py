@@ -5,11 +5,10 @@ from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy.engine import Row
-from sqlalchemy.exc import IntegrityError
+import asyncpg
 
 from service.adapters.store import outbox, statements
-from service.adapters.store.database import Database
+from service.adapters.store.database import Database, Row
 from service.application.ports import Begun, CommandContext, JournalEntry, KeyScope, Relation, RequestKey
 from service.domain.errors import (
     ConcurrentChangeError,
@@ -106,6 +105,16 @@ class PostgresStore:
         names = [member.name for member in fields(JournalEntry)]
         return [JournalEntry(**{name: getattr(row, name) for name in names}) for row in rows]
 
+    async def oldest_pending_at(self) -> datetime | None:
+        """See the port."""
+        rows = await self._database.run(statements.OLDEST_PENDING, {})
+        return rows[0].created_at if rows else None
+
+    async def pending_of_sessions(self, session_ids: Sequence[str]) -> Sequence[Payment]:
+        """See the port."""
+        rows = await self._database.run(statements.PENDING_OF_SESSIONS, {"session_ids": list(session_ids)})
+        return [_payment(row) for row in rows]
+
     async def prune_keys(self, *, before: datetime, limit: int) -> int:
         """See the port."""
         return len(await self._database.run(statements.PRUNE_KEYS, {"before": before, "batch": limit}))
@@ -154,11 +163,11 @@ class PostgresStore:
         hit(FailPoint.ROW_NOT_COMMITTED)
         try:
             rows = await self._database.run(statements.BEGIN, parameters)
-        except IntegrityError as error:
-            if _KEY_TAKEN in str(error.orig):  # by another transaction, in this moment
+        except asyncpg.UniqueViolationError as error:
+            if _KEY_TAKEN in str(error):  # by another transaction, in this moment
                 return None
             raise
-        return _payment(rows[0]) if rows else None
+        return _inserted(draft, payment_id=rows[0].id) if rows else None
 
     async def _payment_of_keys(self, keys: Sequence[RequestKey]) -> Payment | None:
         """The payment that one of the keys belongs to; an error if the key came with other content."""
@@ -170,19 +179,7 @@ class PostgresStore:
 
     async def _remember(self, keys: Sequence[RequestKey], payment_id: int, at: datetime) -> None:
         """Bind the keys that are not bound yet to the payment."""
-        rows = [
-            {
-                "scope": key.scope.value,
-                "caller": key.caller,
-                "key": key.key,
-                "fingerprint": key.fingerprint,
-                "payment_id": payment_id,
-                "created_at": at,
-            }
-            for key in keys
-        ]
-        async with self._database.transaction() as connection:
-            await connection.execute(statements.REMEMBER, rows)
+        await self._database.run(statements.REMEMBER, {**_arrays(keys), "payment_id": payment_id, "created_at": at})
 
     async def _one(self, statement: Any, **parameters: Any) -> Payment | None:
         rows = await self._database.run(statement, parameters)
@@ -198,7 +195,13 @@ def _arrays(keys: Sequence[RequestKey]) -> dict[str, list[str]]:
     }
 
 
-def _payment(row: Row[Any]) -> Payment:
+def _inserted(draft: Draft, *, payment_id: int) -> Payment:
+    """What the database holds now, without having it sent back."""
+    frozen = {member.name: getattr(draft, member.name) for member in fields(Draft)}
+    return Payment(**frozen, id=payment_id, status=PaymentStatus.PENDING, version=0, updated_at=draft.created_at)
+
+
+def _payment(row: Row) -> Payment:
     return Payment(
         id=row.id,
         money=Money(row.amount_minor, row.currency),

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import asyncpg
@@ -16,11 +17,12 @@ _PROBE_SECONDS: Final = 10.0
 
 
 class Wakeups:
-    """Listens on a connection of its own; `wait` returns at a notification or after a time."""
+    """Listens on a connection of its own; `wait` returns at a notification of the outbox or after a time."""
 
-    def __init__(self, url: str) -> None:
-        """`url`: as `Database` takes it."""
+    def __init__(self, url: str, *, heard: Mapping[str, Callable[[str], None]] | None = None) -> None:
+        """`url`: as `Database` takes it; `heard`: who hears the payloads of other channels."""
         self._url = dsn(url)
+        self._heard = heard or {}
         self._rung = asyncio.Event()
         self._listening = True
 
@@ -52,6 +54,8 @@ class Wakeups:
         connection = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS, command_timeout=COMMAND_SECONDS)
         try:
             await connection.add_listener(OUTBOX_CHANNEL, lambda *_: self.ring())
+            for channel, hear in self._heard.items():
+                await connection.add_listener(channel, _of_payload(hear))
             self.ring()  # whatever came while nobody listened
             if not self._listening:
                 _log.info("listening for notifications again")
@@ -61,3 +65,7 @@ class Wakeups:
                 await connection.execute("SELECT 1")  # a dead connection says nothing by itself
         finally:
             connection.terminate()
+
+
+def _of_payload(hear: Callable[[str], None]) -> Callable[..., None]:
+    return lambda _connection, _pid, _channel, payload: hear(payload)

@@ -164,11 +164,18 @@ class StripeGateway:
         return Unknown(cause=UnknownCause.FAILED, detail="too many sessions to look through")
 
     async def look_up(
-        self, payment: Payment, *, timeout_seconds: float, priority: Priority = Priority.WAITED
+        self,
+        payment: Payment,
+        *,
+        timeout_seconds: float,
+        priority: Priority = Priority.WAITED,
+        turn: Turn | None = None,
     ) -> Outcome:
         """Retrieve the session."""
         path = _path(payment)
-        answer = await self.calls.make(Endpoint.RETRIEVE, payment, timeout_seconds, "get", path, priority=priority)
+        answer = await self.calls.make(
+            Endpoint.RETRIEVE, payment, timeout_seconds, "get", path, priority=priority, turn=turn
+        )
         if isinstance(
             answer, Refused
         ):  # a session that Stripe made cannot become unknown to it; the key may be another

@@ -191,6 +191,31 @@ async def test_beyond_the_bound_calls_are_refused_at_once(amqp_url: str, peer: P
         assert (await ask(requester, 9))["transactionId"] == "cs_test_9"
 
 
+async def create(requester: Requester) -> Any:
+    return await requester.call(CommandType.CREATE_CHECKOUT, b'{"bookingId": 1}', {envelope.REQUEST_ID: "r-1"})
+
+
+async def test_one_command_leaves_room_for_the_others(amqp_url: str, peer: Peer) -> None:
+    release = asyncio.Event()
+
+    async def wait(command: Command) -> Answer:
+        if command.type == CommandType.CREATE_CHECKOUT:
+            await release.wait()
+        return reply(command)
+
+    peer.handler = wait
+    async with Requester(amqp_url=amqp_url, timeout_seconds=20, max_in_flight=10) as requester:
+        await until(lambda: requester.ready)
+        creates = [asyncio.create_task(create(requester)) for _ in range(8)]
+        await until(lambda: requester.in_flight == 8)
+        with pytest.raises(BusyError):
+            await create(requester)
+        assert (await ask(requester, 9))["transactionId"] == "cs_test_9"
+        release.set()
+        await asyncio.gather(*creates)
+        assert (await create(requester)).body
+
+
 async def test_a_cancelled_call_leaves_nothing_behind(requester: Requester, peer: Peer) -> None:
     release = asyncio.Event()
 

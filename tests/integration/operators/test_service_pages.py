@@ -8,6 +8,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from service.application.budget import Endpoint
 from service.domain.money import Money
 from service.domain.outcomes import Expired, Paid
 from tests.integration.faults.stack import breakable
@@ -117,6 +118,10 @@ async def test_a_call_that_stripe_does_not_answer_is_counted_by_its_cause(rig: R
         await rig.sandbox.control("config", {"down": False})
     after = await scraped(client)
     assert counted(before, after, "payment_service_gateway_calls_total") == {("create", "failed"): 1}
+    assert counted(before, after, "payment_service_gateway_attempts_total") == {("create",): 3}
+    assert counted(before, after, "payment_service_gateway_circuit_openings_total") == {}
+    for endpoint in Endpoint:
+        assert after["payment_service_gateway_circuit_state", frozenset({("endpoint", endpoint.value)})] == 0
     faults = {("GATEWAY_ERROR", "fault", "checkout.create"): 1}
     assert counted(before, after, "payment_service_commands_total") == faults
 

@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from contracts.events import PaymentEvent
+from service.application.asking import Asked
 from service.application.budget import Priority, Turn
 from service.application.news import Heard, News
 from service.application.ports import CommandContext, OutboxRow
-from service.application.steps import Asked, Steps
+from service.application.steps import Steps
 from service.domain.errors import IllegalTransitionError, PaymentServiceError, StoreUnavailableError
 from service.domain.outcomes import Expired, Open, Opened, Outcome, Paid, Processing, Refused, Unknown, UnknownCause
 from service.domain.payment import AttentionReason, FailureReason, Payment, PaymentStatus
@@ -98,6 +99,7 @@ class Ledger(FakeGateway):
         *,
         timeout_seconds: float,  # noqa: ARG002
         priority: Priority = Priority.WAITED,  # noqa: ARG002
+        turn: Turn | None = None,  # noqa: ARG002
     ) -> Outcome:
         return await self._send(lambda: self.stands(payment.session_id))
 

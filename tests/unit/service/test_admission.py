@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from service.application.admission import DUE, KEPT, PATIENCE_SECONDS
+from service.application.admission import DUE, KEPT, MAX_KEPT, PATIENCE_SECONDS
 from service.domain.errors import GatewayBusyError, StoreUnavailableError
 from service.entrypoints.delivery import HANDLER_SECONDS
 from tests.fakes import FakePlaces
@@ -121,6 +121,13 @@ def test_the_time_to_come_back_leaves_half_of_the_patience_for_waiting() -> None
     told = simulated(go())
     # Nine are let in (8.5 s to wait, 1 s for the call); the n-th would wait n - 1 s, and 4.25 s of them in line.
     assert told == [(booking, math.ceil(booking - 1 - 4.25)) for booking in range(10, 31)]
+
+
+def test_nobody_is_told_to_come_back_when_the_place_is_gone() -> None:
+    rush, buyers = Rush(per_second=0.1), crowd(200, seconds=0)
+    simulated(rush.run(*buyers, tries=1))
+    assert max(place.kept_until for place in rush.places.kept.values()) == BEGINNING + MAX_KEPT
+    assert max(place.due_until for place in rush.places.kept.values()) == BEGINNING + MAX_KEPT - KEPT + DUE
 
 
 def test_a_place_that_cannot_be_stored_is_no_reason_to_say_something_else() -> None:

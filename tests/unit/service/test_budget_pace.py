@@ -95,6 +95,21 @@ def test_all_endpoints_together_keep_to_the_global_rate_and_writes_go_first() ->
     assert order[:110].count("write") >= 95
 
 
+def test_writes_of_one_replica_go_before_reads_of_another() -> None:
+    async def scene() -> tuple[int, int]:
+        leases = flaky(Rates(endpoint=20, everything=20))
+        writes, reads = (Callers(budget=a_budget(Rates(endpoint=20, everything=20), leases)) for _ in range(2))
+        for _ in range(200):
+            writes.call(takes=0)
+            reads.call(endpoint=Endpoint.RETRIEVE, priority=Priority.WAITED, takes=0)
+        await writes.wait(8)
+        return len(writes.began), len(reads.began)
+
+    writes, reads = simulated(scene())
+    assert writes >= 8 * 20 * 0.9
+    assert reads <= 8 * 20 * 0.1
+
+
 def test_a_429_halves_the_pace_for_every_replica_and_it_recovers_within_a_minute() -> None:
     async def scene() -> tuple[float, float, float, int]:
         leases = flaky()

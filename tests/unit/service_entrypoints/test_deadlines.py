@@ -3,7 +3,7 @@
 from bridge.settings import Settings as BridgeSettings
 from service.adapters.store import database
 from service.bootstrap import GATEWAY_TIMEOUT_SECONDS
-from service.entrypoints import broker, envelopes, relay, settler
+from service.entrypoints import broker, envelopes, feed, relay, settler
 
 CONSUMER_TIMEOUT_SECONDS = 30 * 60
 """RabbitMQ's own default: a delivery that is not acknowledged by then is taken away."""
@@ -17,6 +17,7 @@ def test_each_deadline_leaves_time_for_the_one_around_it() -> None:
     assert settler.UNOPENED_AFTER.total_seconds() > GATEWAY_TIMEOUT_SECONDS
     assert GATEWAY_TIMEOUT_SECONDS < broker.GRACE_SECONDS
     assert broker.PUBLISH_SECONDS < relay.LEASE_SECONDS
+    assert feed.RENEW_SECONDS + database.ACQUIRE_SECONDS < feed.LEASE_SECONDS
 
 
 def test_no_wait_for_the_database_is_without_an_end() -> None:

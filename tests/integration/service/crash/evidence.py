@@ -38,7 +38,7 @@ class Calls:
 
 async def calls(rig: Rig) -> Calls:
     """All there were so far; none of them failed."""
-    counts = (await rig.sandbox.control("stats"))["calls"].values()
+    counts = await rig.stripe_counts()
     assert not any(each["errors"] or each["rate_limited"] for each in counts)
     return Calls(calls=sum(each["calls"] for each in counts), replays=sum(each["replays"] for each in counts))
 

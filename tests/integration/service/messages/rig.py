@@ -263,6 +263,17 @@ class Rig:
             )
             await connection.execute("ALTER TABLE payments ENABLE TRIGGER payments_frozen")
 
+    async def read_no_events(self) -> None:
+        """From now on some other replica leads the feed, and reads nothing: what is paid waits for whoever verifies."""
+        await self.sql(
+            "INSERT INTO feed (id, leader, leader_until) VALUES (1, 'a test', now() + interval '1 day')"
+            " ON CONFLICT (id) DO UPDATE SET leader = excluded.leader, leader_until = excluded.leader_until"
+        )
+
+    async def read_events(self) -> None:
+        """Whoever runs reads Stripe's events again."""
+        await self.sql("UPDATE feed SET leader_until = NULL")
+
     def events_of(self, payment_id: int) -> list[Message]:
         """Every event of a payment that was delivered, in order of arrival."""
         return [each for each in self.events if each.document["subject"] == str(payment_id)]
@@ -272,9 +283,13 @@ class Rig:
         await until(lambda: len(self.events_of(payment_id)) >= events)
         return self.events_of(payment_id)
 
-    async def stripe_calls(self) -> int:
+    async def stripe_counts(self) -> list[dict[str, int]]:
+        """What Stripe counted of each endpoint that commands and the settler call; the feed reads beside them."""
         stats = await self.sandbox.control("stats")
-        return sum(each["calls"] for each in stats["calls"].values())
+        return [counts for endpoint, counts in stats["calls"].items() if endpoint != "events.list"]
+
+    async def stripe_calls(self) -> int:
+        return sum(each["calls"] for each in await self.stripe_counts())
 
     async def sessions_of(self, booking_id: int) -> list[Any]:
         ledger = await self.sandbox.control("ledger")

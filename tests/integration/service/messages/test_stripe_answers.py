@@ -67,6 +67,7 @@ class Scripted:
 async def scripted(amqp_url: str, migrated_url: str) -> AsyncIterator[Scripted]:
     async with scripted_server() as stripe, around(amqp_url, migrated_url, stripe_api_base=stripe.url) as rig:
         stripe.will(500, b"{}")
+        await rig.read_no_events()  # each answer is for a command
         clock = Seconds()
         async with serving(rig.settings, monotonic=clock) as service:
             rig.service = service

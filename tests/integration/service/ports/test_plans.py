@@ -9,7 +9,6 @@ from typing import Any
 import asyncpg
 import pytest
 import pytest_asyncio
-from sqlalchemy import event
 
 from deploy.local.postgres import execute
 from service.adapters.store import Database, PostgresOutbox, PostgresStore
@@ -17,7 +16,7 @@ from service.application.ports import Relation
 from service.domain.outcomes import Expired
 from tests.conftest import Migrated, run
 from tests.integration.service.ports.test_store import an_opening, begun, changed
-from tests.service_support import a_draft, idempotency_key, message_key
+from tests.service_support import a_draft, idempotency_key, message_key, statements_of
 
 ROWS = 50_000
 FILL = f"""
@@ -57,15 +56,10 @@ def filled(new_migrated: Callable[[], Migrated]) -> Migrated:
 async def sent(filled: Migrated) -> AsyncIterator[Sent]:
     """What the adapters sent when everything they can do was done once."""
     database = Database(filled.application)
-    seen: Sent = {}
-
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        seen[statement] = tuple(parameters[0] if isinstance(parameters, list) else parameters)
-
-    event.listen(database.engine.sync_engine, "before_cursor_execute", note)
-    await everything(PostgresStore(database), PostgresOutbox(database))
+    async with statements_of(database) as seen:
+        await everything(PostgresStore(database), PostgresOutbox(database))
     await database.close()
-    yield seen
+    yield dict(seen)
 
 
 async def everything(store: PostgresStore, outbox: PostgresOutbox) -> None:
@@ -83,6 +77,10 @@ async def everything(store: PostgresStore, outbox: PostgresOutbox) -> None:
     unsettled = {"unopened_before": now - timedelta(seconds=15), "unpaid_before": now - timedelta(minutes=15)}
     assert len(await store.claim_unsettled(at=now, limit=20, **unsettled)) == 20
     assert await store.prune_keys(before=now - timedelta(days=30), limit=500) == 500
+    assert await store.oldest_pending_at() is not None
+    assert await store.pending_of_sessions(["cs_test_stranger", payment.session_id or ""]) == [
+        replace(payment, asked_at=now, ask_failed_at=now)
+    ]
     await changed(store, replace(payment, asked_at=now), Expired())
     rows = await outbox.claim(limit=100, at=now, lease_seconds=10)
     await outbox.mark_sent([row.id for row in rows[1:]], at=now)
@@ -109,12 +107,13 @@ def whole_tables(plan: Any) -> list[str]:
 @pytest.fixture
 async def planner(filled: Migrated) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(filled.owner)
+    await connection.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=str)
     yield connection
     await connection.close()
 
 
 async def test_no_statement_reads_a_whole_table(planner: asyncpg.Connection, sent: Sent) -> None:
-    assert len(sent) == 17
+    assert len(sent) == 19
     found = {}
     for statement, parameters in sent.items():
         plan = await planner.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *parameters)

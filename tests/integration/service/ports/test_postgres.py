@@ -3,8 +3,7 @@
 import asyncio
 import itertools
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,7 +11,7 @@ import asyncpg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import event, text
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from service.adapters.store import Database, PostgresOutbox, PostgresStore, current_revision, migrate, newest_revision
@@ -25,7 +24,7 @@ from service.domain.payment import Payment
 from tests.conftest import Migrated
 from tests.integration.service.ports.test_store import an_opening, begun, changed, opened
 from tests.proxy import Mode, behind_proxy
-from tests.service_support import NOW, a_draft, message_key
+from tests.service_support import NOW, a_draft, message_key, statements_of
 
 MOVING = {*CHANGING, "asked_at", "ask_failed_at", "settle_attempts", "settle_after"}
 FROZEN = [column.name for column in payments.columns if column.name not in MOVING]
@@ -40,22 +39,6 @@ def store(database: Database) -> PostgresStore:
 @pytest.fixture
 def booking() -> int:
     return next(_bookings)
-
-
-@contextmanager
-def statements_of(database: Database) -> Iterator[list[str]]:
-    """What goes over the wire meanwhile."""
-    seen: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        seen.append(statement.split(maxsplit=1)[0])
-
-    engine = database.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
 
 
 async def execute(database: Database, statement: str, **parameters: Any) -> None:
@@ -190,7 +173,7 @@ async def test_two_payments_never_share_a_session(store: PostgresStore, booking:
         if number == 0:
             await changed(store, payment, opening)
         else:
-            with pytest.raises(IntegrityError):
+            with pytest.raises(asyncpg.UniqueViolationError):
                 await changed(store, payment, opening)
 
 
@@ -223,16 +206,16 @@ def test_a_database_may_be_migrated_twice_and_from_many_places_at_once(new_datab
 
 
 async def test_each_step_is_one_statement(store: PostgresStore, database: Database, booking: int) -> None:
-    with statements_of(database) as seen:
+    async with statements_of(database) as seen:
         payment = (await begun(store, a_draft(booking_id=booking))).payment
     assert len(seen) == 1, "begin"
-    with statements_of(database) as seen:
+    async with statements_of(database) as seen:
         payment = await changed(store, payment, an_opening())
     assert len(seen) == 1, "record"
-    with statements_of(database) as seen:
+    async with statements_of(database) as seen:
         await store.payment_of_session(payment.session_id or "")
     assert len(seen) == 1, "read"
-    with statements_of(database) as seen:
+    async with statements_of(database) as seen:
         await store.claim_ask(payment.id, at=payment.created_at, fresh_seconds=1)
     assert len(seen) == 1, "claim"
 
@@ -240,7 +223,7 @@ async def test_each_step_is_one_statement(store: PostgresStore, database: Databa
 async def test_a_repeat_is_a_handful_of_statements(store: PostgresStore, database: Database, booking: int) -> None:
     key = message_key()
     await begun(store, a_draft(booking_id=booking), key)
-    with statements_of(database) as seen:
+    async with statements_of(database) as seen:
         assert (await begun(store, a_draft(booking_id=booking), key)).relation is Relation.REPEATED
     assert len(seen) == 3
 

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from contracts.commands import VerifyCheckout
 from service.adapters.store import Database, PostgresStore
 from service.application import handlers
-from service.application.budget import Priority
+from service.application.budget import Priority, Turn
 from service.application.ports import CommandContext
 from service.application.steps import Steps
 from service.domain.errors import ConcurrentChangeError, PaymentServiceError
@@ -39,9 +39,16 @@ class FarGateway(FakeGateway):
         self._random = random.Random(59)  # noqa: S311 - not a secret
 
     async def look_up(
-        self, payment: Payment, *, timeout_seconds: float, priority: Priority = Priority.WAITED
+        self,
+        payment: Payment,
+        *,
+        timeout_seconds: float,
+        priority: Priority = Priority.WAITED,
+        turn: Turn | None = None,
     ) -> Outcome:
-        return await self._late(await super().look_up(payment, timeout_seconds=timeout_seconds, priority=priority))
+        return await self._late(
+            await super().look_up(payment, timeout_seconds=timeout_seconds, priority=priority, turn=turn)
+        )
 
     async def expire(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
         return await self._late(await super().expire(payment, timeout_seconds=timeout_seconds))

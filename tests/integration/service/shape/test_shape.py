@@ -1,0 +1,170 @@
+"""What a create, a verify and a status read cost, counted: their shape, whatever the machine's speed."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from pydantic import SecretStr
+
+from tests.conftest import Migrated, RoleUrl
+from tests.integration.service.messages.rig import CREATE, STATUS, Rig, a_create, around, serving, until
+from tests.integration.service.shape.tap import Tap, tapped
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+# Per operation: the statements that it waits for, AMQP's methods between service and RabbitMQ, calls to Stripe.
+ONE_REPLY = {"deliver": 1, "publish": 1, "ack": 1}
+REPLY_AND_EVENT = {"deliver": 1, "publish": 2, "ack": 1}
+SHAPES: dict[str, tuple[dict[str, int], dict[str, int], dict[str, int]]] = {
+    "create": ({"begin": 1, "record": 1}, REPLY_AND_EVENT, {"checkout.sessions.create": 1}),
+    "the same create again": (
+        {"begin": 1, "read by keys": 2, "read live": 1, "remember": 1},
+        ONE_REPLY,
+        {},
+    ),
+    "the first verify": ({"read": 1, "claim ask": 1}, ONE_REPLY, {"checkout.sessions.retrieve": 1}),
+    "a verify within the freshness window": ({"read": 1, "claim ask": 1, "read by id": 1}, ONE_REPLY, {}),
+    "the verify that finds it paid": (
+        {"read": 1, "claim ask": 1, "record": 1},
+        REPLY_AND_EVENT,
+        {"checkout.sessions.retrieve": 1},
+    ),
+    "a verify of a final payment": ({"read": 1}, ONE_REPLY, {}),
+    "status": ({"read": 1}, ONE_REPLY, {}),
+}
+STATEMENTS = {
+    "begin": "INSERT INTO payments",
+    "record": "UPDATE payments SET status",
+    "remember": "INSERT INTO request_keys",
+    "read by keys": "request_keys.fingerprint",
+    "read live": "WHERE payments.booking_id = ",
+    "read": "WHERE payments.session_id = ",
+    "claim ask": "UPDATE payments SET asked_at",
+    "read by id": "WHERE payments.id = $1::BIGINT",
+}
+"""By words of theirs; the first that fits counts."""
+BACKGROUND = (
+    "outbox",
+    "settle_attempts=",
+    "ctid",
+    "budget",
+    "feed",
+    "places",
+    "SELECT 1",
+    "LISTEN",
+    "'jit'",
+    "typeinfo",
+)
+"""Words of what goes on beside: relay, settler, pruner and their like share a statement between many, and the driver
+asks about types once per connection. Whatever has none of all these words is a new statement, and belongs above."""
+
+TIMES = 10
+"""Of each operation: a cost that comes with every second one only would show."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The service between two taps."""
+
+    rig: Rig
+    statements: Tap
+    methods: Tap
+
+    async def cost(self, times: int, work: Callable[[int], Awaitable[Any]]) -> tuple[dict[str, int], ...]:
+        """What `work`, done so many times one after the other, cost in all."""
+        before = Counter(self.statements.seen), Counter(self.methods.seen), await self._calls()
+        for number in range(times):
+            await work(number)
+        await until(self.quiet)
+        statements: Counter[str] = Counter()
+        for text, count in (self.statements.seen - before[0]).items():
+            statements[_name(text)] += count
+        del statements["background"]
+        return dict(statements), dict(self.methods.seen - before[1]), dict(await self._calls() - before[2])
+
+    async def quiet(self) -> bool:
+        """Whether every delivery is acknowledged and every event has left."""
+        seen = self.methods.seen
+        [row] = await self.rig.sql("SELECT count(*) AS unsent FROM outbox WHERE sent_at IS NULL")
+        return not row["unsent"] and seen["ack"] == seen["deliver"]
+
+    async def _calls(self) -> Counter[str]:
+        stats = await self.rig.sandbox.control("stats")
+        return Counter({name: each["calls"] for name, each in stats["calls"].items()})
+
+
+def _name(text: str) -> str:
+    known = (name for name, words in STATEMENTS.items() if words in text)
+    return next(known, "background" if any(words in text for words in BACKGROUND) else text)
+
+
+@pytest.fixture(scope="module")
+def migrated_url(new_migrated: Callable[[], Migrated]) -> str:
+    """A database of this module's own."""
+    return new_migrated().application
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def measured(amqp_url: str, role_url: RoleUrl, migrated_url: str) -> AsyncIterator[Measured]:
+    async with (
+        around(amqp_url, migrated_url, service_url=role_url("payment-service"), verify_freshness_seconds=60) as rig,
+        tapped(migrated_url) as (statements, database_through),
+        tapped(rig.settings.amqp_url.get_secret_value()) as (methods, amqp_through),
+    ):
+        through = {"database_url": SecretStr(database_through), "amqp_url": SecretStr(amqp_through)}
+        async with serving(rig.settings.model_copy(update=through)) as service:
+            rig.service = service
+            await rig.created()  # once, so that the queues and the connections have been used
+            yield Measured(rig=rig, statements=statements, methods=methods)
+
+
+async def test_what_each_operation_costs(measured: Measured) -> None:
+    rig = measured.rig
+    creates = [a_create() for _ in range(TIMES)]
+    sessions: list[str] = []
+
+    async def create(number: int) -> None:
+        reply = await rig.ask(CREATE, creates[number])
+        sessions.append(reply.document["sessionId"])
+
+    async def verify(number: int) -> None:
+        assert (await rig.verified(sessions[number]))["transactionId"] == sessions[number]
+
+    async def status(number: int) -> None:
+        reply = await rig.ask(STATUS, {"transactionId": sessions[number]})
+        assert reply.document["transactionId"] == sessions[number]
+
+    found = {
+        "create": await measured.cost(TIMES, create),
+        "the same create again": await measured.cost(TIMES, create),
+        "the first verify": await measured.cost(TIMES, verify),
+        "a verify within the freshness window": await measured.cost(TIMES, verify),
+    }
+    assert sessions[:TIMES] == sessions[TIMES:]
+    for session in sessions[:TIMES]:
+        await rig.sandbox.pay(session)
+    await rig.sql("UPDATE payments SET asked_at = NULL")
+    found["the verify that finds it paid"] = await measured.cost(TIMES, verify)
+    found["a verify of a final payment"] = await measured.cost(TIMES, verify)
+    found["status"] = await measured.cost(TIMES, status)
+    assert found == {
+        name: tuple({what: TIMES * count for what, count in part.items()} for part in parts)
+        for name, parts in SHAPES.items()
+    }
+
+
+async def test_in_a_rush_events_share_the_relays_statements(measured: Measured) -> None:
+    await measured.cost(1, lambda _: measured.rig.created())
+    before = Counter(measured.statements.seen)
+    events = 3 * TIMES
+    marks = [await measured.rig.ask_later(CREATE, a_create()) for _ in range(events)]
+    for mark in marks:
+        await measured.rig.reply_to(mark)
+    await until(measured.quiet)
+    marked = sum(
+        count for text, count in (measured.statements.seen - before).items() if "UPDATE outbox SET sent_at" in text
+    )
+    assert 0 < marked < events
