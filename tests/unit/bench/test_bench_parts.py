@@ -42,6 +42,7 @@ async def test_what_is_due_while_everybody_is_busy_is_missed_and_not_forgotten()
 
     assert outcome.missed >= 4
     assert outcome.served + outcome.missed == 6
+    assert outcome.seconds >= 0.2, "the rate is of the time until the last answer"
 
 
 async def test_only_answered_requests_have_a_latency() -> None:
