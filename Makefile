@@ -31,8 +31,8 @@ check: $(READY) ## formatting, lint, types, import floors, the documents of cont
 documents: $(READY) ## write contracts/openapi.json and asyncapi.yaml from the code
 	@$(PYTHON) -m deploy.documents
 
-bench: $(READY) ## benchmarks, with a written and plotted result
-	@$(PYTHON) -m tests.bench
+bench: $(READY) ## measures what is promised, about 15 minutes, as JSON and a page of plots (ARGS="--only p1,p7")
+	@$(PYTHON) -m tests.bench $(ARGS)
 
 chaos: $(READY) ## break everything while people buy, then look whether the money is right (ARGS="--seed 1 --minutes 2")
 	@$(PYTHON) -m tests.chaos $(ARGS)

@@ -1,130 +1,105 @@
 """`make bench`: measures, prints, and keeps the figures as JSON and a page of plots in `.bench/` (ignored by git)."""
 
+import argparse
 import asyncio
 import json
-import os
-import platform
+import resource
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
-import psutil
 import uvloop
 
-from deploy.local import processes, rabbitmq
-from deploy.local import settings as local_settings
-from deploy.local.console import Teller
-from deploy.local.stack import Stack, command_path
-from tests.bench import creates, report, requester
+from deploy.local.settings import commit
+from tests.bench import creates, held, machine, page, pending, replicas, rush, status, verifies
+from tests.bench.figures import Part, as_json, markdown, text
+from tests.bench.system import Bench
 
 FOLDER = Path(__file__).parents[2] / ".bench"
-STARTS = 3
+# Those that share a system stand beside each other.
+PARTS: dict[str, Callable[[Bench], Awaitable[Part]]] = {
+    "p2": creates.throughput,
+    "p4": creates.added_latency,
+    "p5": creates.footprint,
+    "p3": status.status_reads,
+    "p9": verifies.verifies,
+    "p8": replicas.replicas,
+    "p6": pending.pending,
+    "p7": held.held,
+    "p1": rush.rush,
+    "p1b": rush.rush_with_early_polls,
+}
+_QUIET_SECONDS = 1.0
 
 
-async def measure(folder: Path) -> dict[str, Any]:
-    """Every figure, on a stack of its own."""
-    ports = processes.free_ports(4)
-    names = ("BRIDGE_PORT", "SERVICE_PORT", "SANDBOX_PORT", "STOREFRONT_PORT")
-    # As many Stripe calls at once as there are callers: what fills up must be the machine, not a setting.
-    os.environ.update({"STRIPE_CONCURRENCY": str(max(creates.CALLERS)), "LOG_LEVEL": "warning", "LOG_FORMAT": "json"})
-    chosen = {name: str(port) for name, port in zip(names, ports, strict=True)}
-    environ = {name: value for name, value in os.environ.items() if name in {"AMQP_URL", "DATABASE_URL"}}
-    stack = Stack(local_settings.load({**environ, **chosen, "STACK_DIR": str(folder)}), Teller())
-    _say("requester behind HTTP against a bare round trip ...")
-    round_trips = await _round_trips(folder / "requester", environ.get("AMQP_URL"))
+async def measure(folder: Path, names: list[str], *, quick: bool) -> dict[str, Any]:
+    """The parts of these names, in the order in which they share their systems. One that fails is said and left out."""
+    bench = Bench(folder=folder, quick=quick)
+    parts, failed = [], {}
     try:
-        await stack.start()
-        where = json.loads((folder / "stack.json").read_text())
-        _say("creates while Stripe takes 300 ms ...")
-        rows = await creates.measure(where)
-        memory = {name: _resident_mb(where["pids"][name]) for name in ("service", "bridge")}
-        _say("from start to ready ...")
-        ready = await _ready_seconds(where, folder)
+        for name in (each for each in PARTS if each in names):
+            await asyncio.sleep(_QUIET_SECONDS)
+            quiet, began = machine.noise(), time.perf_counter()
+            sys.stderr.write(f"\n{name.upper()} ...\n")
+            try:
+                part = await PARTS[name](bench)
+            except Exception as error:  # noqa: BLE001 - the other parts' figures are wanted all the same
+                failed[name] = f"{type(error).__name__}: {error}"
+                bench.say(f"failed: {failed[name]}")
+                await bench.close()
+            else:
+                parts.append(replace(part, noise=quiet, seconds=round(time.perf_counter() - began, 1)))
     finally:
-        await stack.stop()
+        await bench.close()
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}",
-        "requester": {name: round(value, 2) for name, value in round_trips.items()},
-        "creates": rows,
-        "memory_mb": memory,
-        "ready_seconds": ready,
+        "commit": commit()[:12],
+        "quick": quick,
+        "machine": machine.describe(),
+        "parts": sorted(map(as_json, parts), key=lambda part: str(part["name"])),
+        "failed": failed,
     }
 
 
-async def _round_trips(folder: Path, named: str | None) -> dict[str, float]:
-    """On a broker without our service, which would answer too."""
-    if named is not None:
-        return await requester.measure(named)
-    node = await rabbitmq.start(folder)
-    try:
-        return await requester.measure(node.url())
-    finally:
-        await rabbitmq.stop(folder)
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"\n{text}\n")
-
-
-def _resident_mb(pid: int) -> float:
-    return round(float(psutil.Process(pid).memory_info().rss) / 2**20, 1)
-
-
-async def _ready_seconds(where: dict[str, Any], folder: Path) -> dict[str, float]:
-    """The quickest of some starts of a second service and bridge beside the stack's."""
-    environment = {
-        **os.environ,
-        "AMQP_URL": where["amqp"],
-        "DATABASE_URL": where["database"],
-        "STRIPE_API_KEY": "sk_test_benchmark0001",
-        "STRIPE_API_BASE": where["sandbox"],
-    }
-    return {
-        "service": min([await _start("payment-service", "SERVICE_PORT", environment, folder) for _ in range(STARTS)]),
-        "bridge": min([await _start("payment-bridge", "BRIDGE_PORT", environment, folder) for _ in range(STARTS)]),
-    }
-
-
-async def _start(command: str, variable: str, environment: dict[str, str], folder: Path) -> float:
-    (port,) = processes.free_ports(1)
-    started = time.perf_counter()
-    pid = processes.spawn(
-        [command_path(command), "run"],
-        env={**environment, variable: str(port)},
-        log=folder / "logs" / "ready.log",
-        pid_file=folder / "ready.pid",
-    )
-    try:
-        async with asyncio.timeout(60), httpx.AsyncClient(trust_env=False) as client:
-            while not await _is_ready(client, port):  # noqa: ASYNC110 - another process, no event to wait for
-                await asyncio.sleep(0.02)
-        return round(time.perf_counter() - started, 2)
-    finally:
-        await processes.stop(pid)
-
-
-async def _is_ready(client: httpx.AsyncClient, port: int) -> bool:
-    try:
-        answer = await client.get(f"http://127.0.0.1:{port}/actuator/health/readiness")
-    except httpx.TransportError:
-        return False
-    return answer.status_code == httpx.codes.OK
-
-
-def main() -> None:
+def main() -> int:
+    """0 if every part could be measured, whatever the verdicts."""
+    arguments = _arguments()
+    if arguments.markdown:
+        sys.stdout.write(markdown(json.loads((FOLDER / "bench.json").read_text())))
+        return 0
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # for us and what we start: thousands of connections
     with tempfile.TemporaryDirectory(prefix="bookticket-bench-") as folder:
-        figures = uvloop.run(measure(Path(folder)))
+        run = uvloop.run(measure(Path(folder), arguments.only, quick=arguments.quick))
     FOLDER.mkdir(exist_ok=True)
-    (FOLDER / "bench.json").write_text(json.dumps(figures, indent=2) + "\n")
-    report.draw(figures, FOLDER / "bench.png")
-    sys.stdout.write(report.text(figures))
-    sys.stdout.write(f"\nkept in {FOLDER.name}/bench.json and {FOLDER.name}/bench.png\n")
+    (FOLDER / "bench.json").write_text(json.dumps(run, indent=2) + "\n")
+    (FOLDER / "bench.html").write_text(page.render(run))
+    sys.stdout.write(text(run))
+    sys.stdout.write(f"\nkept in {FOLDER.name}/bench.json and {FOLDER.name}/bench.html\n")
+    for name, reason in run["failed"].items():
+        sys.stdout.write(f"{name} could not be measured: {reason}\n")
+    return 1 if run["failed"] else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description="Measures what the documentation promises.")
+    parser.add_argument("--only", type=_names, default=list(PARTS), help="parts, separated by commas: p1,p7")
+    parser.add_argument("--quick", action="store_true", help="less of everything, to see that it works")
+    parser.add_argument("--markdown", action="store_true", help="print the figures of the last run as a table")
+    return parser.parse_args()
+
+
+def _names(words: str) -> list[str]:
+    names = [word.strip().lower() for word in words.split(",")]
+    if unknown := [name for name in names if name not in PARTS]:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}; there are {', '.join(sorted(PARTS))}")
+    return names
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

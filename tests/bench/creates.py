@@ -1,200 +1,203 @@
-"""Creates per second through the whole system while Stripe takes 300 ms, against the bare SDK doing the same calls.
-
-Both meet the same sandbox process, in alternating slices of one run. The load is a closed loop: each caller sends its
-next create when the last one is answered, so `callers / 0.3 s` is what no system can exceed.
-"""
+"""P2, P4, P5: creates by the front door while Stripe takes 300 ms, against the bare SDK; and what is left in memory."""
 
 import asyncio
-import itertools
-import json
-import statistics
-import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any, cast
+from contextlib import AsyncExitStack
+from typing import Any
 
-import aiohttp
-import httpx
-import psutil
-import stripe
+from tests.bench.bare import Bare, bare
+from tests.bench.figures import Figure, Part, Plot
+from tests.bench.load import Call, Http, Outcome, bookings, closed_loop, http, open_loop
+from tests.bench.system import LATENCY_MS, UNPACED, Bench, Meter, System
 
-LATENCY_SECONDS = 0.3
 CALLERS = (10, 50, 200, 400)
-SLICE_SECONDS = 8.0
+SLICE_SECONDS = 6.0
 WARM_UP_SECONDS = 1.5
+RATE = 20.0
+RATE_SECONDS = 25.0
+STARTS = 3
+_PARTS = ("bridge", "service", "rabbitmq", "postgres", "sandbox", "load")
 
-Call = Callable[[], Awaitable[bool]]
-"""One create; whether it was answered with a checkout."""
 
-_bookings = itertools.count(int(time.time() * 1000))
-
-
-async def measure(stack: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row per number of callers; `stack` is what stack.json says."""
-    async with httpx.AsyncClient(trust_env=False) as client:
-        await client.post(f"{stack['sandbox']}/_sandbox/config", json={"latency_ms": int(LATENCY_SECONDS * 1000)})
+async def throughput(bench: Bench) -> Part:
+    """P2."""
+    system = await bench.system(UNPACED)
+    await system.stripe(latency_ms=LATENCY_MS, rate_limits={})
+    seconds = 2.0 if bench.quick else SLICE_SECONDS
     rows = []
-    for callers in CALLERS:
-        async with _bare(stack["sandbox"], callers) as bare:
-            alone = await _load(bare, callers, {})
-        async with _http(stack["bridge"], callers) as create:
-            through = await _load(create, callers, stack["pids"])
-        row = {
-            "callers": callers,
-            "ceiling_per_second": round(callers / LATENCY_SECONDS, 1),
-            "bare_sdk_per_second": alone["per_second"],
-            "creates_per_second": through["per_second"],
-            "ratio_to_bare_sdk": round(through["per_second"] / alone["per_second"], 2),
-            "errors": through["errors"],
-            "p50_ms": through["p50_ms"],
-            "p99_ms": through["p99_ms"],
-            "cores_used": through["cores_used"],
-            "cpu_ms_per_create": through["cpu_ms_per_create"],
-        }
-        rows.append(row)
-        sys.stderr.write(f"  {callers} callers: {row['creates_per_second']}/s\n")
-    return rows
+    async with AsyncExitStack() as stack:
+        create = _through(await stack.enter_async_context(http(system.bridges[0])))
+        alone = _alone(await stack.enter_async_context(bare(system.where["sandbox"])))
+        for callers in CALLERS:
+            baseline, _ = await _loaded(system, alone, callers, seconds)
+            outcome, meter = await _loaded(system, create, callers, seconds)
+            rows.append(_row(callers, baseline, outcome, meter))
+            bench.say(f"{callers} callers: {outcome.per_second}/s, bare SDK {baseline.per_second}/s")
+    full = rows[-1]
+    return Part(
+        name="p2",
+        title="Creates per second",
+        how=f"Callers that each send their next create when the last one is answered, for {seconds:.0f} s, while "
+        f"Stripe takes {LATENCY_MS} ms and has no limit; everything, the load and the sandbox too, on this machine.",
+        figures=[
+            *(
+                Figure(
+                    name=f"creates/s, {row['callers']} callers",
+                    value=row["per_second"],
+                    unit="/s",
+                    baseline=row["bare_per_second"],
+                    against="bare SDK",
+                    at_least=320 if row is full else None,
+                )
+                for row in rows
+            ),
+            Figure(name="errors", value=sum(row["errors"] for row in rows), at_most=0),
+            Figure(
+                name="processor per create: bridge, service, RabbitMQ, PostgreSQL",
+                value=full["cpu_ms_each"],
+                unit="ms",
+                at_most=4.5,
+            ),
+        ],
+        plots=_plots(rows),
+        notes=["A closed loop tells how much, not how long: see the open loop of P4 for latency."],
+        details={"rows": rows},
+    )
 
 
-async def _load(call: Call, callers: int, pids: dict[str, int]) -> dict[str, Any]:
-    """Run `callers` loops for a slice, after a warm-up."""
-    await _loops(call, callers, WARM_UP_SECONDS)
-    before = _cpu(pids)
-    started = time.perf_counter()
-    latencies, errors = await _loops(call, callers, SLICE_SECONDS)
-    seconds = time.perf_counter() - started
-    used = {name: (after - before[name]) / seconds for name, after in _cpu(pids).items()}
-    ours = sum(used[name] for name in used if name in {"bridge", "service", "rabbitmq", "postgres"})
+async def added_latency(bench: Bench) -> Part:
+    """P4."""
+    system = await bench.system(UNPACED)
+    await system.stripe(latency_ms=LATENCY_MS, rate_limits={})
+    seconds = 5.0 if bench.quick else RATE_SECONDS
+    async with http(system.bridges[0]) as client, bare(system.where["sandbox"]) as stripe:
+        await closed_loop(_through(client), callers=20, seconds=WARM_UP_SECONDS)
+        await closed_loop(_alone(stripe), callers=20, seconds=WARM_UP_SECONDS)
+        async with Meter(system=system) as meter:
+            ours, alone = await asyncio.gather(
+                open_loop(_through(client), rate=RATE, seconds=seconds),
+                open_loop(_alone(stripe), rate=RATE, seconds=seconds),
+            )
+    added = {p: _minus(ours.latencies.ms(p), alone.latencies.ms(p)) for p in (50.0, 90.0, 99.0)}
+    curve, baseline = ours.latencies.curve(), alone.latencies.curve()
+    return Part(
+        name="p4",
+        title="What we add to a create",
+        how=f"{RATE:.0f} creates a second for {seconds:.0f} s through everything, and beside them as many by the SDK "
+        f"at the same sandbox ({LATENCY_MS} ms), both in an open loop; added is the difference of the same percentile.",
+        figures=[
+            Figure(name="added, p50", value=added[50.0], unit="ms", at_most=10),
+            Figure(name="added, p90", value=added[90.0], unit="ms"),
+            Figure(name="added, p99", value=added[99.0], unit="ms", at_most=30),
+            *(
+                Figure(
+                    name=f"a create, p{percentile}",
+                    value=curve[percentile],
+                    unit="ms",
+                    baseline=baseline[percentile],
+                    against="bare SDK",
+                )
+                for percentile in ("50", "99")
+            ),
+            Figure(name="errors, or due and not sent", value=ours.errors + ours.missed, at_most=0),
+        ],
+        plots=[
+            Plot(
+                title=f"A create at {RATE:.0f}/s",
+                x=list(curve),
+                series={"ours": list(curve.values()), "bare SDK": list(baseline.values())},
+                xlabel="percentile",
+                ylabel="ms",
+            )
+        ],
+        details={"ours_ms": curve, "bare_ms": baseline, "cores": meter.cores},
+    )
+
+
+async def footprint(bench: Bench) -> Part:
+    """P5."""
+    system = await bench.system(UNPACED)
+    await system.stripe(latency_ms=LATENCY_MS, rate_limits={})
+    async with http(system.bridges[0]) as client:
+        await closed_loop(_through(client), callers=max(CALLERS), seconds=2.0 if bench.quick else SLICE_SECONDS)
+    memory = system.resident_mb()
+    ready: dict[str, list[float]] = {}
+    for name in ("service", "bridge"):
+        ready[name] = [await system.start_another(name) for _ in range(STARTS)]
+    return Part(
+        name="p5",
+        title="Memory, and from start to ready",
+        how=f"Resident memory after creates by {max(CALLERS)} callers; the median of {STARTS} starts beside the stack, "
+        "from the start of the process until its readiness page says so.",
+        figures=[
+            Figure(name="memory of service and bridge", value=round(sum(memory.values()), 1), unit="MB", at_most=200),
+            *(Figure(name=f"memory of the {name}", value=value, unit="MB") for name, value in memory.items()),
+            *(
+                Figure(name=f"start to ready, {name}", value=sorted(values)[STARTS // 2], unit="s", at_most=2)
+                for name, values in ready.items()
+            ),
+        ],
+        details={"memory_mb": memory, "ready_seconds": ready},
+    )
+
+
+def _through(client: Http) -> Call:
+    async def call(_: int) -> int:
+        return (await client.create(next(bookings))).status
+
+    return call
+
+
+def _alone(stripe: Bare) -> Call:
+    async def call(_: int) -> int:
+        return (await stripe.create())[0]
+
+    return call
+
+
+async def _loaded(system: System, call: Call, callers: int, seconds: float) -> tuple[Outcome, Meter]:
+    await closed_loop(call, callers=callers, seconds=WARM_UP_SECONDS)
+    async with Meter(system=system) as meter:
+        outcome = await closed_loop(call, callers=callers, seconds=seconds)
+    return outcome, meter
+
+
+def _row(callers: int, baseline: Outcome, outcome: Outcome, meter: Meter) -> dict[str, Any]:
     return {
-        "errors": errors,
-        "per_second": round(len(latencies) / seconds, 1),
-        "p50_ms": round(statistics.median(latencies) * 1000, 1),
-        "p99_ms": round(statistics.quantiles(latencies, n=100)[98] * 1000, 1),
-        "cores_used": {name: round(share, 2) for name, share in used.items()},
-        "cpu_ms_per_create": round(ours * 1000 * seconds / len(latencies), 2),
+        "callers": callers,
+        "ceiling_per_second": round(callers * 1000 / LATENCY_MS, 1),
+        "bare_per_second": baseline.per_second,
+        "per_second": outcome.per_second,
+        "errors": outcome.errors,
+        "latency_ms": outcome.latencies.curve(),
+        "cores": meter.cores,
+        "cpu_ms_each": meter.ms_each(outcome.served),
     }
 
 
-async def _loops(call: Call, callers: int, seconds: float) -> tuple[list[float], int]:
-    """The latencies of the creates that succeeded, and how many did not."""
-    end = time.perf_counter() + seconds
-
-    async def caller() -> list[float]:
-        latencies = []
-        while (started := time.perf_counter()) < end:
-            if await call():
-                latencies.append(time.perf_counter() - started)
-            else:
-                errors.append(1)
-        return latencies
-
-    errors: list[int] = []
-    done = await asyncio.gather(*(caller() for _ in range(callers)))
-    return [latency for each in done for latency in each], len(errors)
-
-
-def _cpu(pids: dict[str, int]) -> dict[str, float]:
-    """Seconds of processor time so far: each part with its children, and this process (the load)."""
-    seconds = {name: _tree_seconds(psutil.Process(pid)) for name, pid in pids.items() if name != "epmd"}
-    return {**seconds, "load": _seconds(psutil.Process())}
-
-
-def _tree_seconds(process: psutil.Process) -> float:
-    return sum(_seconds(each) for each in (process, *process.children(recursive=True)))
+def _plots(rows: list[dict[str, Any]]) -> list[Plot]:
+    callers = [row["callers"] for row in rows]
+    return [
+        Plot(
+            title=f"Creates while Stripe takes {LATENCY_MS} ms",
+            x=callers,
+            series={
+                "through everything": [row["per_second"] for row in rows],
+                "bare SDK": [row["bare_per_second"] for row in rows],
+                "callers / 300 ms": [row["ceiling_per_second"] for row in rows],
+            },
+            xlabel="callers",
+            ylabel="per second",
+        ),
+        Plot(
+            title="Who uses the processor",
+            x=[str(count) for count in callers],
+            series={name: [row["cores"].get(name, 0.0) for row in rows] for name in _PARTS},
+            xlabel="callers",
+            ylabel="cores",
+            kind="stacked",
+        ),
+    ]
 
 
-def _seconds(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
-
-
-# --- the bare SDK -----------------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def _bare(sandbox: str, callers: int) -> AsyncIterator[Call]:
-    """The same request as the service's, sent by the SDK and nothing else."""
-    stripe.enable_telemetry = False
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=callers)) as session:
-        http_client = stripe.AIOHTTPClient(session=session)
-        client = stripe.StripeClient("sk_test_benchmark0001", http_client=http_client, base_addresses={"api": sandbox})
-
-        async def call() -> bool:
-            price = {"currency": "inr", "unit_amount": 44997, "product_data": {"name": "Booking"}}
-            params: Any = {
-                "mode": "payment",
-                "line_items": [{"price_data": price, "quantity": 1}],
-                "success_url": "http://127.0.0.1/success",
-                "client_reference_id": str(next(_bookings)),
-            }
-            await client.v1.checkout.sessions.create_async(params)
-            return True
-
-        yield call
-
-
-# --- the whole system over HTTP ---------------------------------------------------------------------------------------
-
-
-class _Client(asyncio.Protocol):
-    """One kept-alive connection that does as little as possible, so that the load costs little."""
-
-    def __init__(self) -> None:
-        self._answer: asyncio.Future[bytes] | None = None
-        self._received = b""
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        head, separator, content = self._received.partition(b"\r\n\r\n")
-        if not separator or self._answer is None:
-            return
-        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
-        if len(content) >= length:
-            self._received = b""
-            self._answer.set_result(head)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(error or ConnectionError("closed"))
-
-    async def create(self) -> bool:
-        booking = next(_bookings)
-        content = json.dumps(
-            {"bookingId": booking, "userId": 7, "amount": 449.97, "successUrl": None, "cancelUrl": None}
-        ).encode()
-        assert self._transport is not None
-        self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(
-            b"POST /api/v1/internal/payments/checkout/create HTTP/1.1\r\nHost: bench\r\nX-User-Id: 7\r\n"
-            b"X-User-Roles: USER,SERVICE_ACCOUNT\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\n\r\n%b" % (len(content), content)
-        )
-        head = await self._answer
-        return head.startswith(b"HTTP/1.1 200")
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-
-@asynccontextmanager
-async def _http(bridge: str, callers: int) -> AsyncIterator[Call]:
-    loop = asyncio.get_running_loop()
-    port = int(bridge.rpartition(":")[2])
-    clients = [(await loop.create_connection(_Client, "127.0.0.1", port))[1] for _ in range(callers)]
-    free = list(clients)
-
-    async def call() -> bool:
-        client = free.pop()
-        created = await client.create()
-        free.append(client)
-        return created
-
-    yield call
-    for client in clients:
-        client.close()
+def _minus(ours: float | None, theirs: float | None) -> float | None:
+    return None if ours is None or theirs is None else round(ours - theirs, 2)

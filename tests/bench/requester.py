@@ -1,19 +1,15 @@
 """How much of a bare request-reply round trip over RabbitMQ is left when HTTP stands in front of it.
 
-Both sides go to the same echo responder in a process of its own, with as many callers, in alternating slices of one
-run: the machine's noise then hits both. `bare` is aio-pika as one would write it down; `http` is the bridge in its own
-process, called over kept-alive connections by a client that does as little as possible.
+Both sides go to the same echo responder in a process of its own: aio-pika as one would write it down, and the bridge in
+its own process over kept-alive connections.
 """
 
 import asyncio
 import os
-import socket
-import statistics
 import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 import aio_pika
@@ -22,77 +18,43 @@ import uvloop
 
 from contracts import envelope, topology
 from contracts.commands import CommandType
+from deploy.local import processes
+from tests.bench.load import OK, Call, http
 
 CALLERS = 64
-SLICE_SECONDS = 1.5
-SLICES = 10
-
+START_SECONDS = 30.0
+_SESSION = "cs_test_a1B2c3D4"
 _COMMAND = b'{"sessionId":"cs_test_a1B2c3D4"}'
 _REPLY = (
     b'{"paymentId":1,"bookingId":2,"paymentStatus":"PENDING","transactionId":"cs_test_a1B2c3D4",'
     b'"amount":540.9,"message":"Waiting for the payer."}'
 )
-_REQUEST = (
-    b"GET /api/v1/internal/payments/checkout/verify/cs_test_a1B2c3D4 HTTP/1.1\r\nHost: bench\r\n"
-    b"X-User-Id: 7\r\nX-User-Name: bench\r\nX-User-Roles: USER,SERVICE_ACCOUNT\r\n\r\n"
-)
-
-Call = Callable[[], Awaitable[None]]
 
 
-async def measure(amqp_url: str) -> dict[str, float]:
-    """Messages per second of both ways, with the lowest and highest slice, and the median ratio of neighbours.
+@asynccontextmanager
+async def ways(amqp_url: str) -> AsyncIterator[tuple[Call, Call]]:
+    """One round trip by aio-pika, and one by the bridge, on a broker that nobody else uses.
 
     Raises:
-        TimeoutError: something did not start or did not answer.
+        TimeoutError: something did not start.
     """
-    async with asyncio.timeout(SLICES * SLICE_SECONDS * 2 + 30):
-        return await _measure(amqp_url)
-
-
-async def _measure(amqp_url: str) -> dict[str, float]:
     async with (
         _declared(amqp_url),
-        _process("respond", amqp_url),
-        _bridge(amqp_url) as port,
+        _process("-m", "tests.bench.requester", amqp_url),
+        _bridge(amqp_url) as base,
         _bare(amqp_url) as bare,
-        _http(port) as http,
+        http(base) as client,
     ):
-        await bare()  # waits until the responder is there
-        await _rate(bare, 1.0)
-        await _rate(http, 1.0)
-        rates: dict[str, list[float]] = {"bare": [], "http": []}
-        for _ in range(SLICES):
-            rates["bare"].append(await _rate(bare, SLICE_SECONDS))
-            rates["http"].append(await _rate(http, SLICE_SECONDS))
-    figures = {"callers": float(CALLERS)}
-    for name, values in rates.items():
-        figures |= {
-            f"{name}_per_second": statistics.median(values),
-            f"{name}_lowest": min(values),
-            f"{name}_highest": max(values),
-        }
-    ratios = [http / bare for http, bare in zip(rates["http"], rates["bare"], strict=True)]
-    figures |= {"ratio": statistics.median(ratios), "ratio_lowest": min(ratios), "ratio_highest": max(ratios)}
-    return figures
 
+        async def by_http(_: int) -> int:
+            answer = await client.verify(_SESSION)
+            return answer.status if answer.content == _REPLY else -answer.status
 
-async def _rate(call: Call, seconds: float) -> float:
-    end = time.perf_counter() + seconds
-
-    async def caller() -> int:
-        done = 0
-        while time.perf_counter() < end:
-            await call()
-            done += 1
-        return done
-
-    started = time.perf_counter()
-    done = await asyncio.gather(*(caller() for _ in range(CALLERS)))
-    return sum(done) / (time.perf_counter() - started)
-
-
-# --- aio-pika alone ---------------------------------------------------------------------------------------------------
+        async with asyncio.timeout(START_SECONDS):
+            await bare(0)  # waits until the responder is there
+            while await by_http(0) != OK:  # noqa: ASYNC110 - another process, no event to wait for
+                await asyncio.sleep(0.1)
+        yield bare, by_http
 
 
 @asynccontextmanager
@@ -108,7 +70,7 @@ async def _bare(amqp_url: str) -> AsyncIterator[Call]:
         replies = await channel.get_queue(envelope.DIRECT_REPLY_TO)
         await replies.consume(on_reply, no_ack=True)
 
-        async def call() -> None:
+        async def call(_: int) -> int:
             correlation_id = str(uuid4())
             waiting[correlation_id] = reply = asyncio.get_running_loop().create_future()
             command = aio_pika.Message(
@@ -120,97 +82,32 @@ async def _bare(amqp_url: str) -> AsyncIterator[Call]:
                 reply_to=envelope.DIRECT_REPLY_TO,
             )
             await exchange.publish(command, CommandType.VERIFY_CHECKOUT)
-            await reply
+            return OK if await reply == _REPLY else 0
 
         yield call
 
 
-# --- the bridge -------------------------------------------------------------------------------------------------------
+@asynccontextmanager
+async def _bridge(amqp_url: str) -> AsyncIterator[str]:
+    (port,) = processes.free_ports(1)
+    environment = {"AMQP_URL": amqp_url, "BRIDGE_PORT": str(port), "LOG_FORMAT": "json", "LOG_LEVEL": "warning"}
+    base = f"http://127.0.0.1:{port}"
+    async with _process("-m", "bridge", "run", environment=environment):
+        async with asyncio.timeout(START_SECONDS):
+            while not await _is_ready(base):  # noqa: ASYNC110 - another process, no event to wait for
+                await asyncio.sleep(0.1)
+        yield base
 
 
-class _Client(asyncio.Protocol):
-    """One kept-alive connection; counts on answers that come in one or two pieces, as the bridge's do."""
-
-    def __init__(self) -> None:
-        self._answer: asyncio.Future[None] | None = None
-        self._received = b""
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        head, separator, content = self._received.partition(b"\r\n\r\n")
-        if separator and len(content) >= len(_REPLY) and self._answer is not None:
-            self._received = b""
-            if head.startswith(b"HTTP/1.1 200") and content == _REPLY:
-                self._answer.set_result(None)
-            else:
-                self._answer.set_exception(RuntimeError(head.decode()))
-
-    async def call(self) -> None:
-        assert self._transport is not None
-        self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(_REQUEST)
-        await self._answer
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
+async def _is_ready(base: str) -> bool:
+    async with http(base) as client:
+        return (await client.get("/actuator/health/readiness")).status == OK
 
 
 @asynccontextmanager
-async def _http(port: int) -> AsyncIterator[Call]:
-    loop = asyncio.get_running_loop()
-    clients = [(await loop.create_connection(_Client, "127.0.0.1", port))[1] for _ in range(CALLERS)]
-    free = list(clients)
-
-    async def call() -> None:
-        client = free.pop()
-        await client.call()
-        free.append(client)
-
-    yield call
-    for client in clients:
-        client.close()
-
-
-@asynccontextmanager
-async def _bridge(amqp_url: str) -> AsyncIterator[int]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    environment = {"AMQP_URL": amqp_url, "BRIDGE_PORT": str(port), "LOG_FORMAT": "json"}
-    async with _process(module="bridge", argument="run", environment=environment):
-        for _ in range(100):
-            try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(b"GET /actuator/health/readiness HTTP/1.0\r\n\r\n")
-                answer = await reader.read()
-                writer.close()
-                if b" 200 " in answer:
-                    break
-            except OSError:
-                pass
-            await asyncio.sleep(0.1)
-        yield port
-
-
-# --- processes --------------------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def _process(
-    argument: str, *arguments: str, module: str = "tests.bench.requester", environment: dict[str, str] | None = None
-) -> AsyncIterator[None]:
+async def _process(*arguments: str, environment: dict[str, str] | None = None) -> AsyncIterator[None]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        module,
-        argument,
-        *arguments,
-        env=os.environ | (environment or {}),
-        stderr=asyncio.subprocess.DEVNULL,
+        sys.executable, *arguments, env=os.environ | (environment or {}), stderr=asyncio.subprocess.DEVNULL
     )
     try:
         yield
@@ -254,10 +151,4 @@ async def _declared(amqp_url: str) -> AsyncIterator[None]:
 
 
 if __name__ == "__main__":
-    mode, url = sys.argv[1:]
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        if mode == "respond":
-            runner.run(_respond(url))
-        else:
-            for figure, number in runner.run(measure(url)).items():
-                sys.stdout.write(f"{figure:18} {number:9.2f}\n")
+    uvloop.run(_respond(sys.argv[1]))
