@@ -143,7 +143,7 @@ def verify_operation() -> dict[str, Any]:
         "RFC 7240. `wait=N`: answer as soon as the payment is final, after N seconds with the last known status; N is "
         f"a whole number, and more than {envelope.MAX_WAIT_SECONDS} counts as {envelope.MAX_WAIT_SECONDS}. Other "
         "preferences are passed over. Let your own timeout be 15 s longer than N.",
-        example="wait=30",
+        example="wait=2",
     )
     return {
         "operationId": "verifyCheckoutSession",

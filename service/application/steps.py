@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
+from contracts import logs
 from service.application.admission import Admission, NoPlaces
 from service.application.asking import Asked, Asking
 from service.application.budget import Budget
@@ -192,6 +193,7 @@ class Steps:
         async with self.admission.turn(draft.booking_id, deadline=context.deadline) as turn:
             self.check_deadline(context)
             begun = await self.store.begin(draft, keys=keys, request_id=context.request_id)
+            logs.bind(payment_id=begun.payment.id)
             # To resume what was left behind takes other calls too: those get turns of their own, without ours in hand.
             left_behind = self.clock.now() - begun.payment.created_at > RESUMED_AFTER
             if begun.relation is Relation.OTHER or not _is_unopened(begun.payment) or left_behind:

@@ -125,6 +125,9 @@ def _document(url: str) -> dict[str, Any]:
     for path in document["paths"].values():
         for operation in path.values():
             operation["security"] = [{scheme: [] for scheme in _SCHEMES}]
+            for parameter in operation["parameters"]:
+                if parameter["name"] == "Prefer":  # whoever prefers to wait does wait
+                    parameter["example"] = "wait=0"
     _narrow(document)
     return document
 

@@ -437,7 +437,7 @@ async def test_the_document_names_every_operation_status_and_header(client: http
     assert set(problem["headers"]) == {"X-Request-ID", "Retry-After"}
     assert "WWW-Authenticate" in operations["getPaymentStatus"]["responses"]["401"]["headers"]
     source = operations["verifyCheckoutSession"]["responses"]["200"]["headers"]
-    assert set(source) == {"X-Request-ID", "Retry-After", "X-Payment-Status-Source"}
+    assert set(source) == {"X-Request-ID", "Retry-After", "X-Payment-Status-Source", "Preference-Applied"}
     parameters = {parameter["name"] for parameter in operations["createCheckoutSession"]["parameters"]}
     assert parameters == {"X-Request-ID", "traceparent", "Idempotency-Key"}
     schema = operations["createCheckoutSession"]["requestBody"]["content"]["application/json"]["schema"]

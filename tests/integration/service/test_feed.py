@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from contracts.commands import VerifyCheckout
 from service.adapters.store import (
     READ_CHANNEL,
     WANTED_CHANNEL,
@@ -27,7 +28,7 @@ from service.entrypoints.feed import Feed
 from tests.conftest import Migrated
 from tests.integration.sandbox.harness import KEY, Running, running_sandbox
 from tests.integration.service.messages.rig import until
-from tests.service_support import MovableClock, context, create, policy
+from tests.service_support import MovableClock, context, create, policy, statements_of
 
 SELDOM = 60.0
 MONTH = 31 * 24 * 3600
@@ -40,6 +41,7 @@ class Replica:
     feed: Feed
     steps: Steps
     news: News
+    database: Database
     tasks: list["asyncio.Task[None]"] = field(default_factory=list)
 
     def start(self) -> None:
@@ -81,9 +83,11 @@ class Shop:
                 news.settled(change.payment.id)
 
         store = PostgresStore(database, told=told)
-        steps = Steps(store=store, gateway=gateway, policy=policy(gateway_timeout_seconds=8), clock=self.clock)
+        steps = Steps(
+            store=store, gateway=gateway, policy=policy(gateway_timeout_seconds=8), clock=self.clock, news=news
+        )
         feed = Feed(steps=steps, record=PostgresFeedRecord(database), news=news, interval_seconds=interval)
-        replica = Replica(feed=feed, steps=steps, news=news)
+        replica = Replica(feed=feed, steps=steps, news=news, database=database)
         replica.tasks.append(asyncio.create_task(Wakeups(self.url, heard=heard).run()))
         try:
             yield replica
@@ -187,6 +191,37 @@ async def test_somebody_in_another_replica_hears_of_the_leaders_readings(shop: S
         await until(paid(shop, [paying]))
         assert other.news.last_read_seconds_ago() < 60
         assert other.feed.reader.pages == 0
+
+
+async def test_those_who_poll_ride_the_readings_and_each_poll_is_one_statement(shop: Shop) -> None:
+    polls, rounds = 10, 3
+
+    async def retrieves() -> int:
+        stats = await shop.sandbox.control("stats")
+        calls: int = stats["calls"]["checkout.sessions.retrieve"]["calls"]
+        return calls
+
+    async with shop.replica() as replica:
+        replica.start()
+        sessions = await shop.create(replica.steps, polls)
+
+        async def poll(session: str) -> None:
+            state, source = await handlers.verify_checkout(
+                VerifyCheckout(session_id=session), context=context(), steps=replica.steps
+            )
+            assert (state.payment_status, source) == ("PENDING", "gateway")
+
+        await asyncio.gather(*map(poll, sessions))
+        assert await retrieves() == polls  # the first question about each
+        await until(lambda: replica.news.last_read_seconds_ago() < 1)
+        async with statements_of(replica.database) as seen:
+            for _ in range(rounds):
+                shop.clock.advance(2)  # past the freshness window
+                await asyncio.gather(*map(poll, sessions))
+        assert await retrieves() == polls
+        texts = [text for text, _ in seen]
+        assert sum("WHERE payments.session_id = " in text for text in texts) == rounds * polls
+        assert not [text for text in texts if "UPDATE payments" in text or "payments.id = " in text]
 
 
 async def test_hundreds_who_paid_while_nobody_read_are_found_and_what_that_costs_does_not_grow(shop: Shop) -> None:

@@ -7,11 +7,11 @@ from datetime import datetime
 
 from service.application import handlers
 from service.application.news import News
-from service.application.ports import Page, Payment, Told
+from service.application.ports import Page, Told
 from service.application.steps import Steps
 from service.domain.errors import StoreUnavailableError
 from service.domain.outcomes import Unknown
-from service.domain.payment import PaymentStatus
+from service.domain.payment import Payment, PaymentStatus
 from service.entrypoints.feed import Feed
 from tests.fakes import FakeFeedRecord, FakeGateway, FakeStore
 from tests.service_support import MovableClock, context, create, policy
