@@ -191,6 +191,7 @@ class Requester:
                         hold.watch(call.leave)
                     with Waiting(self._calls, channel, publication, next(self._tags), call):
                         await channel.write_queue.put(_frame(publication, channel))
+                        del publication  # thousands may wait here
                         await reply
             # What comes in the same turn of the loop as the deadline, or as the end of the connection, is an answer.
             if reply.done() and not reply.cancelled():

@@ -16,6 +16,8 @@ _WRITTEN: Final = [
         r"[2-6][0-9]{3}[ -][0-9]{6}[ -][0-9]{4,5}",
     )
 ]
+_BEGINNING: Final = re.compile(r"(?<![0-9A-Za-z])[2-6][0-9]{3}", re.ASCII)
+"""What all of them begin with, and most texts do not hold."""
 
 
 def holds_card_number(text: str) -> bool:
@@ -23,7 +25,7 @@ def holds_card_number(text: str) -> bool:
 
     One in ten numbers of that length and beginning passes the check digit by chance, so this is not for integer ids.
     """
-    readings = {text, unquote_plus(text)}
+    readings = [reading for reading in {text, unquote_plus(text)} if _BEGINNING.search(reading)]
     return any(_is_luhn(found[0]) for text in readings for form in _WRITTEN for found in form.finditer(text))
 
 

@@ -116,8 +116,8 @@ async def built(
         publisher = brokers.Publisher(publishing, user=settings.amqp_user)
 
         news, places, outbox = News(), PostgresPlaces(database), PostgresOutbox(database)
-        store = PostgresStore(database, told=_both(metrics.change, news))
         wakeups = Wakeups(settings.database_url.get_secret_value(), heard=_heard(news), missed=news.missed)
+        store = PostgresStore(database, told=on_change(metrics.change, news, wakeups.ring))
         relay = Relay(outbox=outbox, publisher=publisher, clock=clock, alarm=wakeups)
         stack.push_async_callback(tasks.cancel, tasks.watched(wakeups.run(), name="outbox-wakeups", failed=failed))
         stack.push_async_callback(_stop_relay, relay, tasks.watched(relay.run(), name="outbox-relay", failed=failed))
@@ -151,7 +151,13 @@ async def built(
         settler = Settler(steps=steps)
         tasks.work(stack, settler, name="settler", failed=failed)
         record = PostgresFeedRecord(database)
-        feed = Feed(steps=steps, record=record, news=news, interval_seconds=settings.feed_interval_seconds)
+        feed = Feed(
+            steps=steps,
+            record=record,
+            news=news,
+            interval_seconds=settings.feed_interval_seconds,
+            calls_per_second=settings.stripe_requests_per_second,
+        )
         tasks.work(stack, feed, name="feed", failed=failed)
 
         holds = Holds(store=store, publisher=publisher)
@@ -242,11 +248,12 @@ def _health(
     return Health(checks=checks, is_leaving=leaving.is_set)
 
 
-def _both(count: Callable[[Change], None], news: News) -> Callable[[Change], None]:
-    """What hears of changes: the metrics of all, whoever waits of the final ones."""
+def on_change(count: Callable[[Change], None], news: News, wake: Callable[[], None]) -> Callable[[Change], None]:
+    """What hears of each change: the metrics, this process's relay, and of the final ones whoever waits here."""
 
     def told(change: Change) -> None:
         count(change)
+        wake()
         if change.payment.status.is_final:
             news.settled(change.payment.id)
 

@@ -1,7 +1,7 @@
 """The feed: reads Stripe's events for everybody, many outcomes in one call. One replica leads, the others stand by.
 
 What it costs does not grow with payments or with those who poll: nothing is read while nothing is pending, otherwise
-once every interval, and sooner while somebody would like to know, but not more often than every `GAP_SECONDS`.
+once every interval, and sooner while somebody would like to know, but only for a share of what Stripe allows.
 """
 
 import asyncio
@@ -28,8 +28,11 @@ LEASE_SECONDS: Final = 4.0
 RENEW_SECONDS: Final = 1.0
 """A leader that dies is followed within the lease and this."""
 GAP_SECONDS: Final = 0.2
-"""Between the beginnings of two readings, if Stripe answers soon."""
-AT_ONCE: Final = 4
+"""Between the beginnings of two readings that are wanted, or less where Stripe allows more calls."""
+LEAST_GAP_SECONDS: Final = 0.05
+SHARE: Final = 0.2
+"""Of the calls that Stripe allows, what wanted readings may take."""
+AT_ONCE: Final = 8
 """Readings under way: whoever wants one does not wait for the end of a slow one before the next begins."""
 WANT_SECONDS: Final = 0.1
 """Between two requests to the leader; all who want a reading meanwhile share one."""
@@ -50,9 +53,13 @@ class Feed:
         record: FeedRecord,
         news: News,
         interval_seconds: float,
+        calls_per_second: float = 0,
         long_every_seconds: float = LONG_EVERY_SECONDS,
     ) -> None:
-        """`interval_seconds`: between two readings that nobody wants; see the constant for `long_every_seconds`."""
+        """`interval_seconds`: between two readings that nobody wants; see the constant for `long_every_seconds`.
+
+        `calls_per_second`: what Stripe allows; 0: any number.
+        """
         self.leading = False
         self.readings: Final = Counter[str](complete=0, failed=0, busy=0)
         self.reader: Final = Reader(steps=steps, complete=self._complete)
@@ -61,6 +68,7 @@ class Feed:
         self._record = record
         self._news = news
         self._interval_seconds = interval_seconds
+        self._gap_seconds = gap_seconds(calls_per_second)
         self._long_every_seconds = long_every_seconds
         self._rounds = Rounds(trouble="nobody knows who reads Stripe's events", poll_seconds=RENEW_SECONDS)
         self._under_way: set[asyncio.Task[None]] = set()
@@ -139,7 +147,7 @@ class Feed:
 
     async def _lead(self) -> float:
         now = time.monotonic()
-        gap = min(max(GAP_SECONDS, self.reader.answer_seconds / AT_ONCE), self._interval_seconds)
+        gap = min(max(self._gap_seconds, self.reader.answer_seconds / AT_ONCE), self._interval_seconds)
         due = max(self._began + (gap if self._wanted else self._interval_seconds), self._paused_until)
         until_renewal = max(self._claim_due - now, 0)
         if now >= due and self._is_full:
@@ -168,7 +176,7 @@ class Feed:
                 self._failed(f"{error.unknown.cause}: {error}")
             else:
                 self.readings["busy"] += 1
-                self._pause(error.unknown.wait_seconds or GAP_SECONDS)
+                self._pause(error.unknown.wait_seconds or self._gap_seconds)
         except StoreUnavailableError:
             self._failed("the database cannot be used")
         except Exception:  # noqa: BLE001 - whatever surprised us in one reading need not be in the next
@@ -203,3 +211,10 @@ class Feed:
         """Whoever wanted this reading still does, as soon as the pause is over."""
         self._paused_until = time.monotonic() + seconds
         self._news.want_reading()
+
+
+def gap_seconds(calls_per_second: float) -> float:
+    """Between the beginnings of two wanted readings, for what Stripe allows (0: any number of calls)."""
+    if not calls_per_second:
+        return LEAST_GAP_SECONDS
+    return min(max(1 / (SHARE * calls_per_second), LEAST_GAP_SECONDS), GAP_SECONDS)

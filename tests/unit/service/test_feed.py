@@ -7,7 +7,7 @@ import pytest
 from service.application.news import News
 from service.application.reading import CLOCK_SKEW
 from service.domain.outcomes import UnknownCause
-from service.entrypoints.feed import AT_ONCE
+from service.entrypoints.feed import AT_ONCE, gap_seconds
 from tests.unit.service.feeds import COMPLETED, OFTEN, PENDING, House, until
 
 
@@ -156,3 +156,10 @@ async def test_many_payments_and_pollers_cost_no_more_readings(house: House) -> 
     assert [house.status(each) for each in sessions] == [COMPLETED] * 200 + [PENDING] * 200
     assert house.events_calls == 1
     assert "look_up" not in house.gateway.calls
+
+
+@pytest.mark.parametrize(
+    ("calls_per_second", "seconds"), [(0, 0.05), (1, 0.2), (20, 0.2), (25, 0.2), (50, 0.1), (100, 0.05), (5000, 0.05)]
+)
+def test_wanted_readings_take_a_share_of_what_stripe_allows(calls_per_second: float, seconds: float) -> None:
+    assert gap_seconds(calls_per_second) == pytest.approx(seconds)
