@@ -38,7 +38,7 @@ from service.application.policy import Policy
 from service.application.ports import Clock
 from service.application.steps import Steps
 from service.domain.errors import StoreUnavailableError
-from service.domain.status import Change
+from service.domain.status import Change, ChangeKind
 from service.entrypoints import actuator, consumers, pages, tasks
 from service.entrypoints import broker as brokers
 from service.entrypoints.delivery import Delivery
@@ -249,11 +249,12 @@ def _health(
 
 
 def on_change(count: Callable[[Change], None], news: News, wake: Callable[[], None]) -> Callable[[Change], None]:
-    """What hears of each change: the metrics, this process's relay, and of the final ones whoever waits here."""
+    """What hears of each change: the metrics, of events this process's relay, of the final ones whoever waits here."""
 
     def told(change: Change) -> None:
         count(change)
-        wake()
+        if change.kind is not ChangeKind.CREATED:  # which is no event
+            wake()
         if change.payment.status.is_final:
             news.settled(change.payment.id)
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Row, bindparam, case, cast, delete, func, select, update
+from sqlalchemy import BigInteger, bindparam, case, cast, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.sql.base import Executable
 
-from service.adapters.store.database import Database
+from service.adapters.store.database import Database, Row
 from service.adapters.store.statements import PRUNE_PLACES
 from service.adapters.store.tables import places
 
@@ -78,6 +78,6 @@ class PostgresPlaces:
         """See the port."""
         return len(await self._database.run(PRUNE_PLACES, {"before": before, "batch": limit}))
 
-    async def _run(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
+    async def _run(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row]:
         async with self._database.crowd():
             return await self._database.run(statement, parameters)

@@ -35,7 +35,7 @@ from sqlalchemy.sql.base import Executable
 from service.adapters.store.tables import journal, outbox, payments, places, request_keys
 
 OUTBOX_CHANNEL: Final = "payment_outbox"
-"""The NOTIFY channel that wakes the relays; what it carries is the id of a payment that is final now, or nothing."""
+"""The NOTIFY channel that tells of payments that are final now, by their ids; it wakes the relays, too."""
 
 LIVE: Final = text("status IN ('PENDING', 'COMPLETED')")
 """As in the partial unique index, to the letter: PostgreSQL finds the index by it."""
