@@ -1,6 +1,6 @@
-"""Reading and writing message bodies: strict JSON in, compact JSON out.
+"""Parses and writes message bodies: strict JSON in, compact JSON out.
 
-Python's own parser is used because it can hand over the *text* of a number: a price must never pass through a float.
+Python's own parser is used because it passes on the *text* of a number: a price must never become a float.
 """
 
 import json
@@ -12,16 +12,16 @@ from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationErro
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 
-from contracts.cards import holds_card_number
+from contracts.fields import holds_card_number
 
 MAX_NUMBER_LENGTH: Final = 64
-"""Characters of one JSON number. A 64-bit integer has 19, a Java double at most 24."""
+"""In characters, of one JSON number. A 64-bit integer has 19, a Java double at most 24."""
 
 MAX_NAMED_PROBLEMS: Final = 10
 
 _LINE_BREAK: Final = re.compile(r"(?<!\n)\n(?!\n)")
 _UNREPEATABLE: Final = re.compile(r"[^\w .?-]")
-"""In the name of a member, which its sender and a log are told: what an address, a script or a template is made of."""
+"""Characters of URLs, scripts and templates: a member's name that holds one is neither answered nor logged."""
 
 
 class Record(BaseModel):
@@ -39,7 +39,7 @@ class Record(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Without titles and defaults that only repeat a member's name or type, and the line breaks of docstrings."""
+        """The schema without titles and defaults that repeat a member's name or type, and without line breaks."""
         schema = handler.resolve_ref_schema(handler(core_schema))
         for member in schema.get("properties", {}).values():
             member.pop("title", None)
@@ -51,23 +51,38 @@ class Record(BaseModel):
 
 
 class InvalidBodyError(ValueError):
-    """A body that is not what it should be; the text is one sentence that names the fields and echoes no value."""
+    """A body that is not valid; the text is one sentence that names the fields and repeats no value."""
 
 
 AnyRecord = TypeVar("AnyRecord", bound=BaseModel)
 
 
 def read(model: type[AnyRecord], body: bytes) -> AnyRecord:
-    """Parse `body` as `model`.
+    """Parse `body` as `model`; InvalidBodyError if it is not strict JSON (see `loads`) or not of the model's shape.
 
-    Raises:
-        InvalidBodyError: not UTF-8, not JSON, a repeated member, a number that is none (NaN), or not the model's shape.
+    For commands: a member that is not known may be misspelt, and is refused.
     """
+    return _validated(model, read_object(body))
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Parse `body` as a JSON object, or InvalidBodyError."""
     document = loads(body)
     if not isinstance(document, dict):
         raise InvalidBodyError("The body must be a JSON object.")
+    return document
+
+
+def read_known(model: type[AnyRecord], document: dict[str, Any]) -> AnyRecord:
+    """What `model` knows of a reply, fault or event: a newer release of its sender may say more."""
+    known = {field.alias for field in model.model_fields.values()}
+    return _validated(model, {name: value for name, value in document.items() if name in known})
+
+
+def _validated(model: type[AnyRecord], document: dict[str, Any]) -> AnyRecord:
     try:
-        return model.model_validate(document, by_alias=True, by_name=False)  # our own names are not the wire's
+        # Python's names are not accepted on the wire.
+        return model.model_validate(document, by_alias=True, by_name=False)
     except ValidationError as error:
         raise InvalidBodyError(describe(error)) from None
 
@@ -78,18 +93,14 @@ def write(record: BaseModel) -> bytes:
 
 
 def loads(body: bytes) -> Any:
-    """Strict JSON: UTF-8 only, every member once, no NaN or Infinity, fractions as `Decimal`.
-
-    Raises:
-        InvalidBodyError: the body is not that.
-    """
+    """Strict JSON (UTF-8, every member once, no NaN or Infinity; fractions as `Decimal`), or InvalidBodyError."""
     try:
         return json.loads(
             body.decode("utf-8", "strict"),
             object_pairs_hook=_unique_members,
             parse_constant=_no_constant,
-            parse_float=_decimal,
-            parse_int=_integer,
+            parse_float=lambda text: Decimal(_bounded(text)),
+            parse_int=lambda text: int(_bounded(text)),
         )
     except InvalidBodyError:
         raise
@@ -98,10 +109,8 @@ def loads(body: bytes) -> Any:
 
 
 def describe(error: ValidationError) -> str:
-    """One sentence for a failed validation: field names and what is expected, never what was sent."""
-    problems = [
-        _problem(details) for details in error.errors(include_url=False, include_context=True, include_input=False)
-    ]
+    """A failed validation as one sentence: field names and what is expected, never a value that was sent."""
+    problems = [_problem(details) for details in error.errors(include_url=False, include_input=False)]
     more = len(problems) - MAX_NAMED_PROBLEMS
     named = "; ".join(problems[:MAX_NAMED_PROBLEMS])
     return f"{named}; and {more} more." if more > 0 else f"{named}."
@@ -134,14 +143,6 @@ def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(_: str) -> NoReturn:
     raise InvalidBodyError("The body holds a number that is not a number.")
-
-
-def _decimal(text: str) -> Decimal:
-    return Decimal(_bounded(text))
-
-
-def _integer(text: str) -> int:
-    return int(_bounded(text))
 
 
 def _bounded(text: str) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from contracts import body
 from contracts.body import Record
 from contracts.fields import AmountOut, PositiveInt64, Sentence, SessionId
 
@@ -17,6 +18,8 @@ class FaultCode(StrEnum):
     NOT_FOUND = "NOT_FOUND"
     ALREADY_PAID = "ALREADY_PAID"
     IN_PROGRESS = "IN_PROGRESS"
+    NEEDS_ATTENTION = "NEEDS_ATTENTION"
+    SUPERSEDED = "SUPERSEDED"
     IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
     GATEWAY_ERROR = "GATEWAY_ERROR"
     SERVICE_UNAVAILABLE = "SERVICE_UNAVAILABLE"
@@ -42,15 +45,28 @@ class Fault(Record):
     amount: AmountOut | None = None
 
 
+def read_fault(content: bytes) -> Fault:
+    """A fault as its reader understands it: of a newer release's code, `retryable` is all that counts.
+
+    Raises:
+        InvalidBodyError: it is none.
+    """
+    document = body.read_object(content)
+    if isinstance(code := document.get("code"), str) and code not in set(FaultCode):
+        retryable = document.get("retryable") is True
+        document["code"] = FaultCode.SERVICE_UNAVAILABLE if retryable else FaultCode.INTERNAL_ERROR
+    return body.read_known(Fault, document)
+
+
 class DeadLetterReason(StrEnum):
-    """Header `x-reason` of a dead letter that the service parked."""
+    """Why the service dead-lettered a command: the header `x-reason`."""
 
     INVALID = "invalid"
     """The body or the envelope cannot be understood."""
     UNKNOWN_TYPE = "unknown-type"
     """The `type` is none of this queue's commands."""
     TOO_LARGE = "too-large"
-    """Over `MAX_MESSAGE_BYTES`; parked unparsed."""
+    """Over `MAX_MESSAGE_BYTES`; dead-lettered unparsed."""
     ID_CONFLICT = "id-conflict"
     """The `message_id` was used before with another body."""
     UNAUTHORIZED = "unauthorized"

@@ -2,7 +2,6 @@
 
 import json
 from contextlib import suppress
-from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from contracts import body
 from contracts.body import InvalidBodyError
 from contracts.commands import CreateCheckout, VerifyCheckout
-from tests.service_support import QUICK
+from tests.kit.service import QUICK
 
 GOOD = b'{"bookingId": 7, "userId": 5, "amount": 449.97}'
 
@@ -48,10 +47,10 @@ def test_what_is_not_strict_json_is_refused(document: bytes) -> None:
         body.loads(document)
 
 
-@pytest.mark.parametrize("document", [b"null", b"[]", b'"text"', b"7", b"true", b"[" + GOOD + b"]"])
-def test_a_body_must_be_an_object(document: bytes) -> None:
-    with pytest.raises(InvalidBodyError, match="must be a JSON object"):
-        body.read(CreateCheckout, document)
+def test_a_body_must_be_an_object() -> None:
+    for document in (b"null", b"[]", b'"text"', b"7", b"true", b"[" + GOOD + b"]"):
+        with pytest.raises(InvalidBodyError, match="must be a JSON object"):
+            body.read(CreateCheckout, document)
 
 
 @QUICK
@@ -66,25 +65,12 @@ def test_no_body_whatever_raises_anything_else(document: bytes) -> None:
             body.read(model, document)
 
 
-def test_the_text_of_a_number_is_kept() -> None:
-    assert body.loads(b"[449.97000000000003, 1.23456789E7]") == [
-        Decimal("449.97000000000003"),
-        Decimal("1.23456789E7"),
-    ]
-
-
-def test_a_refusal_names_fields_and_echoes_no_value() -> None:
-    secret = "sk_test_verySecret"  # a value that must not come back
+def test_a_refusal_names_wrong_unknown_and_missing_fields_and_echoes_no_value() -> None:
+    secret = "sk_test_verySecret"
     with pytest.raises(InvalidBodyError) as refused:
         body.read(CreateCheckout, json.dumps({"bookingId": secret, "userId": -1, "amount": secret}).encode())
-    told = str(refused.value)
-    assert "bookingId must be an integer" in told
-    assert "userId must be an integer" in told
-    assert "amount must be a number" in told
-    assert secret not in told
-
-
-def test_a_refusal_names_unknown_and_missing_fields() -> None:
+    integer = "must be an integer from 1 to 9223372036854775807"
+    assert str(refused.value) == f"bookingId {integer}; userId {integer}; amount must be a number or a decimal string."
     with pytest.raises(InvalidBodyError) as refused:
         body.read(CreateCheckout, b'{"bookingId": 7, "userId": 5, "succesUrl": "https://shop.example"}')
     assert str(refused.value) == "amount is required; succesUrl is not a known field."
@@ -94,11 +80,7 @@ def test_a_refusal_stays_short_and_printable_whatever_the_fields_are_called() ->
     strangers = {f"\x00\u202e{number}" + "x" * 10_000: 1 for number in range(500)}
     with pytest.raises(InvalidBodyError) as refused:
         body.read(VerifyCheckout, json.dumps(strangers).encode())
-    told = str(refused.value)
-    assert told.isprintable()
-    assert len(told) < 2_000
-    assert told.endswith("and 491 more.")
-
-
-def test_a_record_is_written_with_the_names_of_the_wire() -> None:
-    assert body.write(VerifyCheckout(session_id="cs_test_1")) == b'{"sessionId":"cs_test_1"}'
+    said = str(refused.value)
+    assert said.isprintable()
+    assert len(said) < 2_000
+    assert said.endswith("and 491 more.")
