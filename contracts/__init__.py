@@ -1,12 +1,10 @@
-"""What others rely on, as data: messages, replies, faults, events, the envelope and the topology.
+"""What other programs rely on, as data: messages, replies, faults, events, envelope, topology. No technology, no logic.
 
-Nothing here knows FastStream, HTTP, SQL or Stripe. Both the service and the bridge stand on it, and so may any other
-program that talks to the payment service.
-
-The same for people and generators, written from here by `make documents`: `asyncapi.yaml` and `openapi.json`.
+Service and bridge are built on it, and so may be any other program that talks to the payment service. `make documents`
+writes `asyncapi.yaml` and `openapi.json` from it, for people and generators.
 """
 
 from typing import Final
 
 VERSION: Final = "1.0.0"
-"""Of both documents, as semver.org has it: what breaks others raises the first number."""
+"""The semantic version of both documents: a breaking change raises the first number."""

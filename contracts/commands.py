@@ -27,9 +27,10 @@ class CreateCheckout(Record):
     currency: Currency | None = None
     """ISO 4217, either case; the service's default (`inr`) if absent."""
     success_url: Url | None = None
-    """Where the payer goes after paying; on an allowed origin. Stripe fills in `{CHECKOUT_SESSION_ID}`."""
+    """Where the payer goes after paying; on an allowed origin. Stripe fills in `{CHECKOUT_SESSION_ID}`,
+    spelt exactly so."""
     cancel_url: Url | None = None
-    """Where the payer goes who gives up; on an allowed origin."""
+    """Where the payer goes who gives up; on an allowed origin. Nothing is filled in there."""
 
 
 class VerifyCheckout(Record):

@@ -11,7 +11,6 @@ from contracts.fields import AmountOut, PositiveInt64, SessionId
 from contracts.replies import PaymentStatus
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
-SOURCE: Final = "/bookticket/payment-service"
 
 
 class EventKey(StrEnum):
@@ -21,6 +20,8 @@ class EventKey(StrEnum):
     COMPLETED = "payment.completed"
     FAILED = "payment.failed"
     ATTENTION = "payment.attention"
+    REFUNDED = "payment.refunded"
+    DISPUTED = "payment.disputed"
 
     @property
     def event_type(self) -> str:
@@ -48,13 +49,21 @@ class PaymentSnapshot(Record):
     """ISO 4217, lower case."""
     status: PaymentStatus
     reason: str | None
-    """Why a payment failed (`expired`, `refused`), or what a person must look at (`paid_after_failed`,
-    `paid_differently`, `unsettled`)."""
+    """Why a payment failed (`expired`, `replaced`, `refused`, `closed`), or what a person must look at
+    (`paid_after_failed`, `paid_differently`, `unsettled`, `unknown_session`; `closed`: one has); of a refund `whole` or
+    `part`, of a dispute the bank's reason (`fraudulent` …)."""
     payment_url: str | None
     """The payment page, while the payment is pending."""
     occurred_at: datetime
     sequence: PositiveInt64
     """Counts a payment's events, gapless, from 1: order by it."""
+    refunded_amount: AmountOut | None = None
+    """What was refunded in all, in major units; null if nothing was. The status stays COMPLETED."""
+    refunded_amount_minor: int | None = None
+    """The same in minor units."""
+    dispute_status: str | None = None
+    """How the last dispute stands, in Stripe's words (`needs_response`, `under_review`, `won`, `lost` …); null if
+    there was none."""
 
 
 class PaymentEvent(Record):

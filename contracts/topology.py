@@ -1,4 +1,4 @@
-"""Exchanges, queues, bindings and their arguments, as data. The service declares them; others may rely on them."""
+"""Exchanges, queues, bindings and their arguments. The service declares them; others may rely on them."""
 
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -6,10 +6,10 @@ from typing import Final, Literal
 from contracts.commands import CommandType
 
 DELIVERY_LIMIT: Final = 20
-"""Deliveries of one command before RabbitMQ itself parks it: a backstop against a message that kills its consumer."""
+"""Deliveries of a command before RabbitMQ dead-letters it: a backstop against a message that kills its consumer."""
 
 RETRY_DELAYS_SECONDS: Final = (1, 5, 30, 120, 600)
-"""A fire-and-forget command that fails for a passing reason comes back after these, and is then parked."""
+"""A fire-and-forget command that fails for a passing reason is retried after these, and is then dead-lettered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Exchange:
 
 @dataclass(frozen=True, kw_only=True)
 class Queue:
-    """A durable quorum queue, bound to `exchange` by `routing_key`; to none if it is written to by name."""
+    """A durable quorum queue, bound to `exchange` by `routing_key`; without an exchange it is published to by name."""
 
     name: str
     exchange: Exchange | None
@@ -56,7 +56,7 @@ def _command_queue(command: CommandType) -> Queue:
 
 
 def _delay_queue(queue: Queue, seconds: int) -> Queue:
-    """Nobody consumes it: what lies there for its time goes back to the command queue."""
+    """It has no consumer: after its time a message goes back to the command queue."""
     name = f"{queue.name}.retry.{seconds}s"
     return Queue(
         name=name,
