@@ -1,0 +1,1 @@
+"""What both processes need: logs, health, metrics, waiting, connection URLs. No payment, no message, no SQL."""
