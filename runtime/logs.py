@@ -1,8 +1,8 @@
-"""Log lines: their shape as configuration data, and the fields that every line carries while something is worked on.
+"""Log lines: their shape as configuration data, and the context whose fields every line carries.
 
 A line is one JSON object, or plain text on a terminal. Its members: `time` (UTC, ISO 8601), `level`, `logger`,
 `message`, `exception` (a traceback), the context's (`requestId`, `traceId`, `spanId`, `paymentId`, `bookingId`, ...)
-and what the call site adds. Code writes names with underscores; `to_json` alone makes camelCase of them.
+and those that the call site adds. Code writes names with underscores; only `to_json` makes camelCase of them.
 """
 
 import json
@@ -25,9 +25,9 @@ _camel: Final = lru_cache(maxsize=256)(to_camel)
 
 
 class context:  # noqa: N801 - used as a function
-    """Every line that is written inside carries these fields, whoever writes it: a library, a task that is begun.
+    """Every line that is written inside carries these fields, also those of libraries and of tasks started inside.
 
-    Not made of a generator: thousands who wait are in one each.
+    A class, not a generator, which takes more memory: each of thousands who wait is in one.
     """
 
     __slots__ = ("_fields", "_token")
@@ -43,19 +43,19 @@ class context:  # noqa: N801 - used as a function
 
 
 def bind(**fields: Any) -> None:
-    """Add what has become known to the context that we are in; outside of any it is nobody's."""
+    """Add fields to the current context; without one they are dropped."""
     current = _context.get(None)
     if current is not None:
         current.update((name, value) for name, value in fields.items() if value is not None)
 
 
 def current() -> dict[str, Any]:
-    """The fields of the context that we are in, for what is told of it later."""
+    """The fields of the current context, for a line that is written later."""
     return dict(_context.get({}))
 
 
 class ContextFilter(logging.Filter):
-    """Gives each record the fields of its context; what the call site says itself counts more."""
+    """Gives each record the fields of its context; those of the call site take precedence."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Lets everything pass."""
@@ -65,7 +65,7 @@ class ContextFilter(logging.Filter):
 
 
 class ConsoleFormatter(logging.Formatter):
-    """For a person at a terminal: the message, and the beginning of the request's id."""
+    """For a terminal: the message, and the beginning of the request id."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """The line above a traceback."""
@@ -74,23 +74,23 @@ class ConsoleFormatter(logging.Formatter):
 
 
 def to_json(fields: dict[str, Any], **options: Any) -> str:
-    """A record's fields as one line: when it was comes first, and what is not known is left out."""
+    """A record's fields as one line: the time comes first, and unknown fields are left out."""
     line = {"time": fields.pop("time", None)}
     line.update((_camel(name), value) for name, value in fields.items() if value is not None)
     return json.dumps(line, **options)
 
 
 def default_format() -> LogFormat:
-    """Plain text for a person at a terminal, JSON for everything that collects logs."""
+    """Plain text on a terminal, JSON for everything that collects logs."""
     return "console" if sys.stderr.isatty() else "json"
 
 
 def log_config(level: LogLevel, log_format: LogFormat) -> dict[str, Any]:
-    """A `logging.config.dictConfig` document. Libraries speak from WARNING up: Stripe's DEBUG shows request bodies."""
+    """A `logging.config.dictConfig` document. Libraries log from WARNING up: Stripe's DEBUG shows request bodies."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {"context": {"()": "contracts.logs.ContextFilter"}},
+        "filters": {"context": {"()": "runtime.logs.ContextFilter"}},
         "formatters": {
             "json": {
                 "()": "pythonjsonlogger.json.JsonFormatter",
@@ -98,10 +98,10 @@ def log_config(level: LogLevel, log_format: LogFormat) -> dict[str, Any]:
                 "style": "{",
                 "rename_fields": {"levelname": "level", "name": "logger", "exc_info": "exception"},
                 "timestamp": "time",
-                "json_serializer": "ext://contracts.logs.to_json",
+                "json_serializer": "ext://runtime.logs.to_json",
             },
             "console": {
-                "()": "contracts.logs.ConsoleFormatter",
+                "()": "runtime.logs.ConsoleFormatter",
                 "fmt": "%(asctime)s %(levelname)-7s %(name)s: %(message)s",
                 "datefmt": "%H:%M:%S",
             },
@@ -115,5 +115,12 @@ def log_config(level: LogLevel, log_format: LogFormat) -> dict[str, Any]:
             }
         },
         "root": {"level": "WARNING", "handlers": ["stderr"]},
-        "loggers": {name: {"level": level.upper()} for name in ("service", "bridge")},
+        "loggers": {
+            **{name: {"level": level.upper()} for name in ("service", "bridge", "console")},
+            # They tell each try to reach RabbitMQ, in words of their own; ours tell its loss and its return.
+            **{
+                name: {"level": "CRITICAL"}
+                for name in ("aio_pika.robust_connection", "aio_pika.tools", "aiormq.connection")
+            },
+        },
     }
