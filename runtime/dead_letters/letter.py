@@ -1,7 +1,4 @@
-"""A dead letter as an operator sees it. Whatever its sender wrote: it can be read, and no terminal gets it raw.
-
-Nothing in a dead letter can be trusted: it is here because something about it was wrong.
-"""
+"""A dead letter as an operator sees it. No member of it is trusted, and none reaches a terminal unescaped."""
 
 import hashlib
 import json
@@ -29,16 +26,17 @@ _OURS: Final = frozenset(
         envelope.FIRST_FAILED_AT,
         envelope.LAST_FAILED_AT,
         envelope.SENDER,
+        envelope.EXPIRATION,
     }
 )
 _BROKERS: Final = frozenset({"x-death", "x-delivery-count", "x-acquired-count"})
 _BROKERS_PREFIXES: Final = ("x-first-death-", "x-last-death-")
 _ROUTING: Final = frozenset({"CC", "BCC"})
-"""RabbitMQ would send copies to the queues that these name."""
+"""RabbitMQ would send copies to the queues named in these."""
 
 
 def escaped(text: str, *, keep: str = "") -> str:
-    """Every character that is not printable (control, bidirectional, line separators) as a backslash escape."""
+    """The text with every unprintable character (control, bidirectional, line separators) as a backslash escape."""
     return "".join(
         character if character.isprintable() or character in keep else character.encode("unicode_escape").decode()
         for character in text
@@ -55,7 +53,7 @@ def one_line(value: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Letter:
-    """A message of a dead-letter queue. `number` counts the messages of one look, from 1; `tag` is the delivery's."""
+    """A message of a dead-letter queue. `number` counts the letters of one action, from 1; `tag` is the delivery's."""
 
     command: CommandType
     number: int
@@ -70,7 +68,7 @@ class Letter:
 
     @property
     def message_id(self) -> str | None:
-        """The message id as it is typed and printed; None if there is none."""
+        """The message id as an operator types it; None if there is none."""
         return one_line(self.properties.message_id) if self.properties.message_id else None
 
     @property
@@ -80,33 +78,40 @@ class Letter:
 
     @property
     def reason(self) -> str:
-        """Ours, else RabbitMQ's own."""
+        """The service's reason, else RabbitMQ's."""
         reason = self.headers.get(envelope.REASON) or self._death.get("reason")
         return one_line(reason)[:MAX_LINE_LENGTH] if isinstance(reason, str | bytes) else "unknown"
 
     @property
     def reason_text(self) -> str:
-        """The first line of it."""
+        """The first line of the reason's text."""
         text = self.headers.get(envelope.REASON_TEXT)
         lines = text.splitlines() if isinstance(text, str) else []
         return one_line(lines[0])[:MAX_LINE_LENGTH] if lines else ""
 
     @property
+    def sender(self) -> str | None:
+        """The RabbitMQ user who sent the command; None if nobody said so."""
+        # The message that we dead-letter is a copy of ours: its `user_id` is our own.
+        user = self.headers.get(envelope.SENDER) if envelope.REASON in self.headers else self.properties.user_id
+        return one_line(user)[:MAX_LINE_LENGTH] if isinstance(user, str) and user else None
+
+    @property
     def attempts(self) -> int | None:
-        """How often it failed, if it says so."""
+        """How often the command failed, if known."""
         count = self.headers.get(envelope.ATTEMPTS)
         return count if isinstance(count, int) and not isinstance(count, bool) and count > 0 else None
 
     @property
-    def parked_at(self) -> datetime | None:
-        """When it was parked, as well as that is known: a letter that never failed tells only when it was sent."""
+    def dead_since(self) -> datetime | None:
+        """When it was dead-lettered, as far as known: of a letter that never failed, when it was sent."""
         if envelope.REASON in self.headers:
             return _time(self.headers.get(envelope.LAST_FAILED_AT)) or _time(self.properties.timestamp)
         return _time(self._death.get("time")) or _time(self.properties.timestamp)
 
     @property
     def body_sha256(self) -> str:
-        """The body's fingerprint: for the record, by which a message without an id can be recognised."""
+        """The body's fingerprint, by which the journal identifies a message without an id."""
         return hashlib.sha256(self.body).hexdigest()
 
     @property
@@ -115,13 +120,18 @@ class Letter:
         return topology.DEAD_LETTER_QUEUES[self.command].name
 
     def age(self, now: datetime) -> timedelta | None:
-        """How long it has been lying there; never negative, whatever the sender's clock said."""
-        return max(now - self.parked_at, timedelta(0)) if self.parked_at else None
+        """How long ago it was dead-lettered; never negative, whatever the sender's clock said."""
+        return max(now - self.dead_since, timedelta(0)) if self.dead_since else None
+
+    def sent_at(self, now: datetime) -> datetime:
+        """When it was first sent, as far as its sender said so; never later than now."""
+        return min(_time(self.properties.timestamp) or now, now)
 
     def replayed(self, now: datetime, *, user: str | None = None) -> Basic.Properties:
-        """The properties of the command when it is sent again by `user`, if we know whom RabbitMQ knows us as.
+        """The properties with which `user` sends the command again.
 
-        Not with `reply_to` and `expiration`: nobody waits any more. RabbitMQ takes no other `user_id` than our own.
+        It keeps its sender's timestamp: a create must not replace a checkout that is newer than itself.
+        Without `reply_to` and `expiration`, as nobody waits any more. RabbitMQ accepts no other `user_id` than our own.
         """
         given = self.properties
         return Basic.Properties(
@@ -131,14 +141,14 @@ class Letter:
             delivery_mode=2,
             correlation_id=given.correlation_id,
             message_id=given.message_id,
-            timestamp=now.replace(microsecond=0),
+            timestamp=self.sent_at(now).replace(microsecond=0),
             message_type=given.message_type,
             user_id=user,
             app_id=given.app_id,
         )
 
     def shown_body(self) -> str:
-        """The body for a terminal: indented if it is JSON, else as it came, cut at 4 KiB."""
+        """The body for a terminal: indented if it is JSON, else unchanged; cut at 4 KiB."""
         text = _pretty(self.body) or self.body[: MAX_SHOWN_BYTES + 1].decode("utf-8", "backslashreplace")
         safe = escaped(text, keep="\n").encode()
         if len(safe) <= MAX_SHOWN_BYTES and len(self.body) <= MAX_SHOWN_BYTES:
@@ -147,7 +157,7 @@ class Letter:
 
     @property
     def _death(self) -> Mapping[str, Any]:
-        """RabbitMQ's note of the last time that it moved the message."""
+        """RabbitMQ's entry about the last time that it dead-lettered the message."""
         deaths = self.headers.get("x-death")
         latest = deaths[0] if isinstance(deaths, list) and deaths else None
         return latest if isinstance(latest, dict) else {}
@@ -169,7 +179,7 @@ def _time(value: object) -> datetime | None:
 
 
 def _pretty(body: bytes) -> str | None:
-    """Indented JSON that says exactly what the body says; None if the body is no JSON or that cannot be promised."""
+    """Indented JSON with exactly the body's values; None if the body is no JSON or that cannot be guaranteed."""
     if len(body) > MAX_SHOWN_BYTES:
         return None
     try:
@@ -179,7 +189,7 @@ def _pretty(body: bytes) -> str | None:
 
 
 def _exactly(number: object) -> float:
-    """A fraction as a float that prints the same digits: an operator must not read another price than was sent."""
+    """A fraction as a float that prints the same digits: an operator must see the price that was sent."""
     if not isinstance(number, Decimal) or Decimal(repr(float(number))) != number:
         raise ValueError
     return float(number)
