@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps to the next timer instead of waiting for it: hours in a moment, always the same."""
+"""An event loop whose clock jumps to the next timer: hours pass in a moment, the same in every run."""
 
 import asyncio
 import selectors
@@ -9,13 +9,13 @@ Result = TypeVar("Result")
 
 
 class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type,misc]  # chosen by the platform
-    """Waits for nothing: there is no input, only timers."""
+    """Never waits: there is no input, only timers."""
 
     skipped = 0.0
 
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is None:
-            raise AssertionError("everybody waits, and nothing will ever happen")
+            raise AssertionError("every task waits, and no timer is set")
         self.skipped += timeout
         return list(super().select(0))
 
@@ -31,7 +31,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._virtual.skipped
 
     def stall(self, seconds: float) -> None:
-        """Time passes and nothing runs, as when the machine or one callback holds everything up."""
+        """Let time pass while nothing runs, as when one callback holds everything up."""
         self._virtual.skipped += seconds
 
 

@@ -1,6 +1,6 @@
-"""Fails the test, or the whole run, that let a secret out: what tests print and log, and what processes write.
+"""Fail a test whose output or log holds a secret, and the run whose processes wrote one.
 
-Databases and queues are looked at by the fixtures that end them (`tests/conftest.py`, the rig of the messages' tests).
+The fixtures that drop databases and purge queues search those (`tests/kit/databases.py`, the rig of the messages).
 """
 
 from collections.abc import Generator
@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests import canary
+from tests.kit import canary
 
 FOLDERS = pytest.StashKey[list[Path]]()
-"""Where programs of this run write, besides the tests' own temporary folders. Only the controller has it."""
+"""Folders where programs of this run write, besides the tests' temporary ones. Only the controller has it."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -36,5 +36,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if found:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        assert reporter is not None
         for line in ("", "A secret was written to a log:", *found):
             reporter.write_line(line, red=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import trustme
 
 _SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
-"""PostgreSQL's: a client asks in plain text whether it may go on with TLS."""
+"""PostgreSQL's request in plain text to go on with TLS."""
 
 
 def write_certificate(folder: Path, *names: str) -> None:
@@ -25,7 +25,7 @@ def write_certificate(folder: Path, *names: str) -> None:
 
 @asynccontextmanager
 async def terminated(port: int, folder: Path, *, postgres: bool = False) -> AsyncIterator[int]:
-    """A port where the server at `port` of 127.0.0.1 is spoken to with TLS, by the certificate in `folder`."""
+    """A port with TLS, by the certificate in `folder`, before the server at `port` of 127.0.0.1."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     links: set[asyncio.Task[None]] = set()

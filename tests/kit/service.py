@@ -1,10 +1,10 @@
-"""What tests of the service are made of: a clock that moves, records with sensible members, bad servers."""
+"""Records of the service with sensible members, a scripted HTTP server, and the statements of a database."""
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, settings
 from sqlalchemy import event
 
 from contracts.commands import CreateCheckout
-from service.adapters.store import Database
+from service.adapters.postgres import Database
 from service.application.policy import Policy
 from service.application.ports import CommandContext, KeyScope, RequestKey
 from service.domain.money import Money
 from service.domain.payment import Draft, Payment, PaymentStatus
+from tests.kit.clock import NOW
 
-NOW = datetime(2026, 3, 2, 12, 0, 0, tzinfo=UTC)
 SHOP = "https://shop.example"
 
 QUICK = settings(
@@ -28,31 +28,7 @@ QUICK = settings(
     max_examples=200,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-"""Hypothesis, the same in every run."""
-
-
-class MovableClock:
-    """Stands still until it is moved."""
-
-    def __init__(self, now: datetime = NOW) -> None:
-        self._now = now
-
-    def now(self) -> datetime:
-        return self._now
-
-    def advance(self, seconds: float) -> datetime:
-        self._now += timedelta(seconds=seconds)
-        return self._now
-
-
-class Seconds:
-    """A monotonic clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+"""Settings of hypothesis that draw the same in every run."""
 
 
 def policy(**changes: Any) -> Policy:
@@ -62,6 +38,7 @@ def policy(**changes: Any) -> Policy:
         "cancel_url": f"{SHOP}/back",
         "origins": frozenset({f"{SHOP}:443"}),
         "window_seconds": 900,
+        "reuse_seconds": 60,
         "freshness_seconds": 1.0,
         "gateway_timeout_seconds": 2.0,
         "feed_interval_seconds": 2.0,
@@ -70,7 +47,7 @@ def policy(**changes: Any) -> Policy:
 
 
 def context(**changes: Any) -> CommandContext:
-    """Of a command that nobody sent before."""
+    """The context of a new command."""
     return CommandContext(**{"message_id": str(uuid4()), "request_id": "request-1"} | changes)
 
 
@@ -97,7 +74,7 @@ def a_draft(**changes: Any) -> Draft:
 
 
 def a_payment(**changes: Any) -> Payment:
-    """PENDING with an open session, unless told otherwise."""
+    """PENDING with an open session, unless changed."""
     draft = a_draft(**{name: changes.pop(name) for name in list(changes) if name in Draft.__dataclass_fields__})
     members: dict[str, Any] = {
         "id": 1,
@@ -120,12 +97,13 @@ def idempotency_key(key: str, fingerprint: str = "f1", caller: str = "booking-se
 
 
 class ScriptedServer:
-    """HTTP that answers what it is told to, one answer per request, the last one for ever; keeps what was asked."""
+    """An HTTP server with one answer for each request, the last one for ever; it keeps the requests."""
 
     def __init__(self) -> None:
         self.url = ""
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self._answers: deque[bytes] = deque()
+        self._connections: set[asyncio.Task[Any]] = set()
 
     def will(self, status: int, body: bytes, **headers: str) -> None:
         named = {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}
@@ -137,6 +115,23 @@ class ScriptedServer:
         self.will(status, body, **headers)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = asyncio.current_task()
+        assert connection is not None
+        self._connections.add(connection)
+        try:
+            await self._serve(reader, writer)
+        finally:
+            self._connections.discard(connection)
+            writer.close()
+
+    async def close(self) -> None:
+        """End the connections that callers have left open."""
+        connections = list(self._connections)
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -147,7 +142,6 @@ class ScriptedServer:
                 self.requests.append((method, path, headers))
                 writer.write(self._answers.popleft() if len(self._answers) > 1 else self._answers[0])
                 await writer.drain()
-        writer.close()
 
 
 @asynccontextmanager
@@ -158,11 +152,12 @@ async def scripted_server() -> AsyncIterator[ScriptedServer]:
     script.url = f"http://{host}:{port}"
     async with server:
         yield script
+        await script.close()
 
 
 @asynccontextmanager
 async def statements_of(database: Database) -> AsyncIterator[list[tuple[str, tuple[Any, ...]]]]:
-    """What the driver sends meanwhile, with its arguments; not what it asks itself about types, once a connection."""
+    """The driver's statements with their arguments, without its own about types, once for each connection."""
     seen: list[tuple[str, tuple[Any, ...]]] = []
 
     def note(record: Any) -> None:
@@ -177,6 +172,6 @@ async def statements_of(database: Database) -> AsyncIterator[list[tuple[str, tup
     event.listen(engine, "checkout", taken)
     try:
         yield seen
-        await asyncio.sleep(0)  # the driver tells in the next turn of the loop
+        await asyncio.sleep(0)  # the driver logs in the next pass of the loop
     finally:
         event.remove(engine, "checkout", taken)

@@ -1,7 +1,7 @@
-"""A mark in every secret that tests have, and the search for it wherever a secret must not be.
+"""A mark in every secret of the tests, and the search for it wherever a secret must not be.
 
-Whatever secret a test or a server of the tests is given comes from `secret`, so it is found without being known: in
-what tests print and log, in what every process writes, in every row and every message (`tests/leaks.py`).
+Every secret of a test or a server comes from `secret`, so a search finds it without knowing it: in what tests print
+and log, in what processes write, in every row and every message (`tests/kit/leaks.py`).
 """
 
 import base64
@@ -14,19 +14,19 @@ from typing import Any, Final
 
 import asyncpg
 
-from deploy.local import rabbitmq_files
+from tools.devstack import rabbitmq_files
 
 MARK: Final = "CanaryQ7z"
 _AROUND: Final = 60
 
 
 def secret(name: str) -> str:
-    """A new secret; letters and digits, so that it is itself in every URL and every quoting."""
+    """A new secret of letters and digits, which every URL and quoting leaves as it is."""
     return f"{MARK}{name}{secrets.token_hex(8)}"
 
 
 def put_password(folder: Path, *names: str) -> None:
-    """Give a server that is made in `folder` passwords of ours instead of its own: it keeps what it finds."""
+    """Write our passwords into the folder of a server before its first start: it keeps what it finds."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         file = folder / name
@@ -36,7 +36,7 @@ def put_password(folder: Path, *names: str) -> None:
 
 
 def put_broker_passwords(folder: Path) -> None:
-    """The same for a RabbitMQ node, which has a user for each part."""
+    """The same for a RabbitMQ node, with a user for each part."""
     file = folder / "passwords.json"
     if file.exists():
         return
@@ -47,7 +47,7 @@ def put_broker_passwords(folder: Path) -> None:
 
 
 def _encoded(mark: bytes) -> Iterable[str]:
-    """As it is, in hexadecimal, and in base64 wherever it begins; what depends on its neighbours is left out."""
+    """The mark as it is, in hexadecimal, and in base64 at each offset, without the digits that depend on neighbours."""
     yield mark.decode()
     yield mark.hex()
     for before in range(3):
@@ -60,7 +60,7 @@ _FORMS: Final = re.compile("|".join(re.escape(form) for form in _encoded(MARK.en
 
 
 def leaks(place: str, content: object) -> list[str]:
-    """Where in the content a secret stands: a line for each, with what is around it."""
+    """The secrets in the content: a line for each, with its surroundings."""
     text = _text(content)
     return [f"{place}: ...{text[max(0, hit.start() - _AROUND) : hit.end()]}..." for hit in _FORMS.finditer(text)]
 
@@ -90,7 +90,7 @@ async def rows_of(url: str) -> dict[str, str]:
 
 
 def _text(content: object) -> str:
-    """Nothing is escaped away: what is found in bytes is found in the same bytes inside a record."""
+    """Unescaped, so that bytes inside a record are found like bytes alone."""
     if isinstance(content, bytes | bytearray | memoryview):
         return bytes(content).decode("latin-1")
     if isinstance(content, Mapping):
@@ -101,5 +101,5 @@ def _text(content: object) -> str:
 
 
 def message_parts(body: bytes, properties: Any) -> list[object]:
-    """Everything of an AMQP message that somebody can read."""
+    """Every readable part of an AMQP message."""
     return [body, dict(properties.headers or {}), *(value for _, value in properties if not isinstance(value, dict))]

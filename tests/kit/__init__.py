@@ -1,0 +1,1 @@
+"""What tests share: fakes, clocks, certificates, records, and the servers of a test run."""
