@@ -1,1 +1,1 @@
-"""What is true of payments whatever the technology. Standard library only; no clock, no I/O."""
+"""The rules of payments, whatever the technology. Standard library only; no clock, no I/O."""

@@ -1,48 +1,59 @@
 """Every error of the payment service, on one page.
 
-An error says what became of a command; how it is told depends on who waits for it. With a reply address it is always
-answered as a typed fault. Without one, a `retryable` error means that the command comes again later and any other one
-that it is parked as a dead letter.
+An error says what became of a command. With a reply address it is always answered as a typed fault. Without one, the
+command is retried later for a `retryable` error and dead-lettered for any other.
 """
 
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    from service.domain.payment import Payment
+
+@dataclass(frozen=True, kw_only=True)
+class PaymentRef:
+    """What a caller may know about the payment that an error concerns. `amount` is in major units."""
+
+    id: int
+    booking_id: int
+    session_id: str | None
+    amount: Decimal
 
 
 class PaymentServiceError(Exception):
-    """The base of them all.
+    """The base class of all errors.
 
     `code` is the fault's code for callers, `message` a plain sentence that an end user may read, `payment` what is
-    known of the payment concerned.
+    known about the payment concerned.
     """
 
     code: ClassVar[str] = "INTERNAL_ERROR"
     retryable: ClassVar[bool] = False
     retry_after_seconds: int | None = None
     retried_for_ever: ClassVar[bool] = False
-    """Whether a fire-and-forget command is never parked for it: it says nothing of the command."""
+    """Whether a fire-and-forget command is never dead-lettered for it, because it says nothing about the command."""
     default_message: ClassVar[str] = "Something went wrong on our side. Please try again."
 
-    def __init__(self, message: str | None = None, *, payment: "Payment | None" = None) -> None:
+    def __init__(
+        self, message: str | None = None, *, payment: PaymentRef | None = None, retry_after_seconds: int | None = None
+    ) -> None:
         self.message = message or self.default_message
         self.payment = payment
+        self.retry_after_seconds = retry_after_seconds or self.retry_after_seconds
         super().__init__(self.message)
 
 
-# What the caller did
+# Caused by the caller
 
 
 class InvalidRequestError(PaymentServiceError):
-    """The request breaks a rule of ours; the message names the field."""
+    """The request breaks a rule; the message names the field."""
 
     code = "VALIDATION_ERROR"
     default_message = "The request is not valid."
 
 
 class PaymentNotFoundError(PaymentServiceError):
-    """No payment here has this transaction id."""
+    """No payment has this transaction id."""
 
     code = "NOT_FOUND"
     default_message = "No payment with this id was found."
@@ -63,7 +74,7 @@ class PaymentFailedError(PaymentServiceError):
 
 
 class CreateInProgressError(PaymentServiceError):
-    """Another create for the booking is being worked on at this moment."""
+    """Another create for the booking is in progress."""
 
     code = "IN_PROGRESS"
     retryable = True
@@ -71,25 +82,39 @@ class CreateInProgressError(PaymentServiceError):
     default_message = "A checkout for this booking is being prepared. Please try again in a moment."
 
 
+class NeedsAttentionError(PaymentServiceError):
+    """A payment of the booking can only be moved on by a person; no checkout is handed out before that."""
+
+    code = "NEEDS_ATTENTION"
+    default_message = "We have to look at an earlier payment of this booking first. Please do not pay again."
+
+
+class SupersededError(PaymentServiceError):
+    """The booking has a checkout with other terms, made after this create was first sent: the newer one stays."""
+
+    code = "SUPERSEDED"
+    default_message = "A newer checkout of this booking exists. Please use that one, or start a new one."
+
+
 class IdempotencyKeyReusedError(PaymentServiceError):
-    """The caller's idempotency key came before with other content."""
+    """The caller used the idempotency key before with other content."""
 
     code = "IDEMPOTENCY_KEY_REUSED"
     default_message = "This idempotency key was used before for a different request."
 
 
 class MessageIdReusedError(PaymentServiceError):
-    """The message id came before with other content: not a redelivery, so nobody knows what the sender means."""
+    """The message id was used before with other content: not a redelivery, so it is unknown what the sender means."""
 
     code = "VALIDATION_ERROR"
     default_message = "This message id was used before for a different command."
 
 
-# What the gateway did
+# Caused by the gateway
 
 
 class GatewayFailedError(PaymentServiceError):
-    """The gateway failed or could not be reached. What became of the call is not known; repeating is safe."""
+    """The gateway failed or could not be reached. The outcome of the call is not known; repeating is safe."""
 
     code = "GATEWAY_ERROR"
     retryable = True
@@ -97,24 +122,25 @@ class GatewayFailedError(PaymentServiceError):
 
 
 class GatewayDeniedError(GatewayFailedError):
-    """The gateway refuses our key until an operator acts, whatever is asked. Nothing was executed."""
+    """The gateway refuses the API key, for every call, until an operator acts. Nothing was executed."""
+
+    retried_for_ever = True
+
+
+class GatewayMisconfiguredError(GatewayFailedError):
+    """The gateway refuses what we send for a reason of ours, until an operator acts. Nothing was executed."""
 
     retried_for_ever = True
 
 
 class GatewayBusyError(PaymentServiceError):
-    """No call now: the gateway asked us to slow down, or those who came before take all that it allows."""
+    """No call is possible now: the gateway throttles the service, or earlier callers use all that it allows."""
 
     code = "SERVICE_UNAVAILABLE"
     retryable = True
     retry_after_seconds = 2
     retried_for_ever = True
     default_message = "The payment provider is busy. Please try again in a moment."
-
-    def __init__(self, *, payment: "Payment | None" = None, retry_after_seconds: int | None = None) -> None:
-        super().__init__(payment=payment)
-        if retry_after_seconds is not None:
-            self.retry_after_seconds = retry_after_seconds
 
 
 class OutcomeUnknownError(PaymentServiceError):
@@ -125,11 +151,11 @@ class OutcomeUnknownError(PaymentServiceError):
     default_message = "The payment provider did not answer in time. Please try again."
 
 
-# What our own parts did
+# Caused by the service itself
 
 
 class StoreUnavailableError(PaymentServiceError):
-    """The database cannot be used at the moment. Nothing of the failed transaction was kept, or it is not known."""
+    """The database cannot be used at the moment. The failed transaction kept nothing, or that is not known."""
 
     code = "SERVICE_UNAVAILABLE"
     retryable = True
@@ -139,13 +165,13 @@ class StoreUnavailableError(PaymentServiceError):
 
 
 class StoreRefusedError(StoreUnavailableError):
-    """The database answers, and refuses what this one statement holds; that need not pass."""
+    """The database answers and refuses the data of this one statement, which may never succeed."""
 
     retried_for_ever = False
 
 
 class ConcurrentChangeError(PaymentServiceError):
-    """Another worker changed the payment first. Read it again and decide anew."""
+    """Another worker changed the payment first. Load it again and decide anew."""
 
     code = "IN_PROGRESS"
     retryable = True
@@ -154,4 +180,4 @@ class ConcurrentChangeError(PaymentServiceError):
 
 
 class IllegalTransitionError(PaymentServiceError):
-    """The status table has no such step. Our understanding of the gateway is wrong; a person must look."""
+    """The status table has no such transition. The model of the gateway is wrong; a person must look."""
