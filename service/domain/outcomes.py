@@ -1,45 +1,41 @@
-"""What the gateway told us, in our words. Nothing here is Stripe's vocabulary."""
+"""Outcomes of calls to the gateway, in the service's words: nothing here is Stripe's vocabulary."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar
 
 from service.domain.money import Money
-
-
-class OutcomeKind(StrEnum):
-    """The columns of the status table."""
-
-    OPENED = "opened"
-    OPEN = "open"
-    PROCESSING = "processing"
-    UNKNOWN = "unknown"
-    PAID = "paid"
-    EXPIRED = "expired"
-    REFUSED = "refused"
+from service.domain.payment import LastOutcome
 
 
 class UnknownCause(StrEnum):
-    """Why we do not know."""
+    """Why an outcome is not known."""
 
     TIMEOUT = "timeout"
     """No answer in time: the call may have been executed."""
     FAILED = "failed"
-    """The gateway answered with an error of its own, or the connection broke: it may have been executed."""
+    """The gateway answered with an error of its own, or the connection broke: the call may have been executed."""
     BUSY = "busy"
-    """The gateway refused to look at the call for now, or was not called at all: it was not executed."""
+    """The gateway refused the call for now, or was not called at all: it was not executed."""
     DENIED = "denied"
-    """Our key was refused: it was not executed, and an operator must act."""
+    """The gateway refused the API key: the call was not executed, and an operator must act."""
+    MISCONFIGURED = "misconfigured"
+    """The gateway refuses what we send for a reason that no caller can change (our account, version or parameters): it
+    was not executed, and an operator must act."""
+    LAPSED = "lapsed"
+    """The frozen end of the session is too near or too far by the gateway's clock: no session was made, or can be."""
+    KEPT = "kept"
+    """The gateway keeps an error under the key, and repeats it: the first call may have been executed."""
     UNREADABLE = "unreadable"
-    """An answer that we do not understand: it may have been executed."""
+    """The answer makes no sense: the call may have been executed."""
+    NO_SESSION = "no_session"
+    """The gateway answers, but knows no such session by our key: it says nothing of the key or of other sessions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """The gateway made a checkout session, or says again that it made it; one that has ended has no `payment_url`."""
+    """The gateway made a checkout session, now or earlier; one that has ended has no `payment_url`."""
 
-    kind: ClassVar = OutcomeKind.OPENED
     session_id: str
     payment_url: str | None
     expires_at: datetime
@@ -49,24 +45,19 @@ class Opened:
 class Open:
     """The session waits for the payer."""
 
-    kind: ClassVar = OutcomeKind.OPEN
-
 
 @dataclass(frozen=True, kw_only=True)
 class Processing:
     """The payer is done, the money has not arrived."""
 
-    kind: ClassVar = OutcomeKind.PROCESSING
-
 
 @dataclass(frozen=True, kw_only=True)
 class Unknown:
-    """We do not know. Never a failure. `detail` is for the log and the journal, never for callers.
+    """The outcome is not known. Never a failure. `detail` is for the log and the journal, never for callers.
 
-    `wait_seconds`: for `BUSY`, when the call would have its turn or be tried, counted from now, if that is known.
+    `wait_seconds`: for `BUSY`, the time until a call gets a permit or is tried again, if that is known.
     """
 
-    kind: ClassVar = OutcomeKind.UNKNOWN
     cause: UnknownCause
     detail: str = ""
     wait_seconds: float | None = None
@@ -74,9 +65,8 @@ class Unknown:
 
 @dataclass(frozen=True, kw_only=True)
 class Paid:
-    """Money arrived. `reference` is the payment's reference as the gateway kept it."""
+    """Money arrived. `reference` is the payment's reference as the gateway stored it."""
 
-    kind: ClassVar = OutcomeKind.PAID
     money: Money
     reference: str | None
     livemode: bool
@@ -86,15 +76,18 @@ class Paid:
 class Expired:
     """The session ended without money and can never be paid again."""
 
-    kind: ClassVar = OutcomeKind.EXPIRED
-
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """The gateway refuses the request for good. `detail` is its own code, for the journal."""
+    """The gateway refuses the request for good, for what booking, payer or caller can change.
 
-    kind: ClassVar = OutcomeKind.REFUSED
+    `detail` is its own code, for the journal; `cause` is ours. `repeated`: an earlier attempt of the call may have been
+    executed.
+    """
+
     detail: str = ""
+    cause: LastOutcome = LastOutcome.REFUSED
+    repeated: bool = False
 
 
 Outcome = Opened | Open | Processing | Unknown | Paid | Expired | Refused
