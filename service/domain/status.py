@@ -1,17 +1,27 @@
-"""The status table: what each outcome means for a payment in each status. Pure, total, and data."""
+"""The status table: what each outcome means for a payment in each status. Pure, total and data."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum, StrEnum
-from typing import Final
+from typing import Any, Final
 
 from service.domain.errors import IllegalTransitionError
-from service.domain.outcomes import Expired, Opened, Outcome, OutcomeKind, Paid, Refused
-from service.domain.payment import AttentionReason, FailureReason, Payment, PaymentStatus
+from service.domain.outcomes import (
+    Expired,
+    Open,
+    Opened,
+    Outcome,
+    Paid,
+    Processing,
+    Refused,
+    Unknown,
+    UnknownCause,
+)
+from service.domain.payment import AttentionReason, FailureReason, LastOutcome, Payment, PaymentStatus
 
 
 class Effect(Enum):
-    """What a cell of the table tells us to do."""
+    """The meaning of a cell of the table."""
 
     STAY = "stay"
     OPEN = "store the session"
@@ -22,118 +32,190 @@ class Effect(Enum):
 
 
 class ChangeKind(StrEnum):
-    """What happened, as the journal says it."""
+    """The kind of a change, as the journal stores it."""
 
     CREATED = "created"
+    ADOPTED = "adopted"
+    """Inserted because the gateway has its session: the record here is older than that."""
+    RENEWED = "renewed"
+    """No event: nobody has seen the terms that are replaced, so neither version nor sequence is used for it."""
     OPENED = "opened"
     COMPLETED = "completed"
     FAILED = "failed"
     ATTENTION = "attention"
+    CLOSED = "closed"
+    """A person has dealt with what needed attention; the status stays."""
+    REFUNDED = "refunded"
+    DISPUTED = "disputed"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One step of a payment: `payment` is the new state, whose version is one higher than the state it replaces."""
+    """A transition: `payment` is the new state, whose version is one higher than that of the state it replaces.
+
+    Only for `CREATED` and `RENEWED`, which are no events, there is no such version.
+    """
 
     payment: Payment
     kind: ChangeKind
     detail: dict[str, str] = field(default_factory=dict)
 
 
-_PENDING, _COMPLETED, _FAILED = PaymentStatus.PENDING, PaymentStatus.COMPLETED, PaymentStatus.FAILED
+_STAY, _FAULT = Effect.STAY, Effect.FAULT
 
-TABLE: Final[dict[tuple[PaymentStatus, OutcomeKind], Effect]] = {
-    (_PENDING, OutcomeKind.OPENED): Effect.OPEN,
-    (_PENDING, OutcomeKind.OPEN): Effect.STAY,
-    (_PENDING, OutcomeKind.PROCESSING): Effect.STAY,
-    (_PENDING, OutcomeKind.UNKNOWN): Effect.STAY,
-    (_PENDING, OutcomeKind.PAID): Effect.COMPLETE,
-    (_PENDING, OutcomeKind.EXPIRED): Effect.FAIL,
-    (_PENDING, OutcomeKind.REFUSED): Effect.FAIL,
-    (_COMPLETED, OutcomeKind.OPENED): Effect.FAULT,
-    (_COMPLETED, OutcomeKind.OPEN): Effect.STAY,
-    (_COMPLETED, OutcomeKind.PROCESSING): Effect.STAY,
-    (_COMPLETED, OutcomeKind.UNKNOWN): Effect.STAY,
-    (_COMPLETED, OutcomeKind.PAID): Effect.STAY,
-    (_COMPLETED, OutcomeKind.EXPIRED): Effect.FAULT,
-    (_COMPLETED, OutcomeKind.REFUSED): Effect.FAULT,
-    (_FAILED, OutcomeKind.OPENED): Effect.FAULT,
-    (_FAILED, OutcomeKind.OPEN): Effect.STAY,
-    (_FAILED, OutcomeKind.PROCESSING): Effect.STAY,
-    (_FAILED, OutcomeKind.UNKNOWN): Effect.STAY,
-    (_FAILED, OutcomeKind.PAID): Effect.ALERT,
-    (_FAILED, OutcomeKind.EXPIRED): Effect.STAY,
-    (_FAILED, OutcomeKind.REFUSED): Effect.STAY,
+_ROWS: Final[dict[type[Outcome], tuple[Effect, Effect, Effect]]] = {
+    # when PENDING, COMPLETED, FAILED
+    Opened: (Effect.OPEN, _FAULT, _FAULT),
+    Open: (_STAY, _STAY, _STAY),
+    Processing: (_STAY, _STAY, _STAY),
+    Unknown: (_STAY, _STAY, _STAY),
+    Paid: (Effect.COMPLETE, _STAY, Effect.ALERT),
+    Expired: (Effect.FAIL, _FAULT, _STAY),
+    Refused: (Effect.FAIL, _FAULT, _STAY),
+}
+TABLE: Final = {
+    (status, outcome): effect
+    for outcome, effects in _ROWS.items()
+    for status, effect in zip(PaymentStatus, effects, strict=True)
 }
 
 
-def decide(payment: Payment, outcome: Outcome, *, at: datetime) -> Change | None:
-    """The change that the outcome means for the payment, or None if it means none.
+def decide(payment: Payment, outcome: Outcome, *, at: datetime, replaced: bool = False) -> Change | None:
+    """The change that the outcome means for the payment, or None; IllegalTransitionError if it is impossible.
 
-    Raises:
-        IllegalTransitionError: the table calls the outcome impossible in this status.
+    `replaced`: its session was ended for another create of the booking.
     """
-    match _effect(payment, outcome):
+    effect = TABLE[payment.status, type(outcome)]
+    if isinstance(outcome, Opened) and outcome.session_id == payment.session_id:
+        effect = Effect.STAY  # the gateway repeats an answer that we have (two workers asked with the same key)
+    if isinstance(outcome, Paid) and (difference := _difference(payment, outcome)):
+        detail = {"difference": difference}
+        return _call_person(payment, AttentionReason.PAID_DIFFERENTLY, detail, at=at, **_said(outcome))
+    match effect:
         case Effect.STAY:
             return None
-        case Effect.OPEN:
-            return _opened(payment, outcome, at=at)
+        case Effect.OPEN if isinstance(outcome, Opened) and payment.session_id is None:
+            return _next(
+                payment,
+                ChangeKind.OPENED,
+                at=at,
+                attention=payment.attention and _of_another_session(payment),
+                session_id=outcome.session_id,
+                payment_url=outcome.payment_url,
+                expires_at=outcome.expires_at,
+            )
         case Effect.COMPLETE:
-            return _next(payment, ChangeKind.COMPLETED, at=at, status=PaymentStatus.COMPLETED)
+            status, attention = PaymentStatus.COMPLETED, _of_another_session(payment)  # all else fits now
+            return _next(payment, ChangeKind.COMPLETED, at=at, status=status, attention=attention, **_said(outcome))
         case Effect.FAIL:
-            return _failed(payment, outcome, at=at)
+            return _fail(payment, outcome, at=at, replaced=replaced)
         case Effect.ALERT:
-            return _alert(payment, outcome, at=at)
-        case Effect.FAULT:
+            return _call_person(payment, AttentionReason.PAID_AFTER_FAILED, {}, at=at, **_said(outcome))
+        case Effect.OPEN | Effect.FAULT:  # a second session for one payment could be paid twice
             raise _illegal(payment, outcome)
 
 
-def _effect(payment: Payment, outcome: Outcome) -> Effect:
-    """The table's cell, but for two outcomes that must first be compared with what we know."""
-    if isinstance(outcome, Opened) and outcome.session_id == payment.session_id:
-        return Effect.STAY  # the gateway repeats an answer that we have (two workers asked with the same key)
-    if isinstance(outcome, Paid) and _difference(payment, outcome):
-        return Effect.ALERT
-    return TABLE[payment.status, outcome.kind]
+def last_outcome(outcome: Outcome) -> LastOutcome | None:
+    """What is kept of the outcome with the payment."""
+    match outcome:
+        case Refused():
+            return outcome.cause
+        case Unknown():
+            return LastOutcome.NO_SESSION if outcome.cause is UnknownCause.NO_SESSION else None
+    return _KEPT.get(type(outcome))
 
 
-def _opened(payment: Payment, outcome: Outcome, *, at: datetime) -> Change:
-    if not isinstance(outcome, Opened) or payment.session_id is not None:
-        raise _illegal(payment, outcome)  # a second session for one payment could be paid twice
-    return _next(
-        payment,
-        ChangeKind.OPENED,
-        at=at,
-        session_id=outcome.session_id,
-        payment_url=outcome.payment_url,
-        expires_at=outcome.expires_at,
+def renewed(payment: Payment, *, reference: str, at: datetime, expires_at: datetime) -> Change:
+    """New terms for a payment of which no session was made, or can be: it begins anew, with its id and its keys."""
+    pay_until = None if payment.pay_until is None else at + (payment.pay_until - payment.created_at)
+    terms = replace(
+        payment, reference=reference, created_at=at, updated_at=at, expires_at=expires_at, pay_until=pay_until
     )
-
-
-def _failed(payment: Payment, outcome: Outcome, *, at: datetime) -> Change:
-    reason = FailureReason.EXPIRED if isinstance(outcome, Expired) else FailureReason.REFUSED
-    detail = {"gateway": outcome.detail} if isinstance(outcome, Refused) and outcome.detail else {}
-    return _next(payment, ChangeKind.FAILED, detail, at=at, status=PaymentStatus.FAILED, reason=reason.value)
+    return Change(payment=terms, kind=ChangeKind.RENEWED, detail={"replaced": payment.reference})
 
 
 def unsettled(payment: Payment, *, at: datetime) -> Change | None:
-    """Call a person for a payment that the settler cannot finish; None if somebody was called or it is final."""
-    if payment.status.is_final or payment.attention is not None:
+    """Call a person for a payment that the sweeper cannot finish; None if one was called or the payment is final."""
+    reason = AttentionReason.UNSETTLED
+    if payment.last_outcome == LastOutcome.NO_SESSION:
+        reason = AttentionReason.UNKNOWN_SESSION
+    if payment.status.is_final or payment.attention not in {None, AttentionReason.UNSETTLED}:
         return None
-    return _call_a_person(payment, AttentionReason.UNSETTLED, {"attempts": str(payment.settle_attempts)}, at=at)
+    detail = {"attempts": str(payment.settle_attempts)}
+    if payment.last_outcome is not None:
+        detail["gateway"] = payment.last_outcome
+    return _call_person(payment, reason, detail, at=at)
 
 
-def _alert(payment: Payment, outcome: Outcome, *, at: datetime) -> Change | None:
-    difference = _difference(payment, outcome) if isinstance(outcome, Paid) else ""
-    if difference:
-        return _call_a_person(payment, AttentionReason.PAID_DIFFERENTLY, {"difference": difference}, at=at)
-    return _call_a_person(payment, AttentionReason.PAID_AFTER_FAILED, {}, at=at)
+def unknown_session(payment: Payment, session_id: str, outcome: Outcome, *, at: datetime) -> Change:
+    """Call a person for a session of the payment's booking that cannot become a payment of its own."""
+    reason = AttentionReason.UNKNOWN_SESSION.value
+    detail = {"reason": reason, "session": session_id, "gateway": type(outcome).__name__.lower()}
+    if isinstance(outcome, Paid):
+        detail["money"] = str(outcome.money)
+    return _next(payment, ChangeKind.ATTENTION, detail, at=at, attention=reason, closed_at=None)
 
 
-def _call_a_person(payment: Payment, reason: AttentionReason, detail: dict[str, str], *, at: datetime) -> Change | None:
+def close(payment: Payment, outcome: Outcome | None, *, at: datetime, by: str, why: str) -> Change:
+    """End a pending payment, or what needs attention of a final one, because an operator says so.
+
+    `outcome` is how the payment's session stands now, if it was asked for.
+    """
+    detail = {"by": by, "why": why}
+    if payment.status.is_final:
+        return _next(payment, ChangeKind.CLOSED, detail, at=at, closed_at=at)
+    kept = {} if outcome is None else _said(outcome)
+    if kept:
+        detail["gateway"] = kept["last_outcome"]
+    status, reason = PaymentStatus.FAILED, FailureReason.CLOSED.value
+    return _next(payment, ChangeKind.FAILED, detail, at=at, status=status, reason=reason, closed_at=at, **kept)
+
+
+def _fail(payment: Payment, outcome: Outcome, *, at: datetime, replaced: bool) -> Change:
+    reason, detail = FailureReason.REPLACED if replaced else FailureReason.EXPIRED, {}
+    if isinstance(outcome, Refused):
+        reason, detail = FailureReason.REFUSED, {"gateway": outcome.detail} if outcome.detail else {}
+    # An end that the gateway confirms is what the sweeper had waited for; money that does not fit stays where it is.
+    differently = payment.attention if payment.attention == AttentionReason.PAID_DIFFERENTLY else None
+    attention = differently or _of_another_session(payment)
+    status = PaymentStatus.FAILED
+    return _next(
+        payment,
+        ChangeKind.FAILED,
+        detail,
+        at=at,
+        status=status,
+        reason=reason.value,
+        attention=attention,
+        **_said(outcome),
+    )
+
+
+def _of_another_session(payment: Payment) -> str | None:
+    """The attention that whatever becomes of the payment leaves as it is: that for another session of its booking."""
+    is_its_own = payment.attention != AttentionReason.UNKNOWN_SESSION or payment.last_outcome == LastOutcome.NO_SESSION
+    return None if is_its_own else payment.attention
+
+
+_KEPT: Final[dict[type[Outcome], LastOutcome]] = {
+    Processing: LastOutcome.PROCESSING,
+    Paid: LastOutcome.PAID,
+    Expired: LastOutcome.EXPIRED,
+}
+
+
+def _said(outcome: Outcome) -> dict[str, Any]:
+    said = last_outcome(outcome)
+    return {} if said is None else {"last_outcome": said.value}
+
+
+def _call_person(
+    payment: Payment, reason: AttentionReason, detail: dict[str, str], *, at: datetime, **members: object
+) -> Change | None:
     if payment.attention == reason:
-        return None  # they were called already
-    return _next(payment, ChangeKind.ATTENTION, {"reason": reason.value, **detail}, at=at, attention=reason.value)
+        return None  # one was called already, who may have dealt with it
+    detail = {"reason": reason.value, **detail}
+    return _next(payment, ChangeKind.ATTENTION, detail, at=at, attention=reason.value, closed_at=None, **members)
 
 
 def _next(
@@ -156,6 +238,7 @@ def _difference(payment: Payment, paid: Paid) -> str:
 
 
 def _illegal(payment: Payment, outcome: Outcome) -> IllegalTransitionError:
-    error = IllegalTransitionError(payment=payment)
-    error.add_note(f"payment {payment.id} is {payment.status} (session {payment.session_id}), outcome {outcome.kind}")
+    error = IllegalTransitionError(payment=payment.ref)
+    kind = type(outcome).__name__.lower()
+    error.add_note(f"payment {payment.id} is {payment.status} (session {payment.session_id}), outcome {kind}")
     return error
