@@ -1,28 +1,61 @@
-"""What the handlers need from the outside, as protocols. The adapters and the tests' fakes implement them."""
+"""The protocols that adapters and the tests' fakes implement. No behaviour is here."""
 
-from service.application.ports.commands import Clock, CommandContext
-from service.application.ports.feed import FeedRecord, Lead, Page, Told
-from service.application.ports.gateway import CheckoutTerms, Gateway
-from service.application.ports.outbox import Backlog, Outbox, OutboxRow
-from service.application.ports.store import Begun, JournalEntry, KeyScope, Places, Relation, RequestKey, Store
+from service.application.ports.charge_events import ChargeEvent, ChargePage
+from service.application.ports.command_context import Clock, CommandContext
+from service.application.ports.gateway import Gateway
+from service.application.ports.outbox import (
+    PUBLISH_SECONDS,
+    Backlog,
+    BrokerLostError,
+    EventPublisher,
+    Outbox,
+    OutboxRow,
+    UnpublishedError,
+)
+from service.application.ports.session_events import (
+    EventCursor,
+    EventPage,
+    LeaderLease,
+    SessionEvent,
+    ToldPage,
+    ToldSession,
+)
+from service.application.ports.store import (
+    CLOCKS_DIFFER,
+    Begun,
+    JournalEntry,
+    KeyScope,
+    Relation,
+    RequestKey,
+    Reservations,
+    Store,
+)
 
 __all__ = [
+    "CLOCKS_DIFFER",
+    "PUBLISH_SECONDS",
     "Backlog",
     "Begun",
-    "CheckoutTerms",
+    "BrokerLostError",
+    "ChargeEvent",
+    "ChargePage",
     "Clock",
     "CommandContext",
-    "FeedRecord",
+    "EventCursor",
+    "EventPage",
+    "EventPublisher",
     "Gateway",
     "JournalEntry",
     "KeyScope",
-    "Lead",
+    "LeaderLease",
     "Outbox",
     "OutboxRow",
-    "Page",
-    "Places",
     "Relation",
     "RequestKey",
+    "Reservations",
+    "SessionEvent",
     "Store",
-    "Told",
+    "ToldPage",
+    "ToldSession",
+    "UnpublishedError",
 ]

@@ -1,14 +1,17 @@
-"""The record of every payment, and the places that are kept for creates."""
+"""The record of every payment, and the reservations of creates that are to come back."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from service.application.ports.commands import CommandContext
-from service.domain.payment import Draft, Payment
+from service.application.ports.command_context import CommandContext
+from service.domain.payment import Draft, Payment, Request
 from service.domain.status import Change
+
+CLOCKS_DIFFER: Final = timedelta(minutes=1)
+"""Those of two replicas, at most; a time further ahead is not believed."""
 
 
 class KeyScope(StrEnum):
@@ -20,7 +23,10 @@ class KeyScope(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class RequestKey:
-    """A key that a create came with. Seen again with the same `fingerprint` (of the content) it is the same payment."""
+    """A key of a create. The same key with the same `fingerprint` (of what was sent) means the same payment.
+
+    So does the same key with other words for the same content.
+    """
 
     scope: KeyScope
     caller: str
@@ -29,16 +35,18 @@ class RequestKey:
 
 
 class Relation(StrEnum):
-    """How the payment that `Store.begin` answers relates to the draft."""
+    """How the payment returned by `Store.begin` relates to the draft."""
 
     CREATED = "created"
-    """It is the draft, inserted just now."""
+    """It is the draft, which was inserted."""
     REPEATED = "repeated"
     """One of the keys belongs to it."""
     SAME = "same"
-    """It is the booking's live payment and has the draft's content."""
+    """It is the booking's live payment, and the draft repeats what it was made of."""
     OTHER = "other"
-    """It is the booking's live payment and has other content or seems over. Neither draft nor keys were inserted."""
+    """It is the booking's live payment, with other content or nearly over. Neither draft nor keys were inserted."""
+    BLOCKING = "blocking"
+    """It is a failed payment of the booking that a person must look at first. Neither draft nor keys were inserted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,30 +70,40 @@ class JournalEntry:
 
 
 class Store(Protocol):
-    """The record of every payment. Each method is one transaction; none is open between two calls.
+    """The record of every payment. Every method is one transaction, and may raise StoreUnavailableError."""
 
-    Every method may raise StoreUnavailableError.
-    """
-
-    async def begin(self, draft: Draft, *, keys: Sequence[RequestKey], request_id: str) -> Begun:
+    async def begin(
+        self, draft: Draft, *, keys: Sequence[RequestKey], request_id: str, least_seconds_left: float = 0
+    ) -> Begun:
         """Insert the draft as PENDING with its first journal line, unless a key or the booking has a payment already.
 
+        The booking's live payment serves the draft if it can still be paid for `least_seconds_left`.
+
         Raises:
-            IdempotencyKeyReusedError, MessageIdReusedError: the key came before with other content.
+            IdempotencyKeyReusedError, MessageIdReusedError: the key was used with other content.
         """
 
-    async def existing(self, draft: Draft, *, keys: Sequence[RequestKey]) -> Begun | None:
-        """What `begin` would answer without inserting the draft; None if it would insert it. Keys are bound as there.
+    async def existing(
+        self, request: Request, *, keys: Sequence[RequestKey], least_seconds_left: float = 0
+    ) -> Begun | None:
+        """What `begin` would return instead of inserting; None if it would insert. Binds keys and raises as `begin`."""
 
-        Raises:
-            IdempotencyKeyReusedError, MessageIdReusedError: the key came before with other content.
+    async def adopt(self, draft: Draft, *, detail: Mapping[str, str], request_id: str) -> Payment | None:
+        """Insert as PENDING a payment of which only the gateway knew, its first journal line being `adopted`.
+
+        None if the booking may have no such payment (it has a live one), or a payment has its reference by now.
         """
 
     async def record(self, change: Change, *, context: CommandContext) -> Payment:
-        """Write a change: the payment (compare-and-set on its version), a journal line and the outbox row.
+        """Write a change, its journal line and outbox row; ConcurrentChangeError if another worker took the version.
 
-        Raises:
-            ConcurrentChangeError: another worker wrote first.
+        So it is if the payment's terms were renewed meanwhile.
+        """
+
+    async def renew(self, change: Change, *, context: CommandContext) -> Payment:
+        """Write new terms and their journal line; ConcurrentChangeError if the payment is not as it was.
+
+        It must still be unopened, and have the version and the reference that are replaced.
         """
 
     async def payment(self, payment_id: int) -> Payment | None:
@@ -94,55 +112,74 @@ class Store(Protocol):
     async def payment_of_session(self, session_id: str) -> Payment | None:
         """The payment with this transaction id."""
 
+    async def payment_of_reference(self, reference: str) -> Payment | None:
+        """The payment with this reference."""
+
+    async def latest_of_booking(self, booking_id: int) -> Payment | None:
+        """The booking's live payment, or else its newest."""
+
+    async def payment_told_of(self, session_id: str, *, booking_id: int) -> Payment | None:
+        """The payment of the booking for which a person was called because of this session, which is not its own."""
+
     async def final_among(self, payment_ids: Sequence[int]) -> Sequence[Payment]:
         """Those of these payments that are final."""
 
     async def claim_ask(self, payment_id: int, *, at: datetime, fresh_seconds: float) -> bool:
-        """Whether the caller may ask the gateway now: nobody has, on any replica, within the last `fresh_seconds`."""
+        """Whether the caller may ask the gateway now: no replica has, within the last `fresh_seconds`.
+
+        A time that is further ahead than clocks may differ was written by a clock that is wrong, and does not count.
+        """
 
     async def note_ask_failed(self, payment_id: int, *, at: datetime) -> None:
-        """Remember that the gateway could not be asked."""
+        """Record that the gateway could not be asked."""
 
-    async def claim_unsettled(
-        self, *, at: datetime, unopened_before: datetime, unpaid_before: datetime, limit: int
-    ) -> Sequence[Payment]:
-        """Pending payments that nobody finishes, oldest first, with one more try counted.
+    async def note_outcome(self, payment_id: int, outcome: str | None) -> None:
+        """Record the gateway's last word of a pending payment; nothing is recorded of a final one."""
 
-        They were created before `unopened_before` and have no session, or before `unpaid_before` and are not paid. No
-        other replica gets them for a time that grows with the tries.
+    async def claim_unfinished(self, *, at: datetime, unopened_before: datetime, limit: int) -> Sequence[Payment]:
+        """Pending payments that nobody else finishes, oldest first, with one more try counted.
+
+        They were created before `unopened_before` and have no session, or their time to pay is over at `at`. No other
+        replica claims them for a time that grows with the tries, and is an hour for those that need a person.
         """
 
     async def journal(self, payment_id: int) -> Sequence[JournalEntry]:
         """The payment's history, oldest first."""
 
     async def oldest_pending_at(self) -> datetime | None:
-        """When the oldest pending payment was created of those that have a session, and so may be paid; None: none."""
+        """When the oldest pending payment with a session was created, without those that need a person; else None."""
 
-    async def pending_of_sessions(self, session_ids: Sequence[str]) -> Sequence[Payment]:
-        """The payments of these sessions that are still pending; what is not ours or is final is left out."""
+    async def payments_of_sessions(self, session_ids: Sequence[str]) -> Sequence[Payment]:
+        """The payments of these sessions."""
+
+    async def opened_between(self, after: tuple[datetime, int], until: datetime, *, limit: int) -> Sequence[Payment]:
+        """Payments with a session, by creation and id: those that follow `after` and were created before `until`."""
+
+    async def newest_opened_at(self) -> datetime | None:
+        """When the newest payment with a session was created; None if there is none."""
 
     async def prune_keys(self, *, before: datetime, limit: int) -> int:
-        """Forget up to `limit` idempotency keys of before; how many. Message ids are never forgotten."""
+        """Delete up to `limit` keys of requests created before, the oldest first; how many were."""
 
 
-class Places(Protocol):
-    """The places in line of creates that were told to come back, by booking, for all replicas.
+class Reservations(Protocol):
+    """Creates that are to come back, by booking, for all replicas.
 
-    A place is *due* until `due_until`, when its create should have come back, and kept for a while longer. Every
+    A reservation is *due* until `due_until`, when its create should be back, and is kept for a while longer. Every
     method may raise StoreUnavailableError.
     """
 
     async def keep(self, booking_id: int, *, arrived_at: datetime, due_until: datetime, kept_until: datetime) -> None:
-        """Keep a place, or keep for longer the one that the booking has, which stays the earlier one."""
+        """Keep a reservation, or the one that the booking has for longer; the earlier arrival counts."""
 
     async def take(self, booking_id: int, *, at: datetime, kept_until: datetime) -> datetime | None:
-        """Since when the booking stands in line, if a place is kept for it: it is back, and no longer due."""
+        """When the booking arrived in the queue, if a reservation is kept for it, which is no longer due; else None."""
 
     async def drop(self, booking_id: int) -> None:
-        """The create was served."""
+        """Delete the reservation of a create that was served."""
 
     async def due(self, *, at: datetime) -> Mapping[int, int]:
-        """How many places are due, by the whole second (Unix time) of their arrival."""
+        """The number of due reservations by the second (Unix time) of their arrival."""
 
-    async def prune_places(self, *, before: datetime, limit: int) -> int:
-        """Forget up to `limit` places that were kept until before; how many."""
+    async def prune_reservations(self, *, before: datetime, limit: int) -> int:
+        """Delete up to `limit` reservations that were kept until before; how many were deleted."""
