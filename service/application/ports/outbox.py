@@ -1,14 +1,25 @@
-"""Events waiting to be published."""
+"""Events that wait to be published, and their publisher."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
+
+PUBLISH_SECONDS: Final = 5.0
+"""How long publishing one message may take."""
+
+
+class UnpublishedError(Exception):
+    """The broker did not confirm the message."""
+
+
+class BrokerLostError(UnpublishedError):
+    """The broker was not reached, did not answer in time, or lacks an exchange or queue: not because of the message."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutboxRow:
-    """An event to publish. The bytes are stored, so every resend is the same to the last bit."""
+    """An event to publish. Its bytes are stored, so that every copy is identical."""
 
     id: int
     event_id: str
@@ -23,29 +34,36 @@ class OutboxRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Backlog:
-    """What the outbox still has to send. `unsent` is counted up to a bound, beyond which it is that bound."""
+    """What the outbox still has to send. `unsent` is counted up to a limit, and is that limit beyond it."""
 
     unsent: int
     oldest_at: datetime | None
 
 
 class Outbox(Protocol):
-    """Events waiting to be published. Several relays may share it. Every method may raise StoreUnavailableError."""
+    """Events that wait to be published. Several relays share it. Every method may raise StoreUnavailableError."""
 
     async def claim(self, *, limit: int, at: datetime, lease_seconds: float) -> Sequence[OutboxRow]:
         """The oldest unsent event of up to `limit` payments; no other relay gets them until the lease ends."""
 
     async def backlog(self) -> Backlog:
-        """What is unsent, whoever sends it; cheap however much there is."""
+        """What is unsent, of all replicas; cheap, however much there is."""
 
     async def mark_sent(self, ids: Sequence[int], *, at: datetime) -> None:
-        """The broker has confirmed these."""
+        """Mark events that the broker has confirmed."""
 
     async def put_off(self, row_id: int, *, until: datetime) -> None:
-        """Publishing failed: leave the row alone until then, so that others flow."""
+        """Nobody claims the row until then: its publishing failed, and others must not wait for it."""
 
     async def prune_sent(self, *, before: datetime, limit: int) -> int:
-        """Delete up to `limit` events that were sent before; how many. The journal keeps what they told."""
+        """Delete up to `limit` events that were sent before; how many were deleted."""
 
     async def release(self, ids: Sequence[int]) -> None:
-        """Publishing was not possible, which is no fault of these: anybody may claim them at once, as if untried."""
+        """Let any relay claim these at once, as if untried: the broker was lost."""
+
+
+class EventPublisher(Protocol):
+    """Publishes events."""
+
+    async def event(self, row: OutboxRow) -> None:
+        """Return when the broker has confirmed the event, or raise UnpublishedError. A second copy is harmless."""

@@ -1,0 +1,43 @@
+"""How things stand now, as the console shows it. Counts end at a limit, so that a long backlog makes none dear."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Minute:
+    """How often a kind of change happened in the minute that began at `at`."""
+
+    at: datetime
+    kind: str
+    number: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateFactor:
+    """The share of the configured rate of calls that is in use for an endpoint, 0 to 1."""
+
+    endpoint: str
+    factor: float
+    lowered_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """Of all replicas. `feed_read_until` is up to when Stripe's events were read, None before the first reading.
+
+    `published_…_seconds`: how long events of the last ten minutes waited to be published; None if there were none.
+    """
+
+    at: datetime
+    pending: int
+    attention: int
+    unsent: int
+    unsent_since: datetime | None
+    feed_read_until: datetime | None
+    feed_is_led: bool
+    permits_waiting: int
+    published_median_seconds: float | None
+    published_slowest_seconds: float | None
+    rate_factors: Sequence[RateFactor]
