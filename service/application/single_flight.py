@@ -1,6 +1,7 @@
 """Concurrent calls for the same thing share one."""
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
@@ -19,14 +20,17 @@ class SingleFlight(Generic[Result]):
     def __len__(self) -> int:
         return len(self._flights)
 
-    async def run(self, key: object, call: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """The result of `call`, or of the one that is under way for `key`."""
+    async def run(
+        self, key: object, call: Callable[[], Coroutine[Any, Any, Result]], *, seconds: float | None = None
+    ) -> Result:
+        """The result of `call`, or of the one under way for `key`; TimeoutError after `seconds`: the call goes on."""
         flight = self._flights.get(key)
         if flight is None:
             flight = asyncio.create_task(call(), name=f"flight-{key}")
             self._flights[key] = flight
-            flight.add_done_callback(lambda done: self._land(key, done))
-        return await asyncio.shield(flight)
+            flight.add_done_callback(functools.partial(self._land, key))
+        async with asyncio.timeout(seconds):
+            return await asyncio.shield(flight)
 
     async def drain(self) -> None:
         """Wait until nothing is under way (at shutdown: an answer that is on its way must be stored)."""
@@ -36,4 +40,4 @@ class SingleFlight(Generic[Result]):
     def _land(self, key: object, done: "asyncio.Task[Result]") -> None:
         del self._flights[key]
         if not done.cancelled():
-            done.exception()  # seen: with every caller gone nobody else would retrieve it
+            done.exception()  # retrieved: with every caller gone nobody else would

@@ -9,7 +9,7 @@ from service.application.single_flight import SingleFlight
 
 
 class Call:
-    """Counts its runs and ends when it is told to."""
+    """Counts its runs and ends when `may_end` is set."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.runs = 0
@@ -35,19 +35,13 @@ async def started(
     return tasks
 
 
-async def test_all_who_come_meanwhile_share_one_call() -> None:
+async def test_all_who_come_meanwhile_share_one_call_and_who_comes_afterwards_gets_another() -> None:
     flights, call = SingleFlight[int](), Call()
     tasks = await started(flights, call, waiters=50)
     call.may_end.set()
     assert await asyncio.gather(*tasks) == [1] * 50
-    assert call.runs == 1
     assert len(flights) == 0
-
-
-async def test_who_comes_afterwards_gets_a_call_of_its_own() -> None:
-    flights, call = SingleFlight[int](), Call()
-    call.may_end.set()
-    assert [await flights.run("k", call), await flights.run("k", call)] == [1, 2]
+    assert await flights.run("k", call) == 2
 
 
 async def test_different_keys_do_not_wait_for_each_other() -> None:
@@ -70,17 +64,6 @@ async def test_a_caller_that_leaves_takes_nobody_along() -> None:
     assert await second == 1
 
 
-async def test_the_call_is_finished_even_if_every_caller_leaves() -> None:
-    flights, call = SingleFlight[int](), Call()
-    for task in await started(flights, call, waiters=3):
-        task.cancel()
-    call.may_end.set()
-    await flights.drain()
-    assert call.ended == 1
-    await asyncio.sleep(0)
-    assert len(flights) == 0
-
-
 async def test_an_error_reaches_every_caller() -> None:
     flights, call = SingleFlight[int](), Call(ValueError("no"))
     tasks = await started(flights, call, waiters=3)
@@ -90,14 +73,20 @@ async def test_an_error_reaches_every_caller() -> None:
     assert len(flights) == 0
 
 
-async def test_an_error_that_nobody_waits_for_makes_no_noise() -> None:
+@pytest.mark.parametrize("error", [None, ValueError("no")])
+async def test_the_call_is_finished_even_if_every_caller_leaves_and_its_error_makes_no_noise(
+    error: Exception | None,
+) -> None:
     noises: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, noise: noises.append(noise))
-    flights, call = SingleFlight[int](), Call(ValueError("no"))
-    for task in await started(flights, call, waiters=2):
+    flights, call = SingleFlight[int](), Call(error)
+    for task in await started(flights, call, waiters=3):
         task.cancel()
     call.may_end.set()
     await flights.drain()
+    assert call.ended == 1
+    await asyncio.sleep(0)
+    assert len(flights) == 0
     gc.collect()
     await asyncio.sleep(0)
     assert noises == []
