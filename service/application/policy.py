@@ -1,15 +1,18 @@
 """The rules that settings choose, and how a create command becomes a draft under them."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import uuid4
 
 from contracts.commands import CreateCheckout
-from service.application.ports import CheckoutTerms, Gateway
+from service.application.ports import Gateway
 from service.domain import urls
-from service.domain.money import Money
-from service.domain.payment import Draft, Payment
+from service.domain.errors import InvalidRequestError
+from service.domain.money import ENDED, Money, as_sent, check_charged
+from service.domain.payment import Draft, Payment, RefusedRequest
+from service.domain.status import Change, renewed
 
 MIN_SESSION_SECONDS: Final = 35 * 60
 """Stripe takes 30 minutes to 24 hours by *its* clock; five minutes are left for ours, queueing and retries."""
@@ -25,54 +28,69 @@ class Policy:
     cancel_url: str
     origins: frozenset[str]
     window_seconds: int
+    reuse_seconds: float
     freshness_seconds: float
     gateway_timeout_seconds: float
     feed_interval_seconds: float
 
-    def draft(self, command: CreateCheckout, *, gateway: Gateway, at: datetime) -> Draft:
-        """Everything that will be sent to the gateway, frozen.
+    def requested(
+        self, command: CreateCheckout, *, gateway: Gateway, at: datetime, sent_at: datetime | None = None
+    ) -> Draft | RefusedRequest:
+        """The draft of a create, or what is known without the settings if they do not allow it."""
+        try:
+            return self.draft(command, gateway=gateway, at=at, sent_at=sent_at)
+        except InvalidRequestError as error:
+            return RefusedRequest(
+                booking_id=command.booking_id,
+                user_id=command.user_id,
+                created_at=at,
+                sent=fingerprint(command),
+                sent_at=sent_at,
+                error=error,
+            )
 
-        Raises:
-            InvalidRequestError: the amount, the currency or a URL breaks a rule.
-        """
-        money = Money.from_major(command.amount, command.currency or self.currency)
+    def draft(
+        self, command: CreateCheckout, *, gateway: Gateway, at: datetime, sent_at: datetime | None = None
+    ) -> Draft:
+        """What will be sent to the gateway, frozen; InvalidRequestError if amount, currency or a URL breaks a rule."""
+        for field, url in (("successUrl", command.success_url), ("cancelUrl", command.cancel_url)):
+            if url is not None:
+                urls.allowed(url, field=field, origins=self.origins)
         window = min(max(self.window_seconds, MIN_SESSION_SECONDS), MAX_SESSION_SECONDS)
-        terms = CheckoutTerms(
+        currency = command.currency or self.currency
+        if currency in ENDED:
+            check_charged(currency, on=at.date())
+        draft = Draft(
             reference=str(uuid4()),
             booking_id=command.booking_id,
             user_id=command.user_id,
-            amount_minor=money.minor,
-            currency=money.currency,
-            success_url=self._return_url(command.success_url, self.success_url, "successUrl"),
-            cancel_url=self._return_url(command.cancel_url, self.cancel_url, "cancelUrl"),
-            expires_at=at.replace(microsecond=0) + timedelta(seconds=window),
-        )
-        return Draft(
-            reference=terms.reference,
-            booking_id=terms.booking_id,
-            user_id=terms.user_id,
-            money=money,
-            success_url=terms.success_url,
-            cancel_url=terms.cancel_url,
+            money=Money.from_major(command.amount, currency),
+            success_url=command.success_url or self.success_url,
+            cancel_url=command.cancel_url or self.cancel_url,
             livemode=gateway.livemode,
             created_at=at,
-            expires_at=terms.expires_at,
-            gateway_request=gateway.checkout_request(terms),
+            sent=fingerprint(command),
+            sent_at=sent_at,
+            expires_at=at.replace(microsecond=0) + timedelta(seconds=window),
+            pay_until=at + timedelta(seconds=self.window_seconds),
         )
+        return replace(draft, gateway_request=gateway.checkout_request(draft))
 
-    def pay_until(self, payment: Payment) -> datetime:
-        """When the payer's time is over: from then on the settler ends the session."""
-        return payment.created_at + self.window
+    def renewed(self, payment: Payment, *, gateway: Gateway, at: datetime) -> Change:
+        """The change by which the payment's terms become those of a payment that is begun now."""
+        lasts = payment.expires_at - payment.created_at.replace(microsecond=0)
+        change = renewed(payment, reference=str(uuid4()), at=at, expires_at=at.replace(microsecond=0) + lasts)
+        request = gateway.checkout_request(change.payment)
+        return replace(change, payment=replace(change.payment, gateway_request=request))
 
     @property
     def feed_trusted_seconds(self) -> float:
-        """How old the feed's last reading may be while it is taken to be at work; a new leader takes a while."""
+        """How old the feed's last read may be while it counts as current; a new leader takes a while."""
         return 2 * self.feed_interval_seconds + 1
 
-    @property
-    def window(self) -> timedelta:
-        """How long a payer has."""
-        return timedelta(seconds=self.window_seconds)
 
-    def _return_url(self, given: str | None, default: str, field: str) -> str:
-        return default if given is None else urls.allowed(given, field=field, origins=self.origins)
+def fingerprint(command: CreateCheckout) -> str:
+    """Of what the caller sent, whatever the settings make of it: an absent member stays absent."""
+    amount = as_sent(command.amount)
+    sent = (command.booking_id, command.user_id, amount, command.currency, command.success_url, command.cancel_url)
+    return hashlib.sha256(repr(sent).encode()).hexdigest()

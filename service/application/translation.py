@@ -1,14 +1,16 @@
-"""Between the domain and the contracts: replies, faults and events. The texts that end users read are all here."""
+"""Between the domain and the contracts: replies, faults and events."""
 
-from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
+from contracts import envelope
 from contracts.events import EventKey, PaymentEvent, PaymentSnapshot
 from contracts.faults import Fault, FaultCode
-from contracts.replies import CheckoutSession, PaymentState
+from contracts.replies import CheckoutSession, PaymentState, StatusSource
 from contracts.replies import PaymentStatus as ContractStatus
+from service.application import sentences
 from service.domain.errors import PaymentServiceError
+from service.domain.money import Money
 from service.domain.payment import FailureReason, Payment, PaymentStatus
 from service.domain.status import Change, ChangeKind
 
@@ -17,53 +19,56 @@ _EVENT_KEYS = {
     ChangeKind.COMPLETED: EventKey.COMPLETED,
     ChangeKind.FAILED: EventKey.FAILED,
     ChangeKind.ATTENTION: EventKey.ATTENTION,
+    ChangeKind.CLOSED: EventKey.ATTENTION,
+    ChangeKind.REFUNDED: EventKey.REFUNDED,
+    ChangeKind.DISPUTED: EventKey.DISPUTED,
 }
 
-_FAILURES = {
-    FailureReason.EXPIRED.value: "The payment was not made in time. Nothing was charged.",
-    FailureReason.REFUSED.value: "The payment was refused. Nothing was charged.",
-}
+_ASIDE: Final = frozenset({ChangeKind.ATTENTION, ChangeKind.CLOSED, ChangeKind.REFUNDED, ChangeKind.DISPUTED})
+"""Changes whose reason is not the payment's own."""
+
+StateReply = tuple[PaymentState, dict[str, str]]
+"""How a payment stands, and what the headers of its message say."""
 
 
-def checkout_session(payment: Payment, *, pay_until: datetime) -> CheckoutSession:
-    """The reply to a create. The payment's session must have been opened; `pay_until` is when the settler ends it."""
+def checkout_session(payment: Payment) -> CheckoutSession:
+    """The reply to a create. The payment's session must have been opened."""
     return CheckoutSession(
         session_id=payment.session_id or "",
         payment_url=payment.payment_url or "",
         booking_id=payment.booking_id,
         amount=payment.money.major,
         message="The checkout is ready. Please pay on the payment page.",
-        expires_at=int(min(payment.expires_at, pay_until).timestamp()),
+        expires_at=int(payment.payable_until.timestamp()),
     )
 
 
-def payment_state(payment: Payment, *, gateway_answered: bool = True) -> PaymentState:
-    """The reply to a verify or a status query."""
+def state_reply(payment: Payment, source: StatusSource | None = None) -> StateReply:
+    """The reply to a verify, with `source`, or to a status query."""
+    headers = {} if source is None else {envelope.STATUS_SOURCE: source.value}
+    if payment.open_attention is not None:
+        headers[envelope.ATTENTION] = payment.open_attention
+    return _state(payment, gateway_answered=source is not StatusSource.LOCAL), headers
+
+
+def _state(payment: Payment, *, gateway_answered: bool) -> PaymentState:
     return PaymentState(
         payment_id=payment.id,
         booking_id=payment.booking_id,
         payment_status=ContractStatus(payment.status.value),
         transaction_id=payment.session_id or "",
         amount=payment.money.major,
-        message=_state_message(payment, gateway_answered=gateway_answered),
+        message=sentences.of_state(payment, gateway_answered=gateway_answered),
     )
-
-
-def _state_message(payment: Payment, *, gateway_answered: bool) -> str:
-    if payment.status is PaymentStatus.COMPLETED:
-        return "The payment is complete."
-    if payment.status is PaymentStatus.FAILED:
-        return _FAILURES.get(payment.reason or "", "The payment has failed.")
-    if not gateway_answered:
-        return (
-            "The payment provider could not be asked just now. This is the last known status: waiting for the payment."
-        )
-    return "Waiting for the payment."
 
 
 def fault(error: PaymentServiceError) -> Fault:
     """The typed fault for an error, with what is known of the payment."""
-    known = {} if error.payment is None else _known(error.payment)
+    payment = error.payment
+    known: dict[str, Any] = {}
+    if payment is not None:
+        known = {"payment_id": payment.id, "booking_id": payment.booking_id}
+        known |= {"transaction_id": payment.session_id, "amount": payment.amount}
     return Fault(
         code=FaultCode(error.code),
         message=error.message,
@@ -73,20 +78,10 @@ def fault(error: PaymentServiceError) -> Fault:
     )
 
 
-def _known(payment: Payment) -> dict[str, Any]:
-    return {
-        "payment_id": payment.id,
-        "booking_id": payment.booking_id,
-        "transaction_id": payment.session_id,
-        "amount": payment.money.major,
-    }
-
-
 def event(change: Change) -> tuple[EventKey, PaymentEvent]:
-    """The event that tells a change, with its routing key."""
+    """The event for a change, with its routing key."""
     payment = change.payment
     key = _EVENT_KEYS[change.kind]
-    pending = payment.status is PaymentStatus.PENDING
     return key, PaymentEvent(
         id=str(uuid4()),
         type=key.event_type,
@@ -101,9 +96,26 @@ def event(change: Change) -> tuple[EventKey, PaymentEvent]:
             amount_minor=payment.money.minor,
             currency=payment.money.currency,
             status=ContractStatus(payment.status.value),
-            reason=payment.attention if change.kind is ChangeKind.ATTENTION else payment.reason,
-            payment_url=payment.payment_url if pending else None,
+            reason=_reason(change) if change.kind in _ASIDE else payment.reason,
+            payment_url=payment.payment_url if payment.status is PaymentStatus.PENDING else None,
             occurred_at=payment.updated_at,
             sequence=payment.version,
+            refunded_amount=Money(payment.refunded_minor, payment.money.currency).major or None,
+            refunded_amount_minor=payment.refunded_minor or None,
+            dispute_status=payment.dispute,
         ),
     )
+
+
+def _reason(change: Change) -> str | None:
+    """Why the change was made, where there is a reason."""
+    match change.kind:
+        case ChangeKind.ATTENTION:
+            return change.payment.attention
+        case ChangeKind.CLOSED:
+            return FailureReason.CLOSED.value
+        case ChangeKind.REFUNDED:
+            return change.detail.get("part")
+        case ChangeKind.DISPUTED:
+            return change.detail.get("reason")
+    return change.payment.reason
