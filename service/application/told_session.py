@@ -1,0 +1,176 @@
+"""Applies what the gateway says of one session to the payments here: nothing that is said of a session of ours is lost.
+
+The feed, the reconciliation and whoever else is told of a session use this. It may be told twice, late, out of order
+and by two replicas at once, and the result is the same.
+"""
+
+import logging
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final, Protocol
+
+from service.application.outcome_writer import OutcomeWriter
+from service.application.ports import Clock, CommandContext, Gateway, Store, ToldSession
+from service.domain.errors import ConcurrentChangeError, IllegalTransitionError
+from service.domain.outcomes import Expired, Opened, Paid, Unknown
+from service.domain.payment import Payment, PaymentStatus
+from service.domain.status import ChangeKind, unknown_session
+
+_log = logging.getLogger(__name__)
+
+_MAX_RACES: Final = 5
+
+
+class ToldResult(StrEnum):
+    """What became of a told session."""
+
+    STRANGER = "stranger"
+    """It is not ours: nothing was done."""
+    KNOWN = "known"
+    """It says nothing new."""
+    CHANGED = "changed"
+    """Its payment was changed: opened, completed or failed."""
+    ADOPTED = "adopted"
+    """A payment was made of it, and its outcome applied."""
+    ATTENTION = "attention"
+    """A person was called, by an event and an ERROR line."""
+    UNATTACHED = "unattached"
+    """No payment can stand for it: the ERROR line is all there is, each time it is told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """The answer of `ToldSessions.apply`; `payment` is the one that the session belongs to, or was attached to."""
+
+    result: ToldResult
+    payment: Payment | None = None
+
+
+class ToldObserver(Protocol):
+    """Counts told sessions."""
+
+    def on_told_session(self, result: str) -> None:
+        """A told session was applied; see `ToldResult`."""
+
+
+@dataclass(kw_only=True, eq=False)
+class ToldSessions:
+    """One per process."""
+
+    store: Store
+    gateway: Gateway
+    outcomes: OutcomeWriter
+    clock: Clock
+    observer: ToldObserver
+
+    async def apply(self, session: ToldSession, *, context: CommandContext) -> Told:
+        """Let the payments here be what the gateway says.
+
+        Raises:
+            StoreUnavailableError, ConcurrentChangeError: tell it again later.
+        """
+        told = await self._apply(session, context)
+        self.observer.on_told_session(told.result)
+        return told
+
+    async def _apply(self, session: ToldSession, context: CommandContext) -> Told:
+        if payment := await self.store.payment_of_session(session.session_id):
+            return await self._finish(payment, session, context)
+        if session.reference is None:
+            return Told(result=ToldResult.STRANGER)
+        if payment := await self.store.payment_of_reference(session.reference):
+            return await self._of_reference(payment, session, context)
+        if session.booking_id is not None and (
+            payment := await self.store.payment_told_of(session.session_id, booking_id=session.booking_id)
+        ):
+            return await self._attach(payment, session, context)  # a person decides, or has decided
+        return await self._adopt(session, context)
+
+    async def _finish(self, payment: Payment, session: ToldSession, context: CommandContext) -> Told:
+        """Apply the outcome to the payment that has this session."""
+        if isinstance(session.outcome, Unknown):
+            return Told(result=ToldResult.KNOWN, payment=payment)
+        try:
+            after = await self.outcomes.apply(payment, session.outcome, context=context)
+        except IllegalTransitionError as error:
+            return self._unattached(session, f"payment {payment.id} is {payment.status}", payment, error)
+        result = ToldResult.KNOWN
+        if after.version != payment.version:
+            result = ToldResult.CHANGED if after.attention == payment.attention else ToldResult.ATTENTION
+        return Told(result=result, payment=after)
+
+    async def _of_reference(self, payment: Payment, session: ToldSession, context: CommandContext) -> Told:
+        """The answer to the payment's create was lost, or the payment has another session."""
+        if payment.is_unopened and session.expires_at is not None:
+            opened = Opened(
+                session_id=session.session_id, payment_url=session.payment_url, expires_at=session.expires_at
+            )
+            try:
+                payment = await self.outcomes.apply(payment, opened, context=context)
+            except IllegalTransitionError:  # another session, or an end, was stored meanwhile
+                payment = await self.store.payment(payment.id) or payment
+        if payment.session_id == session.session_id:
+            told = await self._finish(payment, session, context)
+            return replace(told, result=ToldResult.CHANGED) if told.result is ToldResult.KNOWN else told
+        if payment.session_id is None and payment.status is PaymentStatus.FAILED and isinstance(session.outcome, Paid):
+            return await self._finish(payment, session, context)
+        return await self._attach(payment, session, context)
+
+    async def _adopt(self, session: ToldSession, context: CommandContext) -> Told:
+        """The record here is older than the session: make a payment of what the session carries."""
+        draft = session.draft
+        if draft is None:
+            if isinstance(session.outcome, Expired):
+                return Told(result=ToldResult.KNOWN)
+            return self._unattached(session, "its metadata cannot be read")
+        if session.livemode is not self.gateway.livemode:
+            return self._unattached(session, "it is of the other mode")
+        draft = replace(draft, gateway_request=self.gateway.checkout_request(draft))
+        detail = {"session": session.session_id}
+        payment = await self.store.adopt(draft, detail=detail, request_id=context.request_id)
+        if payment is not None:
+            ids = {"payment_id": payment.id, "booking_id": payment.booking_id, **detail}
+            _log.warning("payment %d is adopted: Stripe has its session, and it was unknown", payment.id, extra=ids)
+            told = await self._of_reference(payment, session, context)
+            return replace(told, result=ToldResult.ADOPTED) if told.result is ToldResult.CHANGED else told
+        if payment := await self.store.payment_of_reference(draft.reference):  # another replica has adopted it
+            return await self._of_reference(payment, session, context)
+        if payment := await self.store.latest_of_booking(draft.booking_id):
+            return await self._attach(payment, session, context)
+        raise ConcurrentChangeError  # what was in the way is gone
+
+    async def _attach(self, payment: Payment, session: ToldSession, context: CommandContext) -> Told:
+        """Call a person for a session that is not the payment's own, once for each session."""
+        if isinstance(session.outcome, Expired | Unknown):  # it takes no money, or nobody knows
+            return Told(result=ToldResult.KNOWN, payment=payment)
+        for _ in range(_MAX_RACES):
+            for entry in await self.store.journal(payment.id):
+                same = entry.detail.get("session") == session.session_id
+                # Open at first and paid later is told twice.
+                if entry.kind == ChangeKind.ATTENTION and same and entry.detail.get("gateway") == _word(session):
+                    return Told(result=ToldResult.KNOWN, payment=payment)
+            change = unknown_session(payment, session.session_id, session.outcome, at=self.clock.now())
+            try:
+                payment = await self.outcomes.record(change, context=context)
+            except ConcurrentChangeError:
+                payment = await self.store.payment(payment.id) or payment
+            else:
+                return Told(result=ToldResult.ATTENTION, payment=payment)
+        raise ConcurrentChangeError(payment=payment.ref)
+
+    def _unattached(
+        self, session: ToldSession, why: str, payment: Payment | None = None, error: Exception | None = None
+    ) -> Told:
+        extra = {"session": session.session_id, "gateway": _word(session), "booking_id": session.booking_id}
+        _log.error(
+            "Stripe has a session of ours that no payment can stand for (%s): look it up at Stripe, and refund it if it"
+            " took money that nobody owes",
+            why,
+            extra=extra,
+            exc_info=error,
+        )
+        return Told(result=ToldResult.UNATTACHED, payment=payment)
+
+
+def _word(session: ToldSession) -> str:
+    return type(session.outcome).__name__.lower()
