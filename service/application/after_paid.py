@@ -1,0 +1,143 @@
+"""Reads what becomes of payments at the gateway after they were paid, and writes it here: refunds and disputes.
+
+Amounts are told in all and a dispute by its own id, so it does no harm to read an event twice, late or out of order.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import uuid4
+
+from contracts import envelope
+from runtime import logs
+from service.application.event_reader import RETENTION, UnreadError
+from service.application.outcome_writer import OutcomeWriter
+from service.application.ports import ChargeEvent, Clock, CommandContext, Gateway, Store
+from service.application.told_session import ToldSessions
+from service.domain.errors import (
+    ConcurrentChangeError,
+    PaymentServiceError,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
+from service.domain.outcomes import Unknown
+from service.domain.payment import Payment, PaymentStatus
+from service.domain.refunds import disputed, refunded
+from service.domain.status import Change
+from service.ratelimit.permit import Priority
+
+_log = logging.getLogger(__name__)
+
+OVERLAP: Final = timedelta(hours=1)
+"""So much is read again each time: refunds and disputes are few, and may be visible late."""
+REMEMBERED: Final = 10_000
+_MAX_RACES: Final = 5
+
+
+@dataclass(kw_only=True, eq=False)
+class AfterPaid:
+    """One per process; the leader of the event feed calls it now and then."""
+
+    store: Store
+    gateway: Gateway
+    outcomes: OutcomeWriter
+    told_sessions: ToldSessions
+    clock: Clock
+    gateway_timeout_seconds: float
+
+    def __post_init__(self) -> None:
+        self._known: dict[str, None] = {}
+
+    async def read(self, read_until: datetime | None, *, now: datetime) -> datetime | None:
+        """Apply what happened since; the moment to go on from, None if that is where this began.
+
+        Raises:
+            UnreadError, StoreUnavailableError: read again from the same moment.
+        """
+        begin = now - RETENTION
+        since = begin if read_until is None else max(begin, read_until - OVERLAP)
+        newest, is_complete, after = None, True, None
+        while True:
+            page = await self.gateway.charge_events(
+                since=since, after=after, timeout_seconds=self.gateway_timeout_seconds
+            )
+            if isinstance(page, Unknown):
+                raise UnreadError(page)
+            for event in reversed(page.events):
+                if event.at <= now:
+                    newest = event.at if newest is None else max(newest, event.at)
+                if event.id not in self._known and not await self._try(event):
+                    is_complete = False
+            if (after := page.next) is None:
+                return newest if is_complete else None
+
+    async def _try(self, event: ChargeEvent) -> bool:
+        """Whether the event is done with."""
+        trace_parent = envelope.new_trace_parent()
+        context = CommandContext(message_id="", request_id=f"feed-{uuid4()}", trace_parent=trace_parent)
+        with logs.context(request_id=context.request_id, **envelope.trace_ids(trace_parent)):
+            try:
+                done = await self._apply(event, context)
+            except PaymentServiceError as error:
+                if isinstance(error, StoreUnavailableError) and not isinstance(error, StoreRefusedError):
+                    raise
+                _log.warning("event %s cannot be applied yet: %s", event.id, error.code)
+                return False
+            except Exception:  # noqa: BLE001 - an unexpected error with one event must not stop the others
+                _log.exception("event %s could not be applied", event.id)
+                return False
+        if done:
+            self._known[event.id] = None
+            while len(self._known) > REMEMBERED:
+                del self._known[next(iter(self._known))]
+        return done
+
+    async def _apply(self, event: ChargeEvent, context: CommandContext) -> bool:
+        """False if the gateway has to be asked, and cannot be asked."""
+        payment = None
+        if event.reference is not None:
+            payment = await self.store.payment_of_reference(event.reference)
+        # A dispute does not say whose it is, and a payment that is missing here may have to be adopted.
+        if payment is None and event.payment_intent is not None and (event.reference or event.dispute):
+            session = await self.gateway.session_of_intent(
+                event.payment_intent, timeout_seconds=self.gateway_timeout_seconds
+            )
+            if isinstance(session, Unknown):
+                return False
+            if session is not None:
+                told = await self.told_sessions.apply(session, context=context)
+                if told.payment is not None and told.payment.session_id == session.session_id:
+                    payment = told.payment
+        if payment is None:  # a stranger's, or a person was called
+            return True
+        with logs.context(payment_id=payment.id, booking_id=payment.booking_id):
+            return await self._write(payment, event, context)
+
+    async def _write(self, payment: Payment, event: ChargeEvent, context: CommandContext) -> bool:
+        if payment.status is PaymentStatus.PENDING and payment.session_id is not None:
+            # What was refunded was paid, which then comes first.
+            outcome = await self.gateway.look_up(
+                payment, timeout_seconds=self.gateway_timeout_seconds, priority=Priority.BACKGROUND
+            )
+            if isinstance(outcome, Unknown):
+                return False
+            payment = await self.outcomes.apply(payment, outcome, context=context)
+        for _ in range(_MAX_RACES):
+            change = await self._change(payment, event)
+            if change is None:
+                return True
+            try:
+                await self.outcomes.record(change, context=context)
+            except ConcurrentChangeError:
+                payment = await self.store.payment(payment.id) or payment
+            else:
+                return True
+        raise ConcurrentChangeError(payment=payment.ref)
+
+    async def _change(self, payment: Payment, event: ChargeEvent) -> Change | None:
+        at = self.clock.now()
+        if event.dispute is None:
+            return refunded(payment, event.refunded_minor, at=at)
+        journal = await self.store.journal(payment.id)
+        return disputed(payment, event.dispute, (entry.detail for entry in journal), at=at)

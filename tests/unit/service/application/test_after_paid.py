@@ -1,0 +1,168 @@
+"""What happens to payments after they were paid: refunds and disputes, read late, twice or out of order."""
+
+from datetime import timedelta
+
+import pytest
+
+from service.application.after_paid import OVERLAP
+from service.application.event_reader import RETENTION, UnreadError
+from service.application.ports import ChargeEvent
+from service.domain.outcomes import UnknownCause
+from service.domain.payment import Payment, PaymentStatus
+from tests.kit.fakes import FakeStore
+from tests.kit.world import World
+
+
+class Shop:
+    """A booking of 12.50 that was paid."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.gateway = self.world.gateway
+        self.session = ""
+
+    async def paid(self, *, verified: bool = True) -> None:
+        self.session = (await self.world.create(bookingId=1, userId=7, amount="12.50")).session_id
+        self.gateway.pay(self.session)
+        if verified:
+            await self.world.verify(self.session)
+
+    async def read(self) -> None:
+        """By a process that has read nothing yet."""
+        self.world = self.world.replica()
+        await self.world.after_paid.read(None, now=self.world.clock.now())
+
+    @property
+    def payment(self) -> Payment:
+        [payment] = self.world.store.payments.values()
+        return payment  # type: ignore[no-any-return]
+
+    @property
+    def events(self) -> list[tuple[str, int, str | None, int | None, str | None]]:
+        return [
+            (each.type.split(".")[-2], data.sequence, data.reason, data.refunded_amount_minor, data.dispute_status)
+            for each in self.world.store.outbox.events
+            if (data := each.data)
+        ]
+
+
+@pytest.fixture
+async def shop() -> Shop:
+    shop = Shop()
+    await shop.paid()
+    return shop
+
+
+async def test_refunds_are_told_with_what_was_refunded_in_all_and_the_status_stays(shop: Shop) -> None:
+    shop.gateway.refund(shop.session, 250)
+    await shop.read()
+    shop.gateway.refund(shop.session, 1250)
+    for _ in range(3):
+        await shop.read()
+    assert shop.events[2:] == [("refunded", 3, "part", 250, None), ("refunded", 4, "whole", 1250, None)]
+    assert (shop.payment.status, shop.payment.refunded_minor) == (PaymentStatus.COMPLETED, 1250)
+    journal = await shop.world.store.journal(1)
+    assert [(entry.kind, entry.detail["refunded"], entry.detail["in_all"]) for entry in journal[3:]] == [
+        ("refunded", "2.50 INR", "2.50 INR"),
+        ("refunded", "10.00 INR", "12.50 INR"),
+    ]
+
+
+async def test_a_refund_that_is_told_after_a_later_one_is_no_news(shop: Shop) -> None:
+    shop.gateway.refund(shop.session, 1250)
+    shop.gateway.refund(shop.session, 250)
+    await shop.read()
+    assert [event[3] for event in shop.events[2:]] == [1250]
+
+
+async def test_disputes_are_told_once_for_each_state_and_their_end_is_the_last_word(shop: Shop) -> None:
+    for status in ("needs_response", "won", "needs_response"):
+        shop.gateway.dispute(shop.session, status)
+    shop.gateway.dispute(shop.session, "needs_response", name="du_2")
+    for _ in range(2):
+        await shop.read()
+    assert shop.events[2:] == [
+        ("disputed", 3, "fraudulent", None, "needs_response"),
+        ("disputed", 4, "fraudulent", None, "won"),
+        ("disputed", 5, "fraudulent", None, "needs_response"),
+    ]
+    assert (shop.payment.status, shop.payment.dispute) == (PaymentStatus.COMPLETED, "needs_response")
+
+
+@pytest.mark.parametrize("is_dispute", [False, True])
+async def test_what_was_refunded_or_disputed_was_paid_first(*, is_dispute: bool) -> None:
+    shop = Shop()
+    await shop.paid(verified=False)
+    if is_dispute:
+        shop.gateway.dispute(shop.session, "lost")
+    else:
+        shop.gateway.refund(shop.session, 1250)
+    await shop.read()
+    assert [event[:2] for event in shop.events] == [
+        ("pending", 1),
+        ("completed", 2),
+        ("disputed" if is_dispute else "refunded", 3),
+    ]
+
+
+@pytest.mark.parametrize("is_dispute", [False, True])
+async def test_a_payment_that_the_record_lost_is_adopted_for_it(shop: Shop, *, is_dispute: bool) -> None:
+    if is_dispute:
+        shop.gateway.dispute(shop.session, "lost")
+    else:
+        shop.gateway.refund(shop.session, 1250)
+    shop.world = shop.world.replica(store=FakeStore())
+    await shop.read()
+    assert [event[0] for event in shop.events] == ["pending", "completed", "disputed" if is_dispute else "refunded"]
+
+
+async def test_a_refund_of_a_failed_payment_is_told_too(shop: Shop) -> None:
+    session = (await shop.world.create(bookingId=2)).session_id
+    shop.gateway.let_expire(session)
+    await shop.world.verify(session)
+    shop.gateway.refund(session, 100)
+    await shop.read()
+    failed = await shop.world.store.payment_of_session(session)
+    assert (failed.status, failed.refunded_minor) == (PaymentStatus.FAILED, 100)
+    assert shop.events[-1][0] == "refunded"
+
+
+async def test_strangers_refunds_and_disputes_are_ignored(shop: Shop) -> None:
+    shop.gateway.dispute(shop.session, "lost")
+    [event] = shop.gateway.charges
+    shop.gateway.charges[:] = [
+        ChargeEvent(id="evt_1", at=event.at, reference=None, payment_intent="pi_other", refunded_minor=5),
+        ChargeEvent(id="evt_2", at=event.at, reference=None, payment_intent="pi_other", dispute=event.dispute),
+    ]
+    await shop.read()
+    assert len(shop.events) == 2
+
+
+async def test_the_mark_moves_to_the_newest_event_but_not_past_what_failed_or_is_yet_to_come(shop: Shop) -> None:
+    reader, clock = shop.world.after_paid, shop.world.clock
+    assert await reader.read(None, now=clock.now()) is None
+    shop.gateway.refund(shop.session, 250)
+    at = clock.now()
+    clock.advance(60)
+    assert await reader.read(None, now=clock.now()) == at
+    clock.advance(60)
+    shop.gateway.dispute(shop.session, "lost")
+    assert await reader.read(at, now=clock.now() - timedelta(seconds=30)) == at, "dated in the future"
+    shop.gateway.dispute(shop.session, "lost", name="du_2")
+    shop.gateway.fault = UnknownCause.FAILED
+    with pytest.raises(UnreadError):
+        await reader.read(at, now=clock.now())
+
+
+async def test_what_is_read_goes_back_an_hour_and_never_further_than_stripe_keeps_events(shop: Shop) -> None:
+    asked = []
+    first, now = shop.gateway.charge_events, shop.world.clock.now()
+
+    async def events(**named):  # type: ignore[no-untyped-def]
+        asked.append(now - named["since"])
+        return await first(**named)
+
+    shop.gateway.charge_events = events
+    for mark in (None, now - timedelta(days=40), now - timedelta(minutes=1)):
+        await shop.world.after_paid.read(mark, now=now)
+    assert asked == [RETENTION, RETENTION, OVERLAP + timedelta(minutes=1)]
