@@ -1,6 +1,7 @@
-"""The outbox: events written in the transaction that changes state, read by the relay."""
+"""The outbox: events are written in the statement that changes the payment, and published by the relay."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -8,19 +9,19 @@ from sqlalchemy import ARRAY, BigInteger, Integer, any_, bindparam, exists, func
 from sqlalchemy.sql.base import Executable
 
 from contracts import body, envelope
-from service.adapters.store.database import Database
-from service.adapters.store.statements import PRUNE_SENT
-from service.adapters.store.tables import outbox
+from service.adapters.postgres.database import Database
+from service.adapters.postgres.statements import PRUNE_SENT
+from service.adapters.postgres.tables import outbox
 from service.application import translation
 from service.application.ports import Backlog, CommandContext, OutboxRow
 from service.domain.status import Change
 
 _MAX_ATTEMPTS: Final = 2**15 - 1
-"""Where counting ends: one event that can never leave must not stop the claims of all others."""
+"""The column's maximum: an event that can never be published must not make every claim fail."""
 
 
 def parameters(change: Change, *, context: CommandContext) -> dict[str, Any]:
-    """The outbox row of a change, as parameters of `statements.RECORD`: it is written with the change or not at all."""
+    """The outbox row of a change, as parameters of `statements.RECORD`."""
     key, event = translation.event(change)
     headers = {envelope.REQUEST_ID: context.request_id}
     if context.trace_parent is not None:
@@ -64,11 +65,11 @@ def _claim() -> Executable:
 
 
 MAX_COUNTED: Final = 10_000
-"""Unsent events, beyond which none is counted: a figure must not cost the more, the worse things are."""
+"""Unsent events are counted up to this: the longer the backlog, the less a metric may cost."""
 
 
 def _backlog() -> Executable:
-    """Both by the partial index of what is unsent: sent events, however many, are not looked at."""
+    """Uses the partial index of unsent events only, however many are sent."""
     unsent = outbox.c.sent_at.is_(None)
     some = select(outbox.c.id).where(unsent).limit(MAX_COUNTED).subquery()
     oldest = select(outbox.c.created_at).where(unsent).order_by(outbox.c.id).limit(1).scalar_subquery()
@@ -95,54 +96,39 @@ _RELEASE: Final = (
     .values(claimed_until=None, attempts=func.greatest(outbox.c.attempts - 1, 0))
     .returning(outbox.c.id)
 )
+_COLUMNS: Final = [member.name for member in fields(OutboxRow)]
 
 
 class PostgresOutbox:
-    """What the relay needs. Several relays may share it."""
+    """See the port `Outbox`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def claim(self, *, limit: int, at: datetime, lease_seconds: float) -> Sequence[OutboxRow]:
-        """The next unsent event of up to `limit` payments, ours until the lease ends.
+        """Claim unsent events.
 
-        Only a payment's oldest unsent event may leave, so its events keep their order whoever publishes them. Rows are
-        claimed by their state and not by a cursor: transactions do not commit in the order of their ids.
+        Only a payment's oldest unsent event can be claimed, so that its events stay in order whoever publishes them.
+        Rows are claimed by their state and not by a cursor, as transactions do not commit in the order of their ids.
         """
         lease_end = at + timedelta(seconds=lease_seconds)
         rows = await self._database.run(_CLAIM, {"at": at, "lease_end": lease_end, "batch": limit})
-        return [
-            OutboxRow(
-                id=row.id,
-                event_id=row.event_id,
-                payment_id=row.payment_id,
-                sequence=row.sequence,
-                routing_key=row.routing_key,
-                headers=row.headers,
-                body=row.body,
-                created_at=row.created_at,
-                attempts=row.attempts,
-            )
-            for row in sorted(rows, key=lambda row: row.id)
-        ]
+        claimed = [OutboxRow(**{name: row[name] for name in _COLUMNS}) for row in rows]
+        return sorted(claimed, key=lambda row: row.id)
 
     async def backlog(self) -> Backlog:
-        """See the port."""
         (row,) = await self._database.run(_BACKLOG, {})
         return Backlog(unsent=row.unsent, oldest_at=row.oldest_at)
 
     async def mark_sent(self, ids: Sequence[int], *, at: datetime) -> None:
-        """The broker has confirmed these."""
         await self._database.run(_MARK_SENT, {"ids": ids, "at": at})
 
     async def put_off(self, row_id: int, *, until: datetime) -> None:
-        """Publishing failed: leave the row alone until then, so that others flow."""
         await self._database.run(_PUT_OFF, {"row_id": row_id, "until": until})
 
     async def prune_sent(self, *, before: datetime, limit: int) -> int:
-        """See the port. Rows that another replica is deleting in this moment are skipped."""
+        """Rows that another replica is deleting are skipped."""
         return len(await self._database.run(PRUNE_SENT, {"before": before, "batch": limit}))
 
     async def release(self, ids: Sequence[int]) -> None:
-        """Publishing was not possible, which is no fault of these: anybody may claim them at once, as if untried."""
         await self._database.run(_RELEASE, {"ids": ids})
