@@ -1,5 +1,6 @@
 """Stripe behind the gateway port. Nothing outside this package knows its SDK or its words."""
 
-from service.adapters.stripe.gateway import StripeGateway
+from service.adapters.stripe.account_identity import AccountUnknownError, account_of, of_key
+from service.adapters.stripe.stripe_gateway import StripeGateway
 
-__all__ = ["StripeGateway"]
+__all__ = ["AccountUnknownError", "StripeGateway", "account_of", "of_key"]

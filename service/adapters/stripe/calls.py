@@ -1,37 +1,56 @@
-"""A call to Stripe: its circuit, its turn, the attempt, and what can pass is tried again within the deadline."""
+"""A call to Stripe: its circuit breaker, its permit, the attempts within its deadline, and what they mean."""
 
 import asyncio
-import contextlib
 import logging
-import random
 import time
-from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import aiohttp
 import stripe
 
-from service.adapters.stripe import outcomes
-from service.application.breaker import Change, CircuitOpenError, Circuits, Verdict
-from service.application.budget import Budget
-from service.application.turns import Endpoint, NoTurnError, Priority, Turn
+from runtime.aio import Backoff
+from service.adapters.stripe import outcome_mapping
+from service.adapters.stripe.circuit_breaker import CircuitBreakers, CircuitChange, CircuitOpenError, Verdict
+from service.adapters.stripe.clock_skew import ClockSkew
 from service.domain.outcomes import Refused, Unknown, UnknownCause
 from service.domain.payment import Payment
 from service.failpoints import FailPoint, hit
+from service.ratelimit.limiter import RateLimiter
+from service.ratelimit.permit import Endpoint, PermitDeniedError, Priority
 
 _log = logging.getLogger(__name__)
 
 ATTEMPTS: Final = 3
 BACKOFF_SECONDS: Final = 0.5
-"""The longest pause before the second attempt; it doubles with each one. "Full jitter": any part of it will do."""
+"""The longest pause before the second attempt; it doubles with each one."""
+_LONGEST_BACKOFF_SECONDS: Final = 60.0
 FAIR_SECONDS: Final = 1.0
 """An attempt that was given less, and did not end in that time, says nothing of Stripe."""
 
+_LOUDER: Final = frozenset({UnknownCause.DENIED.value, UnknownCause.MISCONFIGURED.value})
+"""These are told in a line of their own."""
 
 _Answer = Mapping[str, Any] | Refused | Unknown
+
+
+class GatewayObserver(Protocol):
+    """Counts calls to Stripe."""
+
+    def on_gateway_attempt(self, endpoint: str) -> None:
+        """A request is sent."""
+
+    def on_gateway_call(self, endpoint: str, result: str, seconds: float) -> None:
+        """A call is over, with all its attempts and waits.
+
+        `result`: `answered`, `refused`, `suspended` (the circuit is open, nothing was sent), `cancelled`, or why the
+        outcome is unknown.
+        """
+
+    def on_circuit_opened(self, endpoint: str) -> None:
+        """The circuit breaker has opened because of this endpoint's answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,19 +72,17 @@ class _Call:
 
 @dataclass(kw_only=True, eq=False)
 class Calls:
-    """Makes the calls; one per process.
-
-    `told` hears of each: its endpoint, `answered`, `refused`, why the outcome is not known (`suspended`: the circuit is
-    open, nothing was sent) and its seconds. `attempts` counts what was sent.
-    """
+    """Makes the calls; one per process. `in_flight` counts those under way, whether they wait or are sent."""
 
     client: stripe.StripeClient
-    budget: Budget
-    circuits: Circuits
-    told: Callable[[str, str, float], None]
-    backoff_seconds: float = BACKOFF_SECONDS
+    limiter: RateLimiter
+    circuit_breakers: CircuitBreakers
+    observer: GatewayObserver
+    backoff_seconds: float
+    skew: ClockSkew
     in_flight: int = 0
-    attempts: Counter[Endpoint] = field(default_factory=Counter)
+    misconfigured: set[Endpoint] = field(default_factory=set)
+    """Where Stripe refuses what we send, for a reason of ours."""
 
     async def make(
         self,
@@ -76,10 +93,9 @@ class Calls:
         path: str,
         *,
         priority: Priority = Priority.WRITE,
-        turn: Turn | None = None,
         **params: Any,
     ) -> _Answer:
-        """Stripe's answer as plain data, or what its absence means. `turn`: the caller's, for the first attempt."""
+        """Stripe's answer as plain data, or what its absence means."""
         hit(FailPoint.GATEWAY_NOT_CALLED)
         call = _Call(
             endpoint=endpoint,
@@ -92,99 +108,122 @@ class Calls:
         started, result = time.perf_counter(), "cancelled"
         self.in_flight += 1
         try:
-            answer = await self._answer(call, turn)
+            answer = await self._answer(call)
             result = _word(answer)
-        except (CircuitOpenError, NoTurnError) as error:
+        except (CircuitOpenError, PermitDeniedError) as error:
             answer = Unknown(cause=UnknownCause.BUSY, wait_seconds=error.wait_seconds)
             result = "suspended" if isinstance(error, CircuitOpenError) else answer.cause.value
         finally:
             self.in_flight -= 1
-            self.told(endpoint.value, result, time.perf_counter() - started)
+            self.observer.on_gateway_call(endpoint.value, result, time.perf_counter() - started)
         return answer
 
-    async def _answer(self, call: _Call, turn: Turn | None) -> _Answer:
-        """The last attempt's; CircuitOpenError and NoTurnError if there was none, or all were refused as too many."""
-        answer, may_pass = await self._try(call, turn)
-        pause = self.backoff_seconds
+    async def _answer(self, call: _Call) -> _Answer:
+        """The last attempt's; CircuitOpenError and PermitDeniedError if there was none, or all exceeded a limit."""
+        answer, may_pass = await self._try(call)
+        was_unknown = False
+        backoff = Backoff(first_seconds=self.backoff_seconds, longest_seconds=_LONGEST_BACKOFF_SECONDS)
         for _ in range(ATTEMPTS - 1):
-            seconds = random.uniform(0, pause)  # noqa: S311 - jitter needs no secrecy
-            if not may_pass or seconds >= call.left:
+            if not may_pass or (pause := backoff.next_seconds()) >= call.left:
                 break
-            await asyncio.sleep(seconds)
-            pause *= 2
+            await asyncio.sleep(pause)
+            was_unknown |= isinstance(answer, Unknown) and answer.cause is not UnknownCause.BUSY
             try:
-                answer, may_pass = await self._try(call, turn)
-            except (CircuitOpenError, NoTurnError):
+                answer, may_pass = await self._try(call)
+            except (CircuitOpenError, PermitDeniedError):
                 if isinstance(answer, Unknown) and answer.cause is UnknownCause.BUSY:
                     raise
                 break  # an earlier attempt may have been executed
-        if isinstance(answer, Refused | Unknown) and _word(answer) != UnknownCause.DENIED:  # `_tell` is louder
+        if isinstance(answer, Refused) and was_unknown:
+            answer = replace(answer, repeated=True)
+        self._note_configuration(call, answer)
+        if isinstance(answer, Refused | Unknown) and _word(answer) not in _LOUDER:
             of = "" if call.payment is None else f" of payment {call.payment.id}"
             extra = _fields(call, answer.detail)
             _log.warning("Stripe %s%s: %s", call.endpoint.value, of, _word(answer), extra=extra)
         return answer
 
-    async def _try(self, call: _Call, turn: Turn | None) -> tuple[_Answer, bool]:
+    async def _try(self, call: _Call) -> tuple[_Answer, bool]:
         """What became of an attempt, and whether another one may end otherwise."""
         try:
-            answer = await self._attempt(call, turn)
-        except (CircuitOpenError, NoTurnError):
+            answer = await self._attempt(call)
+        except (CircuitOpenError, PermitDeniedError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever goes wrong in the SDK is an outcome, and never a failure
-            return outcomes.of_error(error), _may_pass(error)
-        return answer if isinstance(answer, Mapping) else outcomes.unreadable("not an object"), False
+            return self._meaning(error, call), _may_pass(error)
+        return answer if isinstance(answer, Mapping) else outcome_mapping.unreadable("not an object"), False
 
-    async def _attempt(self, call: _Call, turn: Turn | None) -> Any:
+    def _meaning(self, error: Exception, call: _Call) -> Refused | Unknown:
+        """What an attempt that raised means; a frozen end that has lapsed is no fault of our settings."""
+        meaning = outcome_mapping.of_error(error)
+        if isinstance(meaning, Refused) or meaning.cause is not UnknownCause.MISCONFIGURED:
+            return meaning
+        if call.endpoint is Endpoint.EXPIRE:  # so it says that the session has ended
+            return Refused(detail=meaning.detail)
+        ends_at = call.params.get("expires_at")
+        is_lapsed = isinstance(ends_at, int) and not self.skew.takes(ends_at)
+        return replace(meaning, cause=UnknownCause.LAPSED) if is_lapsed else meaning
+
+    def _note_configuration(self, call: _Call, answer: _Answer) -> None:
+        """One line when Stripe begins to refuse what we send, and one when it takes it again."""
+        name = call.endpoint.value
+        if isinstance(answer, Unknown) and answer.cause is UnknownCause.MISCONFIGURED:
+            if call.endpoint not in self.misconfigured:
+                why, fields = answer.detail, _fields(call, answer.detail)
+                _log.error(
+                    "Stripe refuses %s for a reason of ours (%s): see its log of requests", name, why, extra=fields
+                )
+            self.misconfigured.add(call.endpoint)
+        elif isinstance(answer, Mapping | Refused) and call.endpoint in self.misconfigured:
+            self.misconfigured.discard(call.endpoint)
+            _log.info("Stripe takes what we send to %s again", name, extra=_fields(call, ""))
+
+    async def _attempt(self, call: _Call) -> Any:
         """What Stripe answers, if it is no error; others are raised."""
-        self.circuits.check(call.endpoint)
-        async with self._turn(call, turn) as own:
-            # After the wait for a turn, perhaps a long one, it may be open.
-            permit = self.circuits.enter(call.endpoint)
+        self.circuit_breakers.check(call.endpoint)
+        # A create's permit is reserved before its payment is inserted: this claims it.
+        holder = None if call.payment is None else call.payment.booking_id
+        async with self.limiter.permit(
+            call.endpoint, priority=call.priority, holder=holder, seconds=call.left
+        ) as permit:
+            # After the wait for a permit, perhaps a long one, the circuit may be open.
+            entry = self.circuit_breakers.enter(call.endpoint)
             verdict, detail = Verdict.NOTHING, ""
             fair = call.left >= FAIR_SECONDS
-            own.used = True
-            self.attempts[call.endpoint] += 1
+            permit.use()
+            self.observer.on_gateway_attempt(call.endpoint.value)
+            sent_at = self.skew.now()
             try:
                 # The SDK's raw request has all of its errors, but does not build a tree of objects from an answer of
                 # which we read five members: that was a quarter of the service's work.
                 async with asyncio.timeout_at(call.deadline):
-                    answer = (await self.client.raw_request_async(*call.request, **call.params)).data
-                verdict = Verdict.ANSWERS
+                    answered = await self.client.raw_request_async(*call.request, **call.params)
+                answer, verdict = answered.data, Verdict.ANSWERS
+                self.skew.note(str(answered.headers.get("Date", "")), sent_at=sent_at)
             except Exception as error:
+                self.skew.note(_header(error, "Date"), sent_at=sent_at)
                 verdict = _verdict(error, fair=fair)
-                detail = outcomes.of_error(error).detail
+                detail = outcome_mapping.of_error(error).detail
                 if _is_limit(error):
                     reason = _header(error, "Stripe-Rate-Limited-Reason")
-                    self.budget.slow(call.endpoint, everything=reason.startswith("global"))
+                    self.limiter.throttle(call.endpoint, everything=reason.startswith("global"))
                 raise
             finally:
-                own.release()
                 # A session that always fails must not stand for all of them.
                 subject = None if call.payment is None else call.payment.reference
-                change = self.circuits.leave(permit, verdict, subject=subject)
+                change = self.circuit_breakers.leave(entry, verdict, subject=subject)
                 if change is not None:
-                    _tell(change, call, detail)
+                    _report(change, call, detail)
+                    if change is not CircuitChange.CLOSED:
+                        self.observer.on_circuit_opened(call.endpoint.value)
         return answer
-
-    @contextlib.asynccontextmanager
-    async def _turn(self, call: _Call, turn: Turn | None) -> AsyncGenerator[Turn]:
-        """The caller's if it is unused, otherwise the next that comes."""
-        if turn is not None and not turn.used:
-            yield turn
-            return
-        async with contextlib.AsyncExitStack() as held:
-            async with asyncio.timeout_at(call.deadline):
-                own = await held.enter_async_context(
-                    self.budget.turn(call.endpoint, priority=call.priority, seconds=call.left)
-                )
-            yield own
 
 
 def _word(answer: _Answer) -> str:
     """How the call ended."""
     if isinstance(answer, Mapping):
         return "answered"
-    return answer.cause.value if isinstance(answer, Unknown) else answer.kind.value
+    return answer.cause.value if isinstance(answer, Unknown) else "refused"
 
 
 def _verdict(error: Exception, *, fair: bool) -> Verdict:
@@ -200,19 +239,15 @@ def _verdict(error: Exception, *, fair: bool) -> Verdict:
     status = _status(error)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return Verdict.NOTHING if _is_replayed(error) else Verdict.FAILS
-    # Limits are the budget's business; an answer that makes no sense (200, or a proxy's page) is no sign of health.
+    # Limits are the rate limiter's business; an answer that makes no sense (200, a proxy's page) is no sign of health.
     return Verdict.ANSWERS if status >= HTTPStatus.BAD_REQUEST and not _is_limit(error) else Verdict.NOTHING
 
 
 def _may_pass(error: Exception) -> bool:
     """Whether another attempt under the same key may end otherwise."""
-    if isinstance(error, TimeoutError) or _is_transport(error):
-        return True
     advice = _header(error, "Stripe-Should-Retry")
-    if advice == "true":
-        return True
-    # Stripe says "false" of a limit because an SDK would not wait for a turn; we do, and at a lower pace.
-    if _is_limit(error):
+    # Stripe says "false" of a limit because an SDK would not wait for a permit; we do, and at a lower rate.
+    if _is_transport(error) or _is_limit(error) or advice == "true":
         return True
     status = _status(error)
     is_passing = status == HTTPStatus.CONFLICT or status >= HTTPStatus.INTERNAL_SERVER_ERROR
@@ -220,7 +255,7 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _is_transport(error: Exception) -> bool:
-    # The SDK lets aiohttp's body-read failures through.
+    """Also what came too late; the SDK lets aiohttp's body-read failures through."""
     return isinstance(error, stripe.APIConnectionError | aiohttp.ClientError | OSError)
 
 
@@ -248,14 +283,14 @@ def _fields(call: _Call, detail: str) -> dict[str, Any]:
     return fields if call.payment is None else fields | {"payment_id": call.payment.id}
 
 
-def _tell(change: Change, call: _Call, detail: str) -> None:
+def _report(change: CircuitChange, call: _Call, detail: str) -> None:
     """One line for each change of a circuit, and none for the calls that it spares."""
     name, fields = call.endpoint.value, _fields(call, detail)
     match change:
-        case Change.DENIED:
+        case CircuitChange.DENIED:
             # An operator must act: a revoked key does not come back by itself, nor does a missing permission.
             _log.error("Stripe refuses STRIPE_API_KEY (%s): set one that it accepts, and restart", detail, extra=fields)
-        case Change.OPENED:
+        case CircuitChange.OPENED:
             _log.warning("Stripe fails at %s again and again: it is tried once now and then", name, extra=fields)
-        case Change.CLOSED:
+        case CircuitChange.CLOSED:
             _log.info("Stripe answers %s again", name, extra=fields)

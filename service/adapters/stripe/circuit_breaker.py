@@ -1,16 +1,15 @@
-"""Circuit breakers: what fails again and again, or refuses our key, is left alone but for one try now and then.
+"""Circuit breakers: what fails again and again, or refuses our key, is not called but for one probe now and then.
 
 The pattern is M. Nygard's ("Release It!", Circuit Breaker): closed, then open, then half open for one probe.
 """
 
-import time
-from collections import Counter
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Final
 
-from service.application.turns import Endpoint
+from service.ratelimit.permit import Endpoint
 
 FAILURES: Final = 5
 """In a row, and of as many different payments: one that always fails says nothing of the others."""
@@ -42,7 +41,7 @@ class Verdict(Enum):
     NOTHING = "nothing"
 
 
-class Change(Enum):
+class CircuitChange(Enum):
     """What a verdict has changed, for the log."""
 
     OPENED = "opened"
@@ -58,18 +57,18 @@ class CircuitOpenError(Exception):
         self.wait_seconds = wait_seconds
 
 
-class Breaker:
+class CircuitBreaker:
     """One circuit. `enter` before each attempt and `leave` after it, however it ended."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` counts seconds, from whenever."""
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock` counts seconds, of any beginning."""
         self.state = State.CLOSED
         self._clock = clock
         self._failed: set[object] = set()
         self._denied = False
         self._pause = FIRST_PAUSE_SECONDS
-        self._probe_at = 0.0
-        self._era = 0
+        self._probe_at = -math.inf
+        self._generation = 0
 
     def check(self) -> None:
         """Raises CircuitOpenError unless an attempt may begin."""
@@ -79,19 +78,15 @@ class Breaker:
             raise CircuitOpenError(wait)
 
     def enter(self) -> int:
-        """Begin an attempt, which is the probe if the circuit is open; what to `leave` with.
-
-        Raises:
-            CircuitOpenError: none may begin.
-        """
+        """Begin an attempt if `check` lets it, the probe if the circuit is open; what to `leave` with."""
         self.check()
         if self.state is State.OPEN:
             self._become(State.HALF_OPEN)
-        return self._era
+        return self._generation
 
-    def leave(self, era: int, verdict: Verdict, *, subject: object = None) -> Change | None:
+    def leave(self, generation: int, verdict: Verdict, *, subject: object = None) -> CircuitChange | None:
         """The attempt is over. `subject`: whose it was; None: nobody's who could be the cause."""
-        if era != self._era:
+        if generation != self._generation:
             return None  # it began before the circuit changed, so that it says nothing of now
         match verdict:
             case Verdict.ANSWERS:
@@ -105,22 +100,22 @@ class Breaker:
                     self._become(State.OPEN)  # whoever comes next is the probe
                 return None
 
-    def _answered(self) -> Change | None:
+    def _answered(self) -> CircuitChange | None:
         self._failed.clear()
         if self.state is State.CLOSED:
             return None
         self._denied = False
         self._become(State.CLOSED)
-        return Change.CLOSED
+        return CircuitChange.CLOSED
 
-    def _has_failed(self, subject: object) -> Change | None:
+    def _has_failed(self, subject: object) -> CircuitChange | None:
         is_news = subject not in self._failed
         if self.state is State.CLOSED:
             self._failed.add(subject)
             if len(self._failed) < FAILURES:
                 return None
             self._open(FIRST_PAUSE_SECONDS)
-            return Change.OPENED
+            return CircuitChange.OPENED
         # One that had failed before proves nothing new, and must not keep the others waiting for longer.
         if is_news and self._pause < LONGEST_PAUSE_SECONDS:
             self._failed.add(subject)
@@ -128,10 +123,10 @@ class Breaker:
         self._open(self._pause)
         return None
 
-    def _was_denied(self) -> Change | None:
+    def _was_denied(self) -> CircuitChange | None:
         was_denied, self._denied = self._denied, True
         self._open(LONGEST_PAUSE_SECONDS)
-        return None if was_denied else Change.DENIED
+        return None if was_denied else CircuitChange.DENIED
 
     def _open(self, pause: float) -> None:
         self._pause = pause
@@ -140,7 +135,7 @@ class Breaker:
 
     def _become(self, state: State) -> None:
         self.state = state
-        self._era += 1
+        self._generation += 1
 
 
 _OF_KEY: Final = {
@@ -150,7 +145,7 @@ _OF_KEY: Final = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Permit:
+class CircuitEntry:
     """For one attempt: what it entered."""
 
     endpoint: Endpoint
@@ -158,14 +153,12 @@ class Permit:
     of_key: int
 
 
-class Circuits:
+class CircuitBreakers:
     """A breaker for each endpoint, and one for all of them: a revoked key need not be tried at each."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.openings: Counter[Endpoint] = Counter()
-        """By the endpoint whose answer was the reason."""
-        self._endpoints = {endpoint: Breaker(clock) for endpoint in Endpoint}
-        self._key = Breaker(clock)
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._endpoints = {endpoint: CircuitBreaker(clock) for endpoint in Endpoint}
+        self._key = CircuitBreaker(clock)
 
     def state(self, endpoint: Endpoint) -> State:
         """As its callers find it."""
@@ -176,21 +169,14 @@ class Circuits:
         self._key.check()
         self._endpoints[endpoint].check()
 
-    def enter(self, endpoint: Endpoint) -> Permit:
-        """Begin an attempt. `leave` must follow.
-
-        Raises:
-            CircuitOpenError: none may begin.
-        """
+    def enter(self, endpoint: Endpoint) -> CircuitEntry:
+        """Begin an attempt if `check` lets it; `leave` must follow."""
         self.check(endpoint)
-        return Permit(endpoint=endpoint, of_endpoint=self._endpoints[endpoint].enter(), of_key=self._key.enter())
+        return CircuitEntry(endpoint=endpoint, of_endpoint=self._endpoints[endpoint].enter(), of_key=self._key.enter())
 
-    def leave(self, permit: Permit, verdict: Verdict, *, subject: object = None) -> Change | None:
-        """The attempt is over; see `Breaker.leave`."""
+    def leave(self, entry: CircuitEntry, verdict: Verdict, *, subject: object = None) -> CircuitChange | None:
+        """The attempt is over; see `CircuitBreaker.leave`."""
         of_key = _OF_KEY.get(verdict, verdict)
         of_endpoint = Verdict.NOTHING if verdict is Verdict.DENIES_ALL else verdict
-        change = self._endpoints[permit.endpoint].leave(permit.of_endpoint, of_endpoint, subject=subject)
-        change = self._key.leave(permit.of_key, of_key) or change
-        if change in {Change.OPENED, Change.DENIED}:
-            self.openings[permit.endpoint] += 1
-        return change
+        change = self._endpoints[entry.endpoint].leave(entry.of_endpoint, of_endpoint, subject=subject)
+        return self._key.leave(entry.of_key, of_key) or change
