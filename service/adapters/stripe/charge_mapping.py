@@ -1,0 +1,59 @@
+"""Stripe's events of refunds and disputes in our words: pure functions.
+
+Sources: Stripe's "Charge" object (`amount_refunded` is what was refunded in all; its metadata is a copy of the
+PaymentIntent's, which we write) and its "Dispute" object, which has metadata of its own and names the PaymentIntent.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from service.adapters.stripe.outcome_mapping import integer, members, moment, optional, reference, subject, text
+from service.application.ports import ChargeEvent, ChargePage
+from service.domain.outcomes import Unknown
+from service.domain.refunds import Dispute
+
+_WORD: Final = re.compile(r"[a-z_]{1,40}")
+"""Stripe's enumerations. Anything else is no word of Stripe's."""
+
+
+def of_events(answer: Mapping[str, Any]) -> ChargePage | Unknown:
+    """The page of a list of events."""
+    listed = members(answer)
+    if isinstance(listed, Unknown):
+        return listed
+    entries, after = listed
+    events = [each for each in map(_event, entries) if each is not None]
+    return ChargePage(events=events, next=after)
+
+
+def _event(event: Mapping[str, Any]) -> ChargeEvent | None:
+    """None if it has a shape that we cannot read."""
+    told = subject(event)
+    if not isinstance(told, Mapping):
+        return None
+    try:
+        dispute = _dispute(told) if told.get("object") == "dispute" else None
+        return ChargeEvent(
+            id=text(event.get("id")),
+            at=moment(event.get("created")),
+            reference=reference(told),
+            payment_intent=optional(told.get("payment_intent")),
+            refunded_minor=integer(told.get("amount_refunded")) if dispute is None else 0,
+            dispute=dispute,
+        )
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _dispute(told: Mapping[str, Any]) -> Dispute:
+    return Dispute(
+        id=text(told.get("id")),
+        status=_word(told.get("status")),
+        reason=_word(told.get("reason")),
+        minor=integer(told.get("amount")),
+    )
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else "other"
