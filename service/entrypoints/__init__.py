@@ -1,1 +1,1 @@
-"""How messages come in and go out: consumers, what surrounds each delivery, the relay, and the health pages."""
+"""Where messages and requests enter: consumers, their middleware, the pages for operators. No background work."""

@@ -1,23 +1,26 @@
-"""Every wait ends, and the inner one before the outer one: whoever waits hears what happened instead of nothing."""
+"""Every wait ends, and the inner one before the outer one: callers get an answer instead of a timeout."""
 
 from bridge.settings import Settings as BridgeSettings
-from service.adapters.store import database
-from service.bootstrap import GATEWAY_TIMEOUT_SECONDS
-from service.entrypoints import broker, envelopes, feed, relay, settler
+from service.adapters.postgres import database, sessions
+from service.application import ports
+from service.entrypoints import broker, command_envelope, kept_delivery, middleware
+from service.startup import GATEWAY_TIMEOUT_SECONDS
+from service.workers import event_feed, relay, sweeper
 
 CONSUMER_TIMEOUT_SECONDS = 30 * 60
 """RabbitMQ's own default: a delivery that is not acknowledged by then is taken away."""
 
 
 def test_each_deadline_leaves_time_for_the_one_around_it() -> None:
-    requester = BridgeSettings.model_fields["bridge_timeout_seconds"].default
-    deadline = envelopes.DEFAULT_DEADLINE.total_seconds()
-    chain = [GATEWAY_TIMEOUT_SECONDS, requester, deadline, CONSUMER_TIMEOUT_SECONDS]
+    rpc_client = BridgeSettings.model_fields["bridge_timeout_seconds"].default
+    deadline = command_envelope.DEFAULT_DEADLINE.total_seconds()
+    chain = [GATEWAY_TIMEOUT_SECONDS, rpc_client, deadline, CONSUMER_TIMEOUT_SECONDS]
     assert chain == sorted(set(chain))
-    assert settler.UNOPENED_AFTER.total_seconds() > GATEWAY_TIMEOUT_SECONDS
+    assert sweeper.UNOPENED_AFTER.total_seconds() > GATEWAY_TIMEOUT_SECONDS
     assert GATEWAY_TIMEOUT_SECONDS < broker.GRACE_SECONDS
-    assert broker.PUBLISH_SECONDS < relay.LEASE_SECONDS
-    assert feed.RENEW_SECONDS + database.ACQUIRE_SECONDS < feed.LEASE_SECONDS
+    assert kept_delivery.KEEP_SECONDS + middleware.HANDLER_SECONDS < CONSUMER_TIMEOUT_SECONDS
+    assert ports.PUBLISH_SECONDS < relay.LEASE_SECONDS
+    assert event_feed.RENEW_SECONDS + database.ACQUIRE_SECONDS < event_feed.LEASE_SECONDS
 
 
 def test_no_wait_for_the_database_is_without_an_end() -> None:
@@ -29,5 +32,5 @@ def test_no_wait_for_the_database_is_without_an_end() -> None:
     assert all(0 < seconds <= 10 for seconds in bounds.values())
     assert bounds["lock_timeout"] < bounds["statement_timeout"] < database.COMMAND_SECONDS
     assert database.TRIES * bounds["lock_timeout"] < GATEWAY_TIMEOUT_SECONDS
-    assert 0 < database.CONNECT_SECONDS <= 5
+    assert 0 < sessions.CONNECT_SECONDS <= 5
     assert 0 < database.ACQUIRE_SECONDS <= 5
