@@ -1,0 +1,262 @@
+"""Everything that the service publishes: events, answers and copies of commands, each on a channel of its own.
+
+RabbitMQ ends a channel for one bad publication (to an exchange that is missing, without the right), with everything on
+it. So no use shares a channel with another, and no library restores one: the next publication opens a new one.
+"""
+
+import asyncio
+import functools
+import logging
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, cast
+
+from aio_pika import Channel, DeliveryMode, IncomingMessage, Message
+from aio_pika.abc import AbstractRobustConnection
+from aio_pika.exceptions import DeliveryError
+from aiormq.abc import AbstractChannel, AbstractConnection
+from aiormq.channel import Channel as AmqpChannel
+from aiormq.exceptions import ChannelAccessRefused, ChannelClosed, ChannelNotFoundEntity
+from pamqp.commands import Basic
+
+from contracts import envelope, events, topology
+from runtime import amqp_compat
+from runtime.aio import LogOnChange, cancel
+from runtime.health import NotReadyError
+from service.application.ports import PUBLISH_SECONDS, BrokerLostError, OutboxRow, UnpublishedError
+from service.application.single_flight import SingleFlight
+from service.entrypoints import command_envelope
+from service.entrypoints.broker import CHECK_SECONDS, UNREACHABLE
+from service.entrypoints.connection_log import text_of
+
+_log = logging.getLogger(__name__)
+
+_DEFAULT_EXCHANGE: Final = ""
+
+_MAX_EVENT_BYTES: Final = 16 * 2**20
+"""RabbitMQ's default from 4.0 on, above which it closes the channel with everything on it.
+It does not apply to copies of commands, which the broker has accepted before."""
+
+
+class PublishingChannel:
+    """One use's channel. If it was closed, refused a message or kept silent, the next publication opens a new one."""
+
+    def __init__(self, use: str, connection: AbstractRobustConnection, *, on_missing: Callable[[], None]) -> None:
+        """`use`: what is published, for the log; `on_missing`: told when an exchange, queue or right seems to be."""
+        self._use = use
+        self._change = LogOnChange(_log)
+        self._connection = connection
+        self._on_missing = on_missing
+        self._opening = SingleFlight[AmqpChannel]()
+        self._channel: AmqpChannel | None = None
+        self._confirmed_at = 0.0
+        self._abandoned = set[asyncio.Task[None]]()
+
+    async def publish(self, message: Message, *, exchange: str, routing_key: str, mandatory: bool) -> None:
+        """Return when the broker has confirmed the message, or raise UnpublishedError in time."""
+        try:
+            await self._publish(message, exchange=exchange, routing_key=routing_key, mandatory=mandatory)
+        except BrokerLostError as error:
+            self._change.failed("%s cannot be published (%s); trying again", self._use, error)
+            raise
+        self._change.works("%s are published again", self._use)
+
+    async def _publish(self, message: Message, *, exchange: str, routing_key: str, mandatory: bool) -> None:
+        channel, began_at = None, time.monotonic()
+        try:
+            # The library's own timeout has no effect while the broker blocks publishers.
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                channel = await self.open()
+                confirmation = await channel.basic_publish(
+                    message.body,
+                    exchange=exchange,
+                    routing_key=routing_key,
+                    properties=message.properties,
+                    mandatory=mandatory,
+                    wait=False,  # or others would wait inside, and write when the channel has ended
+                )
+                self._confirmed_at = time.monotonic()
+        except BrokerLostError:
+            raise
+        except DeliveryError as error:  # also of a queue whose leader has died, on this channel for ever
+            self._abandon(channel)
+            raise UnpublishedError("nacked") from error
+        except (ChannelNotFoundEntity, ChannelAccessRefused) as error:
+            self._on_missing()
+            raise BrokerLostError(text_of(error)) from error
+        except ChannelClosed as error:  # for one of the messages on it, maybe another one
+            raise UnpublishedError(text_of(error)) from error
+        except TimeoutError as error:
+            if self._confirmed_at < began_at:  # otherwise it is not silent: there is much to do
+                self._abandon(channel)
+            raise BrokerLostError(f"RabbitMQ confirms nothing within {PUBLISH_SECONDS:g} s") from error
+        except UNREACHABLE as error:
+            raise BrokerLostError(text_of(error)) from error
+        except Exception as error:
+            raise UnpublishedError(type(error).__name__) from error
+        if not isinstance(confirmation, Basic.Ack):
+            self._on_missing()
+            raise BrokerLostError(f"no queue for {routing_key}")
+
+    async def open(self) -> AmqpChannel:
+        """The channel, as soon as the broker takes messages: what is sent in an alarm arrives when it is over."""
+        transport = self._connection.transport
+        if transport is None or transport.connection.is_closed:
+            raise BrokerLostError("there is no connection to RabbitMQ")
+        await transport.connection.ready()
+        if self._channel is None or has_ended(self._channel):
+            # Once for all who wait, and to its end: who gives up opening a channel has RabbitMQ end the connection.
+            return await self._opening.run("channel", functools.partial(self._opened, transport.connection))
+        return self._channel
+
+    async def _opened(self, connection: AbstractConnection) -> AmqpChannel:
+        self._channel = cast("AmqpChannel", await connection.channel(on_return_raises=False))
+        return self._channel
+
+    async def close(self) -> None:
+        """End what still waits to be closed."""
+        await cancel(self._abandoned)
+
+    def _abandon(self, channel: AmqpChannel | None) -> None:
+        """Use it no more, and close it when nobody can be waiting on it any longer."""
+        if channel is not None and channel is self._channel:
+            self._channel = None
+            task = asyncio.create_task(_close_later(channel), name="abandoned-channel")
+            self._abandoned.add(task)
+            task.add_done_callback(self._abandoned.discard)
+
+
+def has_ended(channel: AbstractChannel) -> bool:
+    """Whether RabbitMQ has closed the channel.
+
+    aiormq agrees to that before it says so, and RabbitMQ ends the connection for what is written between.
+    """
+    ending: asyncio.Event = channel._Channel__close_event  # type: ignore[attr-defined]  # noqa: SLF001
+    return channel.is_closed or ending.is_set()
+
+
+async def _close_later(channel: AbstractChannel) -> None:
+    await asyncio.sleep(PUBLISH_SECONDS)
+    try:
+        async with asyncio.timeout(PUBLISH_SECONDS):
+            await channel.close()
+    except UNREACHABLE:
+        return  # it ends with the connection
+
+
+class Publisher:
+    """Publishes everything. Each call returns when the broker has confirmed, or raises UnpublishedError in time."""
+
+    def __init__(
+        self,
+        connection: AbstractRobustConnection,
+        *,
+        user: str | None = None,
+        on_missing: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`user`: our own user, which the broker checks on every message; None if it is not known.
+
+        `on_missing`: told when an exchange or queue seems to be missing, or a right.
+        """
+        self._connection = connection
+        self._user = user
+        self._probes = SingleFlight[None]()
+        self._events = PublishingChannel("events", connection, on_missing=on_missing)
+        self._answers = PublishingChannel("answers", connection, on_missing=on_missing)
+        self._copies = PublishingChannel("retries and dead letters", connection, on_missing=on_missing)
+
+    async def event(self, row: OutboxRow) -> None:
+        """Publish an event. Its id is the message id, so subscribers recognise a second copy."""
+        if len(row.body) > _MAX_EVENT_BYTES:
+            raise UnpublishedError(f"over {_MAX_EVENT_BYTES} bytes")
+        message = Message(
+            row.body,
+            delivery_mode=DeliveryMode.PERSISTENT,
+            message_id=row.event_id,
+            correlation_id=row.headers.get(envelope.REQUEST_ID, row.event_id),
+            content_type=events.CONTENT_TYPE,
+            type=events.EventKey(row.routing_key).event_type,
+            timestamp=row.created_at,
+            headers=dict(row.headers),
+            user_id=self._user,
+        )
+        # There may be no subscriber.
+        await self._events.publish(message, exchange=topology.EVENTS.name, routing_key=row.routing_key, mandatory=False)
+
+    async def answer(
+        self, body: bytes, *, reply_to: str, correlation_id: str | None, message_type: str, headers: dict[str, str]
+    ) -> None:
+        """Reply to a command. The broker drops the reply if the sender has left."""
+        message = Message(
+            body,
+            delivery_mode=DeliveryMode.NOT_PERSISTENT,
+            correlation_id=correlation_id,
+            content_type=envelope.CONTENT_TYPE,
+            type=message_type,
+            timestamp=datetime.now(UTC),
+            headers=dict(headers),
+            user_id=self._user,
+        )
+        await self._answers.publish(message, exchange=_DEFAULT_EXCHANGE, routing_key=reply_to, mandatory=False)
+
+    async def dead_letter(self, command: IncomingMessage, *, queue_name: str, headers: Mapping[str, Any]) -> None:
+        """Dead-letter a command, with the reason in its headers."""
+        await self._copy(command, exchange=topology.DEAD_LETTERS.name, routing_key=queue_name, headers=headers)
+
+    async def retry(self, command: IncomingMessage, *, delay_queue: str, headers: Mapping[str, Any]) -> None:
+        """Put a command into a delay queue, which returns it to its command queue, and keep its sender's deadline."""
+        if (seconds := command_envelope.expiration_seconds(command)) is not None:
+            headers = {envelope.EXPIRATION: round(seconds * 1000), **headers}
+        await self._copy(command, exchange=_DEFAULT_EXCHANGE, routing_key=delay_queue, headers=headers)
+
+    async def check(self) -> None:
+        """Raise NotReadyError unless every channel that is published on is open, and the broker answers."""
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                for each in (self._events, self._answers, self._copies):
+                    await each.open()
+                await self._probes.run("probe", self._probe)
+        except TimeoutError as error:
+            raise NotReadyError("RabbitMQ takes no messages, as in a memory or disk alarm") from error
+        except (UnpublishedError, *UNREACHABLE) as error:
+            raise NotReadyError(text_of(error)) from error
+
+    async def _probe(self) -> None:
+        """Asked on a channel of its own, and to the end: to give up waiting for an answer closes a channel."""
+        async with Channel(self._connection, publisher_confirms=False):
+            pass
+
+    async def close(self) -> None:
+        """End what still waits; the connection is the caller's."""
+        for each in (self._events, self._answers, self._copies):
+            await each.close()
+
+    async def _copy(
+        self, command: IncomingMessage, *, exchange: str, routing_key: str, headers: Mapping[str, Any]
+    ) -> None:
+        """Publish a command anew: with its own body and identity, and with what no broker acts on.
+
+        Not its `expiration`, which would end a dead letter, nor its `priority`.
+        """
+        message = Message(
+            command.body,
+            delivery_mode=DeliveryMode.PERSISTENT,
+            message_id=command.message_id,
+            correlation_id=command.correlation_id,
+            content_type=command.content_type,
+            content_encoding=command.content_encoding,
+            type=command.type,
+            timestamp=command.timestamp or datetime.now(UTC),
+            reply_to=command.reply_to,
+            headers={**self._with_sender(amqp_compat.carried(command.headers), command), **headers},
+            user_id=self._user,
+        )
+        await self._copies.publish(message, exchange=exchange, routing_key=routing_key, mandatory=True)
+
+    def _with_sender(self, headers: dict[str, Any], command: IncomingMessage) -> dict[str, Any]:
+        """Headers with the command's sender: the copy has our `user_id`. A copy of a copy has the header already."""
+        if command.user_id is not None and command.user_id == self._user:
+            return headers
+        others = {name: value for name, value in headers.items() if name != envelope.SENDER}
+        return others if command.user_id is None else {**others, envelope.SENDER: command.user_id}
