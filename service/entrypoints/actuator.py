@@ -1,41 +1,22 @@
-"""The operators' pages: health, info and metrics."""
+"""The pages for operators: health, info and metrics."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any
 
 from faststream.asgi import AsgiResponse
 
-from contracts.actuator import LIVENESS, METRICS_MEDIA_TYPE, Build, Health, Page
-
-_NO_STORE: Final = {"cache-control": "no-store"}
+from runtime.health import NO_STORE, Build, Health, ReadPage, pages
 
 
 def routes(*, health: Health, build: Build, metrics: Callable[[], Awaitable[bytes]]) -> list[tuple[str, Any]]:
-    """The pages as ASGI applications, by path. `metrics` answers in Prometheus' text format."""
-
-    async def liveness() -> Page:
-        return LIVENESS
-
-    async def info() -> Page:
-        return build.page()
-
-    async def prometheus(scope: Any, receive: Any, send: Any) -> None:
-        headers = _NO_STORE | {"content-type": METRICS_MEDIA_TYPE}
-        await AsgiResponse(await metrics(), 200, headers)(scope, receive, send)
-
-    return [
-        ("/actuator/health", _json(health.health)),
-        ("/actuator/health/liveness", _json(liveness)),
-        ("/actuator/health/readiness", _json(health.readiness)),
-        ("/actuator/info", _json(info)),
-        ("/actuator/prometheus", prometheus),
-    ]
+    """The pages as ASGI applications, by path."""
+    return [(path, _answering(read)) for path, read in pages(health=health, build=build, metrics=metrics).items()]
 
 
-def _json(look: Callable[[], Awaitable[Page]]) -> Any:
+def _answering(read: ReadPage) -> Any:
     async def answer(scope: Any, receive: Any, send: Any) -> None:
-        page = await look()
-        headers = _NO_STORE | {"content-type": "application/json"}
+        page = await read()
+        headers = NO_STORE | {"content-type": page.media_type}
         await AsgiResponse(page.body, page.status, headers)(scope, receive, send)
 
     return answer

@@ -1,4 +1,4 @@
-"""The AsyncAPI document for people and programs. The page asks no other machine for anything, and sends no message.
+"""Serves the AsyncAPI document and its page, which loads nothing from other machines and sends no message.
 
 The viewer is the web component of the package `asyncapi-viewer`: one file, without scripts or styles in the markup.
 """
@@ -13,6 +13,8 @@ import contracts
 
 PAGE: Final = "/asyncapi"
 DOCUMENT: Final = "/asyncapi.yaml"
+DOCUMENTS: Final = {"asyncapi": DOCUMENT, "asyncapi-page": PAGE}
+"""For the index."""
 
 _OURS: Final = Path(__file__).with_name("asyncapi")
 _HEADERS: Final = {
@@ -23,7 +25,7 @@ _HEADERS: Final = {
     "x-content-type-options": "nosniff",
 }
 _KEPT: Final = {"cache-control": "public, max-age=3600"}
-"""Of what changes only with a new release of its package."""
+"""For files that change only with a new release of their package."""
 
 
 def routes() -> list[tuple[str, Any]]:
