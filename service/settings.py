@@ -1,35 +1,30 @@
-"""The service's settings: environment variables, all checked at start, every problem listed at once, no value shown."""
+"""The service's settings: environment variables, all checked at start; every problem is listed, no value is shown."""
 
 import re
-from typing import Annotated, Any, Final, Literal, Protocol, Self
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from contracts import addresses
-from contracts.logs import LogFormat, LogLevel, default_format
+from runtime import amqp_nodes, connection_urls, secret_files
+from runtime.command_start import EXIT_USAGE, CannotStartError
+from runtime.logs import LogFormat, LogLevel, default_format
 from service import failpoints
 from service.domain import urls
-from service.domain.money import CURRENCIES
+from service.domain.money import CURRENCIES, ENDED
 
 STRIPE_API_BASE: Final = "https://api.stripe.com"
+_HOST: Final = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 _KEY = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9_]{8,250}", re.ASCII)
 
 
-class SettingsError(Exception):
-    """The environment does not make sense; the text lists every problem, a line each."""
+class SettingsError(CannotStartError):
+    """The environment is not valid; the text has one line per problem."""
 
-
-def _scheme(*schemes: str) -> Any:
-    def check(value: SecretStr) -> SecretStr:
-        parts = urlsplit(value.get_secret_value())
-        if parts.scheme not in schemes or not (parts.netloc or parts.query):
-            raise ValueError
-        _ = parts.port  # raises ValueError unless it is none or a port number
-        return value
-
-    return AfterValidator(check)
+    status = EXIT_USAGE
 
 
 def _checked(accepts: Any) -> Any:
@@ -41,12 +36,17 @@ def _checked(accepts: Any) -> Any:
     return AfterValidator(check)
 
 
-class _Check(Protocol):
-    def __call__(self, url: str, *, name: str, production: bool) -> None: ...
+def _scheme(*schemes: str) -> Any:
+    def accepts(value: SecretStr) -> bool:
+        parts = urlsplit(value.get_secret_value())
+        _ = parts.port  # raises ValueError unless it is none or a port number
+        return parts.scheme in schemes and bool(parts.netloc or parts.query)
+
+    return _checked(accepts)
 
 
-def _secured(check: _Check) -> Any:
-    """After `payment_environment`, on which it depends."""
+def _secured(check: Callable[..., None]) -> Any:
+    """Needs `payment_environment` to be validated before."""
 
     def secured(value: SecretStr, info: ValidationInfo) -> SecretStr:
         production = info.data.get("payment_environment") == "production"
@@ -70,85 +70,90 @@ def _origins(text: str) -> frozenset[str]:
     return frozenset(origin for origin in origins if origin is not None)
 
 
-def _is_key(value: SecretStr) -> bool:
-    return _KEY.fullmatch(value.get_secret_value()) is not None
+def _is_charged(currency: str) -> bool:
+    ended_on, _ = ENDED.get(currency, (date.max, ""))
+    return currency in CURRENCIES and datetime.now(UTC).date() < ended_on
 
 
-def _is_api_base(value: str) -> bool:
+def _api_base(value: str, info: ValidationInfo) -> str:
+    """Needs `stripe_api_plain_text_host` to be validated before."""
     parts = urlsplit(value)
-    _ = parts.port  # raises ValueError unless it is none or a port number
-    return bool(parts.hostname) and (
-        parts.scheme == "https" or (parts.scheme == "http" and addresses.is_loopback(parts.hostname or ""))
-    )
+    host, _ = parts.hostname or "", parts.port  # raises ValueError unless it is none or a port number
+    may_be_plain = connection_urls.is_loopback(host) or host == info.data.get("stripe_api_plain_text_host")
+    if not host or parts.scheme not in ({"https", "http"} if may_be_plain else {"https"}):
+        raise ValueError
+    return value
 
 
-_AMQP_DEFAULT: Final = "amqp://guest:guest@127.0.0.1:5672/"
-_AmqpUrl = Annotated[SecretStr, _scheme("amqp", "amqps"), _secured(addresses.check_amqp)]
-_DatabaseUrl = Annotated[
-    SecretStr, _scheme("postgresql+asyncpg", "postgresql", "postgres"), _secured(addresses.check_database)
+_AmqpUrl = Annotated[
+    SecretStr,
+    _checked(lambda url: url.get_secret_value().partition("://")[0].lower() in amqp_nodes.PORTS),
+    _secured(connection_urls.check_amqp),
 ]
-_ReturnUrl = Annotated[str, _checked(urls.origin)]
+_DatabaseUrl = Annotated[
+    SecretStr,
+    _checked(lambda url: connection_urls.is_database(url.get_secret_value())),
+    _secured(connection_urls.check_database),
+]
+_SuccessUrl = Annotated[str, _checked(urls.success)]
+_CancelUrl = Annotated[str, _checked(urls.cancel)]
 _PAGES: Final = "http://127.0.0.1:8084/payments"
 
 
-class Settings(BaseSettings):
-    """One member per variable; a description says what is expected of it."""
-
+class _Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore")
 
     payment_environment: Literal["production", "development"] = Field(
         "development", description='"production" or "development"'
     )
-    amqp_url: _AmqpUrl = Field(SecretStr(_AMQP_DEFAULT), description="amqp:// or amqps:// URL")
-    command_users: Annotated[str, AfterValidator(lambda text: _names(text) and text), NoDecode] | None = Field(
-        None, description="RabbitMQ users whose commands are executed, separated by commas"
-    )
+
+
+class BrokerSettings(_Settings):
+    """For commands that use only the broker."""
+
+    amqp_url: _AmqpUrl = Field(SecretStr("amqp://guest:guest@127.0.0.1:5672/"), description="amqp:// or amqps:// URL")
+
+
+class DatabaseSettings(_Settings):
+    """For commands that use only the database."""
+
     database_url: _DatabaseUrl = Field(description="postgresql://user:password@host:port/name")
-    stripe_api_key: Annotated[SecretStr, _checked(_is_key)] = Field(
+
+
+class OperatorSettings(DatabaseSettings, BrokerSettings):
+    """For replaying and dropping dead letters, which is recorded in the database."""
+
+
+class GatewaySettings(DatabaseSettings):
+    """For commands that use the database and Stripe."""
+
+    stripe_api_key: Annotated[SecretStr, _checked(lambda key: _KEY.fullmatch(key.get_secret_value()))] = Field(
         description="a secret or restricted key of Stripe: sk_test_, rk_test_, sk_live_ or rk_live_ and what follows"
     )
-    stripe_api_base: Annotated[str, _checked(_is_api_base)] = Field(
+    stripe_api_plain_text_host: str | None = Field(
+        None, pattern=_HOST, description="a host name in lower case or an address, without a port"
+    )
+    stripe_api_base: Annotated[str, AfterValidator(_api_base)] = Field(
         STRIPE_API_BASE,
-        description="an https:// URL, or http:// on this machine; another than Stripe's for test keys only",
+        description="an https:// URL, or http:// on this machine or at STRIPE_API_PLAIN_TEXT_HOST; "
+        "another than Stripe's for test keys only",
     )
-    stripe_concurrency: int = Field(64, ge=1, le=2000, description="an integer from 1 to 2000")
-    stripe_requests_per_second: float = Field(20, ge=0, le=10_000, description="a number from 0 (no pacing) to 10000")
-    stripe_global_requests_per_second: float | None = Field(
-        None, ge=0, le=10_000, description="a number from 0 (no limit) to 10000"
-    )
-    feed_interval_seconds: float = Field(2, ge=0.1, le=60, description="a number from 0.1 to 60")
-    payment_currency: Annotated[str, _checked(CURRENCIES.__contains__)] = Field(
-        "inr", description="a lower-case ISO 4217 code that Stripe charges"
-    )
-    payment_success_url: _ReturnUrl = Field(
-        f"{_PAGES}/success?session_id={{CHECKOUT_SESSION_ID}}", description="an absolute http(s) URL"
-    )
-    payment_cancel_url: _ReturnUrl = Field(f"{_PAGES}/cancelled", description="an absolute http(s) URL")
-    payment_url_origins: Annotated[str, AfterValidator(lambda text: _origins(text) and text), NoDecode] | None = Field(
-        None, description="origins (https://host:port) that callers may name in their URLs, separated by commas"
-    )
-    payment_window_seconds: int = Field(900, ge=60, le=82_800, description="an integer from 60 to 82800")
-    outbox_retention_days: int = Field(7, ge=1, le=3650, description="an integer from 1 to 3650")
-    verify_freshness_seconds: float = Field(1, ge=0, le=60, description="a number from 0 to 60")
-    service_host: str = Field("127.0.0.1", min_length=1, description="an address to listen on")
-    service_port: int = Field(8086, ge=0, le=65535, description="a port number")
-    failpoint: Annotated[str, _checked(failpoints.read)] | None = Field(
-        None, description="<name>:<n>, a name from service/failpoints.py and the time, from 1, that it is reached"
-    )
-    git_commit: str | None = Field(
-        None, pattern="^([0-9a-f]{7,40})?$", description="a commit's id, 7 to 40 hexadecimal digits"
-    )
-    log_level: LogLevel = Field("info", description="debug, info, warning or error")
-    log_format: LogFormat = Field(default_factory=default_format, description="json or console")
 
     @model_validator(mode="after")
     def _keys_fit_their_place(self) -> Self:
-        """Live keys are for production and go to Stripe alone, test keys are for everywhere else."""
+        """Live keys are for production and go to Stripe only; test keys are for everywhere else."""
+        if problems := self._misplaced():
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _misplaced(self) -> list[str]:
         live = "_live_" in self.stripe_api_key.get_secret_value()
         production = self.payment_environment == "production"
         problems = []
         if live and self.stripe_api_base != STRIPE_API_BASE:
             problems.append("STRIPE_API_BASE must not be set with a live key: it would be sent to somebody else")
+        if live and self.stripe_api_plain_text_host is not None:
+            problems.append("STRIPE_API_PLAIN_TEXT_HOST must not be set with a live key: it is for a sandbox")
         if live and not production:
             problems.append(
                 "STRIPE_API_KEY is a live key, which moves real money: only with PAYMENT_ENVIRONMENT=production"
@@ -157,22 +162,70 @@ class Settings(BaseSettings):
             problems.append(
                 "STRIPE_API_KEY is a test key, with which nobody pays: not with PAYMENT_ENVIRONMENT=production"
             )
-        here = addresses.is_loopback(urlsplit(self.stripe_api_base).hostname or "")
-        if self.failpoint is not None and (live or not here):
+        return problems
+
+
+class Settings(OperatorSettings, GatewaySettings):
+    """One member per variable; a description says what is expected of it."""
+
+    database_listen_url: _DatabaseUrl | None = Field(
+        None, description="postgresql://user:password@host:port/name, past any pooler in transaction mode"
+    )
+    command_users: Annotated[str, _checked(_names), NoDecode] | None = Field(
+        None, description="RabbitMQ users whose commands are executed, separated by commas"
+    )
+    stripe_concurrency: int = Field(64, ge=1, le=2000, description="an integer from 1 to 2000")
+    stripe_requests_per_second: float = Field(20, ge=0, le=10_000, description="a number from 0 (no pacing) to 10000")
+    stripe_global_requests_per_second: float | None = Field(
+        None, ge=0, le=10_000, description="a number from 0 (no limit) to 10000"
+    )
+    feed_interval_seconds: float = Field(2, ge=0.1, le=60, description="a number from 0.1 to 60")
+    reconcile_on_start: Literal["auto", "always", "never"] = Field("auto", description='"auto", "always" or "never"')
+    reconcile_interval_seconds: int = Field(3600, ge=0, le=86_400, description="an integer from 0 (off) to 86400")
+    payment_currency: Annotated[str, _checked(_is_charged)] = Field(
+        "inr", description="a lower-case ISO 4217 code that Stripe charges"
+    )
+    payment_success_url: _SuccessUrl = Field(
+        f"{_PAGES}/success?session_id={{CHECKOUT_SESSION_ID}}",
+        description="an absolute http(s) URL, in which Stripe fills in {CHECKOUT_SESSION_ID}, spelt exactly so",
+    )
+    payment_cancel_url: _CancelUrl = Field(
+        f"{_PAGES}/cancelled", description="an absolute http(s) URL, without {CHECKOUT_SESSION_ID}"
+    )
+    payment_url_origins: Annotated[str, _checked(_origins), NoDecode] | None = Field(
+        None, description="origins (https://host:port) that callers may name in their URLs, separated by commas"
+    )
+    payment_window_seconds: int = Field(900, ge=60, le=82_800, description="an integer from 60 to 82800")
+    payment_reuse_seconds: int = Field(60, ge=0, le=82_800, description="an integer from 0 to 82800")
+    outbox_retention_days: int = Field(7, ge=1, le=3650, description="an integer from 1 to 3650")
+    verify_freshness_seconds: float = Field(1, ge=0, le=60, description="a number from 0 to 60")
+    service_host: str = Field("127.0.0.1", min_length=1, description="an address to listen on")
+    service_port: int = Field(8086, ge=0, le=65535, description="a port number")
+    failpoint: Annotated[str, _checked(failpoints.parse)] | None = Field(
+        None, description="<name>:<n>, a name from service/failpoints.py and the time, from 1, that it is reached"
+    )
+    git_commit: str | None = Field(
+        None, pattern="^([0-9a-f]{7,40})?$", description="a commit's id, 7 to 40 hexadecimal digits"
+    )
+    log_level: LogLevel = Field("info", description="debug, info, warning or error")
+    log_format: LogFormat = Field(default_factory=default_format, description="json or console")
+
+    def _misplaced(self) -> list[str]:
+        problems = super()._misplaced()
+        here = connection_urls.is_loopback(urlsplit(self.stripe_api_base).hostname or "")
+        if self.failpoint is not None and ("_live_" in self.stripe_api_key.get_secret_value() or not here):
             problems.append("FAILPOINT kills the service: only with a test key and STRIPE_API_BASE on this machine")
-        if problems:
-            raise ValueError("\n".join(problems))
-        return self
+        return problems
 
     @model_validator(mode="after")
-    def _our_own_retries_have_a_name(self) -> Self:
+    def _own_retries_have_a_user(self) -> Self:
         if self.command_users is not None and self.amqp_user is None:
             raise ValueError("AMQP_URL must name its user where COMMAND_USERS is set: our own retries come back by it")
         return self
 
     @property
     def global_requests_per_second(self) -> float:
-        """Of all endpoints together: four fifths of what Stripe allows an account, which is far less for test keys."""
+        """For all endpoints together: 80 % of what Stripe allows an account, which is far less for test keys."""
         if self.stripe_global_requests_per_second is not None:
             return self.stripe_global_requests_per_second
         is_test = "_test_" in self.stripe_api_key.get_secret_value()
@@ -180,96 +233,84 @@ class Settings(BaseSettings):
 
     @property
     def amqp_user(self) -> str | None:
-        """The RabbitMQ user that the service is, if AMQP_URL tells."""
-        return addresses.amqp_user(self.amqp_url.get_secret_value())
+        """The service's own RabbitMQ user, if AMQP_URL names it."""
+        return connection_urls.amqp_user(self.amqp_url.get_secret_value())
 
     @property
     def senders(self) -> frozenset[str] | None:
-        """RabbitMQ users whose commands are executed, ourselves among them for retries; None: the broker decides."""
+        """RabbitMQ users whose commands are executed, including our own for retries; None: the broker decides."""
         if self.command_users is None or self.amqp_user is None:
             return None
         return _names(self.command_users) | {self.amqp_user}
 
     @property
     def in_plain_text(self) -> tuple[str, ...]:
-        """The variables by which something leaves this machine that others can read on its way."""
+        """The variables whose connections leave this machine unencrypted."""
         urls = {"AMQP_URL": self.amqp_url, "DATABASE_URL": self.database_url}
-        return tuple(name for name, url in urls.items() if addresses.is_plain_text(url.get_secret_value()))
+        urls |= {"DATABASE_LISTEN_URL": self.database_listen_url} if self.database_listen_url else {}
+        names = [name for name, url in urls.items() if connection_urls.is_plain_text(url.get_secret_value())]
+        base = urlsplit(self.stripe_api_base)
+        if base.scheme == "http" and not connection_urls.is_loopback(base.hostname or ""):
+            names.append("STRIPE_API_BASE")
+        return tuple(names)
 
     @property
     def origins(self) -> frozenset[str]:
-        """Allowed origins of return URLs, normalised: those named, else those of the two default URLs."""
+        """Allowed origins of return URLs, normalised: the configured ones, else those of the two default URLs."""
         if self.payment_url_origins is not None:
             return _origins(self.payment_url_origins)
         return _origins(f"{self.payment_success_url},{self.payment_cancel_url}")
 
 
-class DatabaseSettings(BaseSettings):
-    """What the commands need that only use the database."""
-
-    model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore")
-
-    payment_environment: Literal["production", "development"] = Field(
-        "development", description='"production" or "development"'
-    )
-    database_url: _DatabaseUrl = Field(description="postgresql://user:password@host:port/name")
-
-
 class MigrateSettings(DatabaseSettings):
-    """What migrating needs: the tables may belong to another role than the application's."""
+    """For `migrate`: another role than the application's may own the tables."""
 
     migration_database_url: _DatabaseUrl | None = Field(
         None, description="postgresql://user:password@host:port/name, of the role that shall own the tables"
     )
+    console_database_role: str | None = Field(
+        None, pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$", description="the name of the console's role, if it has its own"
+    )
 
     @model_validator(mode="after")
-    def _the_application_has_a_name(self) -> Self:
+    def _the_application_has_a_role(self) -> Self:
         if self.migration_database_url is not None and not self.application:
             raise ValueError("DATABASE_URL must name its user, whom the migration grants what the application needs")
         return self
 
     @property
     def application(self) -> str | None:
-        """The role by which the service uses the tables, if another one shall own them."""
+        """The role with which the service uses the tables, if another role owns them."""
         if self.migration_database_url is None:
             return None
-        parts = urlsplit(self.database_url.get_secret_value())
+        parts = urlsplit(connection_urls.without_database_hosts(self.database_url.get_secret_value()))
         return unquote(parts.username or "") or parse_qs(parts.query).get("user", [None])[0]
 
 
-class BrokerSettings(BaseSettings):
-    """What looking at dead letters needs."""
-
-    model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore")
-
-    payment_environment: Literal["production", "development"] = Field(
-        "development", description='"production" or "development"'
-    )
-    amqp_url: _AmqpUrl = Field(SecretStr(_AMQP_DEFAULT), description="amqp:// or amqps:// URL")
-
-
-class OperatorSettings(BrokerSettings, DatabaseSettings):
-    """What replaying and dropping dead letters needs: the record of it is in the database."""
-
-
 def load(model: type[BaseSettings] = Settings) -> Any:
-    """The settings from the environment.
+    """The settings from the environment and the files that it names for secrets.
 
     Raises:
-        SettingsError: with a line for each variable that is missing or wrong, and what is expected of it.
+        SettingsError: with a line for each variable that is missing or wrong.
     """
+    files = secret_files.read(model)
+    problems = list(files.problems.values())
     try:
-        return model()
+        settings = model(**files.values)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-        raise SettingsError("\n".join(_problem(model, problem) for problem in details)) from None
+        known = [[name] for name in files.problems]
+        problems += [_problem(model, problem) for problem in details if list(problem["loc"])[:1] not in known]
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return settings
 
 
 def _problem(model: type[BaseSettings], details: Any) -> str:
     if not details["loc"]:
         return str(details["ctx"]["error"])
     name = str(details["loc"][0])
-    if isinstance(error := details.get("ctx", {}).get("error"), addresses.InsecureAddressError):
+    if isinstance(error := details.get("ctx", {}).get("error"), connection_urls.InsecureAddressError):
         return str(error)
     expected = model.model_fields[name].description
     found = "is not set" if details["type"] == "missing" else "is not valid"
