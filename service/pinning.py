@@ -1,0 +1,82 @@
+"""Holds the database to the account of Stripe's that it was first used with: its payments mean nothing to another."""
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from typing import Final
+
+from runtime.aio import Backoff
+from service.adapters import postgres, stripe
+from service.adapters.postgres import Database
+from service.domain.errors import StoreUnavailableError
+from service.domain.gateway_account import GatewayAccount
+from service.settings import GatewaySettings, Settings
+from service.startup import StartError
+from service.workers import supervision
+
+_log = logging.getLogger(__name__)
+
+LONGEST_PAUSE_SECONDS: Final = 30.0
+"""Between two tries to learn the account from a Stripe that does not answer."""
+
+
+async def pin(settings: Settings, database: Database, stack: AsyncExitStack, *, failed: asyncio.Event) -> None:
+    """Pin the database, or raise StartError if it is another account's.
+
+    While Stripe does not answer, the mode alone is held against the pin, and the account as soon as it answers: the
+    process fails then if it is the wrong one. A start must not depend on Stripe.
+    """
+    if not await _pin(settings, database):
+        _log.warning("Stripe does not say yet whose STRIPE_API_KEY is: only its mode is held against the database")
+        supervision.run_until_cancelled(stack, _pin_later(settings, database), name="account-pin", failed=failed)
+
+
+async def problem_of(settings: GatewaySettings, database: Database) -> str | None:
+    """Why this key is not for this database, as a sentence; None if it is, or if the database says nothing.
+
+    Nothing is pinned.
+    """
+    try:
+        owner = await postgres.pinned(database)
+    except StoreUnavailableError:  # which is another sentence, and somebody else's
+        return None
+    if owner is None:
+        return None
+    account, _ = await account_of(settings)
+    return None if owner.may_be(account) else _sentence(owner, account)
+
+
+async def account_of(settings: GatewaySettings) -> tuple[GatewayAccount, bool]:
+    """What is known of the key's account now, and whether that is all there is to know."""
+    key = settings.stripe_api_key.get_secret_value()
+    try:
+        return await stripe.account_of(key, api_base=settings.stripe_api_base), True
+    except stripe.AccountUnknownError:
+        return stripe.of_key(key), False
+
+
+async def _pin(settings: Settings, database: Database) -> bool:
+    """Whether all is known; StartError if the database is another account's."""
+    account, is_known = await account_of(settings)
+    try:
+        owner = await postgres.pin(database, account)
+    except StoreUnavailableError:
+        return False
+    if not owner.may_be(account):
+        raise StartError(_sentence(owner, account))
+    return is_known
+
+
+async def _pin_later(settings: Settings, database: Database) -> None:
+    backoff = Backoff(first_seconds=1, longest_seconds=LONGEST_PAUSE_SECONDS)
+    while True:
+        await asyncio.sleep(backoff.next_seconds())
+        if await _pin(settings, database):
+            return
+
+
+def _sentence(owner: GatewayAccount, account: GatewayAccount) -> str:
+    return (
+        f"The database (DATABASE_URL) belongs to Stripe's {owner}, and STRIPE_API_KEY to {account}: "
+        "set the two that belong together, or see payment-service move-account."
+    )
