@@ -1,32 +1,28 @@
-"""What is heard of a change in the process that writes it."""
+"""Who is notified of a change in the process that writes it."""
 
 from dataclasses import replace
 
 import pytest
 
-from service.application.news import Heard, News
-from service.bootstrap import on_change
+from service.application.waiters import WaiterRegistry, WaitResult
 from service.domain.payment import PaymentStatus
 from service.domain.status import Change, ChangeKind
-from tests.service_support import a_payment
+from service.notifications import on_change
+from tests.kit.service import a_payment
 
 
-@pytest.mark.parametrize("status", PaymentStatus)
-async def test_each_event_is_counted_and_wakes_the_relay_and_who_waits_hears_of_the_final_ones(
-    status: PaymentStatus,
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [(ChangeKind.CREATED, PaymentStatus.PENDING), *((ChangeKind.OPENED, status) for status in PaymentStatus)],
+)
+async def test_each_change_is_counted_an_event_wakes_the_relay_and_a_final_one_notifies_whoever_waits(
+    kind: ChangeKind, status: PaymentStatus
 ) -> None:
+    """A payment that was only begun is no event."""
     counted: list[Change] = []
     woken: list[str] = []
-    news = News()
-    change = Change(payment=replace(a_payment(), status=status), kind=ChangeKind.OPENED)
-    on_change(counted.append, news, lambda: woken.append("relay"))(change)
-    assert (counted, woken) == ([change], ["relay"])
-    assert (await news.wait(change.payment.id, seconds=0) is Heard.SETTLED) is status.is_final
-
-
-def test_a_payment_that_was_only_begun_is_no_event_and_wakes_nobody() -> None:
-    counted: list[Change] = []
-    woken: list[str] = []
-    change = Change(payment=a_payment(), kind=ChangeKind.CREATED)
-    on_change(counted.append, News(), lambda: woken.append("relay"))(change)
-    assert (counted, woken) == ([change], [])
+    waiters = WaiterRegistry()
+    change = Change(payment=replace(a_payment(), status=status), kind=kind)
+    on_change(counted.append, waiters, lambda: woken.append("relay"))(change)
+    assert (counted, woken) == ([change], [] if kind is ChangeKind.CREATED else ["relay"])
+    assert (await waiters.wait(change.payment.id, seconds=0) is WaitResult.FINAL) is status.is_final

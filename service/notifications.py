@@ -1,0 +1,34 @@
+"""Who is notified of a change: in the process that writes it, and in the others by PostgreSQL's NOTIFY."""
+
+from collections.abc import Callable
+
+from service.adapters.postgres import OUTBOX_CHANNEL, READ_CHANNEL, WANTED_CHANNEL
+from service.application.waiters import WaiterRegistry
+from service.domain.status import Change, ChangeKind
+
+
+def on_change(
+    count: Callable[[Change], None], waiters: WaiterRegistry, wake: Callable[[], None]
+) -> Callable[[Change], None]:
+    """Report each change: to the metrics, if it is an event to this process's relay, if it is final to the waiters."""
+
+    def report(change: Change) -> None:
+        count(change)
+        if change.kind not in {ChangeKind.CREATED, ChangeKind.ADOPTED, ChangeKind.RENEWED}:  # which are no events
+            wake()
+        if change.payment.status.is_final:
+            waiters.notify(change.payment.id)
+
+    return report
+
+
+def by_channel(waiters: WaiterRegistry) -> dict[str, Callable[[str], None]]:
+    """By NOTIFY channel, whom a notification of another replica is for.
+
+    The seconds in it leave out how long it takes: milliseconds, and Stripe promises no less.
+    """
+    return {
+        OUTBOX_CHANNEL: lambda payload: waiters.notify(int(payload)) if payload.isdecimal() else None,
+        WANTED_CHANNEL: lambda _: waiters.request_read(here=False),
+        READ_CHANNEL: lambda seconds: waiters.notify_read(seconds_ago=float(seconds)),
+    }
