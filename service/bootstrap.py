@@ -7,62 +7,69 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Final
+from datetime import timedelta
 
 from faststream.asgi import AsgiFastStream
 from faststream.rabbit import RabbitBroker
 
-from contracts.actuator import Build, Health
-from service.adapters.store import (
-    OUTBOX_CHANNEL,
-    POOL_SIZE,
-    READ_CHANNEL,
-    WANTED_CHANNEL,
+from runtime.health import Build
+from service import notifications, pinning, startup
+from service.adapters.postgres import (
     Database,
-    PostgresFeedRecord,
-    PostgresLeases,
+    PostgresActs,
+    PostgresEventCursor,
+    PostgresListener,
     PostgresOutbox,
-    PostgresPlaces,
+    PostgresReservations,
     PostgresStore,
-    Wakeups,
-    could_rewrite,
-    current_revision,
-    newest_revision,
 )
 from service.adapters.stripe import StripeGateway
-from service.application.budget import Budget
-from service.application.leases import Rates
-from service.application.news import News
+from service.application.admission import Admission
+from service.application.checkout import Checkout
+from service.application.event_reader import UnreadError
+from service.application.outcome_writer import OutcomeWriter
 from service.application.policy import Policy
 from service.application.ports import Clock
-from service.application.steps import Steps
+from service.application.reconciliation import Reconciliation
+from service.application.status_lookup import StatusLookup
+from service.application.told_session import ToldSessions
+from service.application.waiters import WaiterRegistry
 from service.domain.errors import StoreUnavailableError
-from service.domain.status import Change, ChangeKind
-from service.entrypoints import actuator, consumers, pages, tasks
+from service.entrypoints import actuator, consumers, docs_page
 from service.entrypoints import broker as brokers
-from service.entrypoints.delivery import Delivery
-from service.entrypoints.feed import Feed
-from service.entrypoints.holds import Holds
-from service.entrypoints.pruner import Pruner
-from service.entrypoints.relay import Relay
-from service.entrypoints.settler import Settler
+from service.entrypoints.long_poll import LongPoll
+from service.entrypoints.middleware import CommandMiddleware
+from service.entrypoints.publisher import Publisher
 from service.metrics import Metrics
-from service.reach import StartError, meet, reach
-from service.settings import STRIPE_API_BASE, Settings
+from service.ratelimit.limiter import RateLimiter
+from service.settings import Settings
+from service.workers import supervision
+from service.workers.act_worker import ActWorker
+from service.workers.after_paid_reader import AfterPaidReader
+from service.workers.event_feed import EventFeed
+from service.workers.pruner import Pruner
+from service.workers.reconciler import Reconciler
+from service.workers.relay import Relay
+from service.workers.sweeper import Sweeper
 
 _log = logging.getLogger(__name__)
 
-GATEWAY_TIMEOUT_SECONDS: Final = 8.0
-"""Below the bridge's deadline (10 s), so that a caller hears what happened instead of nothing."""
 
+@dataclass(frozen=True, kw_only=True)
+class Application:
+    """What stands between entrypoints and adapters, and the adapters that both sides use."""
 
-class SystemClock:
-    """The machine's clock."""
-
-    def now(self) -> datetime:
-        """Now, in UTC."""
-        return datetime.now(UTC)
+    store: PostgresStore
+    gateway: StripeGateway
+    policy: Policy
+    clock: Clock
+    limiter: RateLimiter
+    waiters: WaiterRegistry
+    outcomes: OutcomeWriter
+    told_sessions: ToldSessions
+    admission: Admission
+    status_lookup: StatusLookup
+    checkout: Checkout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,24 +77,10 @@ class Service:
     """The running parts. `asgi` consumes while it is served; `failed` is set if a background task ends by itself."""
 
     asgi: AsgiFastStream
-    steps: Steps
+    application: Application
     relay: Relay
-    holds: Holds
+    long_poll: LongPoll
     failed: asyncio.Event
-
-
-def policy(settings: Settings) -> Policy:
-    """The rules that the settings choose."""
-    return Policy(
-        currency=settings.payment_currency,
-        success_url=settings.payment_success_url,
-        cancel_url=settings.payment_cancel_url,
-        origins=settings.origins,
-        window_seconds=settings.payment_window_seconds,
-        freshness_seconds=settings.verify_freshness_seconds,
-        gateway_timeout_seconds=GATEWAY_TIMEOUT_SECONDS,
-        feed_interval_seconds=settings.feed_interval_seconds,
-    )
 
 
 @asynccontextmanager
@@ -96,221 +89,216 @@ async def built(
 ) -> AsyncGenerator[Service]:
     """The service, ready to be served. What is started last stops first: consumers before the relay before the store.
 
-    `monotonic` counts the seconds for which Stripe is left alone when it fails.
+    `monotonic` counts the seconds for which Stripe is not called when it fails.
 
     Raises:
-        StartError: the database or the broker does not answer, somebody's certificate cannot be trusted, or the
-            database needs a migration.
+        StartError: a server does not answer, a certificate is not trusted, or the database needs a migration or is
+            another account's.
     """
-    clock = clock or SystemClock()
-    failed = asyncio.Event()
     build = Build.installed("payment-service", commit=settings.git_commit)
-    metrics = Metrics(build)
+    metrics, failed = Metrics(build), asyncio.Event()
     async with AsyncExitStack() as stack:
-        database = await _database(settings, stack)
-        amqp_url = settings.amqp_url.get_secret_value()
-        await reach("RabbitMQ (AMQP_URL)", functools.partial(_declare, amqp_url), brokers.UNREACHABLE)
-        publishing = brokers.rabbit_broker(amqp_url)
-        stack.push_async_callback(_disconnect, publishing)
-        await _connect(publishing)
-        publisher = brokers.Publisher(publishing, user=settings.amqp_user)
-
-        news, places, outbox = News(), PostgresPlaces(database), PostgresOutbox(database)
-        wakeups = Wakeups(settings.database_url.get_secret_value(), heard=_heard(news), missed=news.missed)
-        store = PostgresStore(database, told=on_change(metrics.change, news, wakeups.ring))
-        relay = Relay(outbox=outbox, publisher=publisher, clock=clock, alarm=wakeups)
-        stack.push_async_callback(tasks.cancel, tasks.watched(wakeups.run(), name="outbox-wakeups", failed=failed))
-        stack.push_async_callback(_stop_relay, relay, tasks.watched(relay.run(), name="outbox-relay", failed=failed))
-
-        events_kept = timedelta(days=settings.outbox_retention_days)
-        pruner = Pruner(store=store, outbox=outbox, places=places, clock=clock, events_kept=events_kept)
-        tasks.work(stack, pruner, name="pruner", failed=failed)
-
-        budget = await stack.enter_async_context(_budget(settings, database, metrics))
-        gateway = StripeGateway(
-            api_key=settings.stripe_api_key.get_secret_value(),
-            api_base=None if settings.stripe_api_base == STRIPE_API_BASE else settings.stripe_api_base,
-            concurrency=settings.stripe_concurrency,
-            budget=budget,
-            told=metrics.gateway_call,
-            clock=monotonic,
+        database = await startup.connected_database(settings, stack)
+        await pinning.pin(settings, database, stack, failed=failed)
+        publisher, watch = await startup.connected_publisher(settings, stack)
+        waiters, outbox = WaiterRegistry(), PostgresOutbox(database)
+        listener = PostgresListener(
+            (settings.database_listen_url or settings.database_url).get_secret_value(),
+            on_notification=notifications.by_channel(waiters),
+            on_reconnect=waiters.resync,
         )
-        stack.push_async_callback(gateway.close)
-        await meet("Stripe (STRIPE_API_BASE)", functools.partial(gateway.meet, settings.stripe_api_base))
-        steps = Steps(
-            store=store,
-            gateway=gateway,
-            policy=policy(settings),
-            clock=clock,
-            budget=budget,
-            places=places,
-            news=news,
+        store = PostgresStore(database, on_change=notifications.on_change(metrics.on_change, waiters, listener.wake))
+        measured = await startup.measured_clock(database)
+        supervision.run_until_cancelled(stack, measured.run(), name="clock", failed=failed)
+        clock = clock or measured
+        relay = Relay(outbox=outbox, publisher=publisher, clock=clock, wakeup=listener, observer=metrics)
+        supervision.run_until_cancelled(stack, listener.run(), name="notifications", failed=failed)
+        stack.push_async_callback(relay.flush)
+        supervision.work(stack, relay, name="outbox-relay", failed=failed)
+        shared = functools.partial(_application, settings, stack, database=database, store=store, clock=clock)
+        application = await shared(waiters=waiters, metrics=metrics, monotonic=monotonic)
+        reconciler = await _reconciled(settings, application, metrics)
+        sweeper, feed = _workers(
+            settings, stack, application, database=database, outbox=outbox, metrics=metrics, failed=failed
         )
-        stack.push_async_callback(steps.drain)
-
-        settler = Settler(steps=steps)
-        tasks.work(stack, settler, name="settler", failed=failed)
-        record = PostgresFeedRecord(database)
-        feed = Feed(
-            steps=steps,
-            record=record,
-            news=news,
-            interval_seconds=settings.feed_interval_seconds,
-            calls_per_second=settings.stripe_requests_per_second,
-        )
-        tasks.work(stack, feed, name="feed", failed=failed)
-
-        holds = Holds(store=store, publisher=publisher)
-        news.listen(holds.hear)
-        stack.push_async_callback(tasks.cancel, tasks.watched(holds.run(), name="holds", failed=failed))
-
-        metrics.read(
-            feed=feed,
-            news=news,
-            relay=relay,
-            settler=settler,
+        supervision.run_until_cancelled(stack, reconciler.run(feed), name="reconciler", failed=failed)
+        long_poll = LongPoll(store=store, publisher=publisher, observer=metrics)
+        waiters.subscribe(lambda payment_id: long_poll.resync() if payment_id is None else long_poll.notify(payment_id))
+        supervision.run_until_cancelled(stack, long_poll.run(), name="long-poll", failed=failed)
+        calls = application.gateway.calls
+        metrics.read_from(
+            database=database,
             outbox=outbox,
-            holds=holds,
-            calls=gateway.calls,
-            budget=budget,
-            admission=steps.admission,
-            connections_in_use=lambda: database.in_use,
-            connections_limit=POOL_SIZE,
+            feed=feed,
+            waiters=waiters,
+            long_poll=long_poll,
+            calls=calls,
+            clock=measured,
+            limiter=application.limiter,
+            outstanding=application.admission.outstanding,
         )
-        delivery = functools.partial(
-            Delivery, publisher=publisher, clock=clock, holds=holds, senders=settings.senders, told=metrics.command
+        leaving = asyncio.Event()
+        consuming = _consuming(
+            settings, application, publisher=publisher, long_poll=long_poll, metrics=metrics, leaving=leaving
         )
-        consuming = brokers.rabbit_broker(amqp_url, middlewares=(delivery,))
-        consumers.register(consuming, steps=steps)
-        stack.push_async_callback(_disconnect, consuming)
-        started, leaving = asyncio.Event(), asyncio.Event()
+        stack.push_async_callback(brokers.disconnect, consuming.stop)
+        started = asyncio.Event()
+        supervision.run_until_cancelled(stack, watch.run(consuming, started), name="topology-watch", failed=failed)
 
-        def tell() -> None:
+        def on_started() -> None:
             started.set()
             _log.info("ready: consuming commands")
 
-        health = _health(database, publishing=publishing, consuming=consuming, started=started, leaving=leaving)
+        health = startup.health(
+            database=database,
+            publisher=publisher,
+            consuming=consuming,
+            calls=calls,
+            watch=watch,
+            clock=measured,
+            started=started,
+            leaving=leaving,
+        )
         asgi = AsgiFastStream(
             consuming,
-            asgi_routes=[*actuator.routes(health=health, build=build, metrics=metrics.page), *pages.routes()],
+            asgi_routes=[*actuator.routes(health=health, build=build, metrics=metrics.page), *docs_page.routes()],
             logger=None,
-            after_startup=[tell],
+            after_startup=[on_started],
             # Handlers may need all of the grace time that there is.
-            on_shutdown=[leaving.set, settler.stop, holds.leave],
+            on_shutdown=[leaving.set, sweeper.stop, long_poll.stop],
         )
-        yield Service(asgi=asgi, steps=steps, relay=relay, holds=holds, failed=failed)
+        yield Service(asgi=asgi, application=application, relay=relay, long_poll=long_poll, failed=failed)
 
 
-async def _database(settings: Settings, stack: AsyncExitStack) -> Database:
-    database = Database(settings.database_url.get_secret_value())
-    stack.push_async_callback(database.close)
-    await reach("the database (DATABASE_URL)", database.ping, (StoreUnavailableError, TimeoutError))
-    await _check_revision(database)
-    if await could_rewrite(database):
-        _log.warning("the role of DATABASE_URL could change the record: see MIGRATION_DATABASE_URL")
-    return database
-
-
-@asynccontextmanager
-async def _budget(settings: Settings, database: Database, metrics: Metrics) -> AsyncGenerator[Budget]:
-    """Not paced if the settings say so: then no statement is spent on it."""
-    rates = leases = None
-    if settings.stripe_requests_per_second:
-        rates = Rates(endpoint=settings.stripe_requests_per_second, everything=settings.global_requests_per_second)
-        leases = PostgresLeases(database, rates=rates)
-    budget = Budget(concurrency=settings.stripe_concurrency, rates=rates, leases=leases, told=metrics.turn)
-    try:
-        yield budget
-    finally:
-        await budget.close()
-
-
-def _health(
-    database: Database,
+async def _application(
+    settings: Settings,
+    stack: AsyncExitStack,
     *,
-    publishing: RabbitBroker,
-    consuming: RabbitBroker,
-    started: asyncio.Event,
-    leaving: asyncio.Event,
-) -> Health:
-    async def takes_writes() -> bool:
-        await database.ping()
-        return True
+    database: Database,
+    store: PostgresStore,
+    clock: Clock,
+    waiters: WaiterRegistry,
+    metrics: Metrics,
+    monotonic: Callable[[], float],
+) -> Application:
+    """What creates and verifies go through, down to Stripe."""
+    gateway, limiter = await startup.built_gateway(
+        settings, stack, database, observer=metrics, clock=clock, monotonic=monotonic
+    )
+    rules, outcomes = startup.policy(settings), OutcomeWriter(store=store, clock=clock)
+    reservations = PostgresReservations(database)
+    admission = Admission(limiter=limiter, reservations=reservations, clock=clock, observer=metrics)
+    status_lookup = StatusLookup(
+        store=store, gateway=gateway, policy=rules, clock=clock, limiter=limiter, waiters=waiters, outcomes=outcomes
+    )
+    checkout = Checkout(store=store, gateway=gateway, policy=rules, clock=clock, admission=admission, outcomes=outcomes)
+    stack.push_async_callback(status_lookup.lookups.drain)
+    stack.push_async_callback(checkout.openings.drain)
+    return Application(
+        store=store,
+        gateway=gateway,
+        policy=rules,
+        clock=clock,
+        limiter=limiter,
+        waiters=waiters,
+        outcomes=outcomes,
+        told_sessions=ToldSessions(store=store, gateway=gateway, outcomes=outcomes, clock=clock, observer=metrics),
+        admission=admission,
+        status_lookup=status_lookup,
+        checkout=checkout,
+    )
 
-    async def takes_events() -> bool:
-        return started.is_set() and await brokers.publishing(publishing)
 
-    async def delivers() -> bool:
-        # Asked while FastStream still connects, it would connect a second time, and that one would stay.
-        return started.is_set() and await brokers.consuming(consuming)
+async def _reconciled(settings: Settings, application: Application, metrics: Metrics) -> Reconciler:
+    """What compares payments with Stripe; after a restore it has done so before anything is served.
 
-    checks = {"broker": takes_events, "consumers": delivers, "database": takes_writes}
-    return Health(checks=checks, is_leaving=leaving.is_set)
-
-
-def on_change(count: Callable[[Change], None], news: News, wake: Callable[[], None]) -> Callable[[Change], None]:
-    """What hears of each change: the metrics, of events this process's relay, of the final ones whoever waits here."""
-
-    def told(change: Change) -> None:
-        count(change)
-        if change.kind is not ChangeKind.CREATED:  # which is no event
-            wake()
-        if change.payment.status.is_final:
-            news.settled(change.payment.id)
-
-    return told
-
-
-def _heard(news: News) -> dict[str, Callable[[str], None]]:
-    """By NOTIFY channel, who hears what other replicas say.
-
-    How long their word takes is not in the seconds they tell: milliseconds, and Stripe promises no less.
+    Raises:
+        StartError: the database lacks what Stripe has, and Stripe stopped answering.
     """
-    return {
-        OUTBOX_CHANNEL: lambda payload: news.settled(int(payload)) if payload.isdecimal() else None,
-        WANTED_CHANNEL: lambda _: news.want_reading(here=False),
-        READ_CHANNEL: lambda seconds: news.read(seconds_ago=float(seconds)),
-    }
-
-
-async def _declare(amqp_url: str) -> None:
-    try:
-        await brokers.declare(amqp_url)
-    except brokers.TopologyRefusedError as error:
-        raise StartError(f"RabbitMQ (AMQP_URL) refuses what is needed: {error}") from None
-
-
-async def _connect(publishing: RabbitBroker) -> None:
-    """Once: what FastStream began in vain would stay, so a broker that ends in this very moment ends us."""
-    try:
-        await publishing.connect()
-    except brokers.UNREACHABLE as error:
-        raise StartError(f"RabbitMQ (AMQP_URL) was lost at the start ({type(error).__name__}).") from None
-
-
-async def _check_revision(database: Database) -> None:
-    current, newest = await current_revision(database), newest_revision()
-    if current != newest:
-        found = current or "none"
-        raise StartError(f"The database is at revision {found}, but {newest} is needed: run payment-service migrate.")
-
-
-async def _disconnect(broker: RabbitBroker) -> None:
-    """Also from a silent RabbitMQ: FastStream then stops halfway, and its connection would never give up."""
-    for _ in range(2):
+    reconciliation = Reconciliation(
+        store=application.store,
+        gateway=application.gateway,
+        told_sessions=application.told_sessions,
+        clock=application.clock,
+        gateway_timeout_seconds=startup.GATEWAY_TIMEOUT_SECONDS,
+        grace_seconds=application.policy.feed_trusted_seconds,
+    )
+    interval = settings.reconcile_interval_seconds
+    reconciler = Reconciler(reconciliation=reconciliation, observer=metrics, interval_seconds=interval)
+    if settings.reconcile_on_start != "never":
         try:
-            async with asyncio.timeout(brokers.PUBLISH_SECONDS):
-                await broker.stop()
-        except brokers.UNREACHABLE as error:
-            _log.warning("the connection to RabbitMQ did not end well (%s)", type(error).__name__)
-        else:
-            return
+            await reconciler.before_serving(always=settings.reconcile_on_start == "always")
+        except (UnreadError, StoreUnavailableError) as error:
+            why = f"({error or type(error).__name__})"
+            raise startup.StartError(f"The payments were restored and cannot be compared with Stripe {why}.") from None
+    return reconciler
 
 
-async def _stop_relay(relay: Relay, task: asyncio.Task[None]) -> None:
-    """What is committed leaves before we do; what cannot is sent by another replica or at the next start."""
-    await tasks.stop(relay, task)
-    try:
-        await relay.flush()
-    except StoreUnavailableError:
-        _log.warning("the last events are left to another relay")
+def _workers(
+    settings: Settings,
+    stack: AsyncExitStack,
+    application: Application,
+    *,
+    database: Database,
+    outbox: PostgresOutbox,
+    metrics: Metrics,
+    failed: asyncio.Event,
+) -> tuple[Sweeper, EventFeed]:
+    """Start what works in the background beside the relay."""
+    parts = {name: getattr(application, name) for name in ("store", "gateway", "outcomes", "clock")}
+    pruner = Pruner(
+        store=application.store,
+        outbox=outbox,
+        reservations=PostgresReservations(database),
+        clock=application.clock,
+        events_kept=timedelta(days=settings.outbox_retention_days),
+    )
+    sweeper = Sweeper(store=application.store, checkout=application.checkout, clock=application.clock, observer=metrics)
+    feed = EventFeed(
+        **parts,
+        told_sessions=application.told_sessions,
+        cursor=PostgresEventCursor(database),
+        waiters=application.waiters,
+        observer=metrics,
+        gateway_timeout_seconds=startup.GATEWAY_TIMEOUT_SECONDS,
+        interval_seconds=settings.feed_interval_seconds,
+        calls_per_second=settings.stripe_requests_per_second,
+    )
+    supervision.work(stack, pruner, name="pruner", failed=failed)
+    supervision.work(stack, sweeper, name="sweeper", failed=failed)
+    supervision.work(stack, feed, name="event-feed", failed=failed)
+    supervision.work(stack, ActWorker(acts=PostgresActs(database), **parts), name="act-worker", failed=failed)
+    supervision.work(stack, AfterPaidReader(feed=feed), name="after-paid-reader", failed=failed)
+    return sweeper, feed
+
+
+def _consuming(
+    settings: Settings,
+    application: Application,
+    *,
+    publisher: Publisher,
+    long_poll: LongPoll,
+    metrics: Metrics,
+    leaving: asyncio.Event,
+) -> RabbitBroker:
+    """The connection that commands come by, with its middleware and handlers."""
+    middleware = functools.partial(
+        CommandMiddleware,
+        publisher=publisher,
+        clock=application.clock,
+        long_poll=long_poll,
+        senders=settings.senders,
+        observer=metrics,
+        leaving=leaving,
+    )
+    consuming = brokers.rabbit_broker(settings.amqp_url.get_secret_value(), middlewares=(middleware,))
+    consumers.register(
+        consuming,
+        store=application.store,
+        gateway=application.gateway,
+        policy=application.policy,
+        clock=application.clock,
+        checkout=application.checkout,
+        status_lookup=application.status_lookup,
+    )
+    return consuming
