@@ -1,0 +1,1 @@
+"""The commands of `payment-service`, one module each. Nothing here is part of the running service."""
