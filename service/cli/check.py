@@ -1,0 +1,42 @@
+"""`payment-service check`: whether the service could start here, for the first step of a deployment."""
+
+import argparse
+import asyncio
+import json
+import sys
+
+from runtime import broker_check, misspelt
+from service import pinning
+from service.adapters import postgres
+from service.settings import MigrateSettings, Settings
+
+
+def needs(_: argparse.Namespace) -> type[Settings]:
+    """Its settings."""
+    return Settings
+
+
+async def run(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Tell every problem of the servers at once, and change nothing; the exit status."""
+    database = postgres.Database(settings.database_url.get_secret_value())
+    try:
+        found = await asyncio.gather(
+            postgres.problem_of(database),
+            broker_check.problem_of(settings.amqp_url.get_secret_value()),
+            pinning.problem_of(settings, database),
+        )
+        problems = [problem for problem in found if problem is not None]
+        owner = None if problems else await postgres.pinned(database)
+    finally:
+        await database.close()
+    warnings = misspelt.sentences(Settings, MigrateSettings)
+    if arguments.json:
+        said = {"ok": not problems, "problems": problems, "warnings": warnings, "account": owner and str(owner)}
+        sys.stdout.write(json.dumps(said) + "\n")
+        return 1 if problems else 0
+    sys.stderr.writelines(f"{sentence}\n" for sentence in (*problems, *warnings))
+    if not problems:
+        sys.stdout.write("The settings are valid, and database and RabbitMQ can be used.\n")
+    if owner is not None:
+        sys.stdout.write(f"The database belongs to Stripe's {owner}.\n")
+    return 1 if problems else 0
