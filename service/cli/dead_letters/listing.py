@@ -1,10 +1,10 @@
-"""Dead letters as text for a terminal."""
+"""Dead letters as text for a terminal, and as JSON for programs."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from contracts import envelope
-from service.adapters.dead_letters import Letter, one_line
+from runtime.dead_letters.letter import Letter, one_line
 
 _MAX_HEADERS: Final = 100
 _MAX_VALUE_LENGTH: Final = 512
@@ -12,18 +12,48 @@ _MAX_VALUE_LENGTH: Final = 512
 
 def heading() -> str:
     """The line above the list."""
-    return _columns(("age", "queue", "reason", "attempts", "message id", "text"))
+    return _columns(("age", "queue", "reason", "attempts", "sender", "message id", "text"))
 
 
 def line_of(letter: Letter, now: datetime) -> str:
     """A letter in a line of the list."""
     attempts = "-" if letter.attempts is None else str(letter.attempts)
     age = _age(letter.age(now))
-    return _columns((age, letter.command, letter.reason, attempts, letter.name, letter.reason_text))
+    sender = letter.sender or "-"
+    return _columns((age, letter.command, letter.reason, attempts, sender, letter.name, letter.reason_text))
 
 
-def _columns(cells: tuple[str, str, str, str, str, str]) -> str:
-    return "{:>4}  {:<15}  {:<14}  {:>8}  {:<36}  {}".format(*cells).rstrip()
+def _columns(cells: tuple[str, ...]) -> str:
+    return "{:>4}  {:<15}  {:<14}  {:>8}  {:<15}  {:<36}  {}".format(*cells).rstrip()
+
+
+def described(letter: Letter) -> dict[str, Any]:
+    """A letter as a JSON object."""
+    return {
+        "queue": letter.queue,
+        "command": letter.command.value,
+        "messageId": letter.message_id,
+        "reason": letter.reason,
+        "text": letter.reason_text,
+        "attempts": letter.attempts,
+        "sender": letter.sender,
+        "sentAt": _iso(letter.properties.timestamp),
+        "deadLetteredAt": _iso(letter.dead_since),
+    }
+
+
+def fully_described(letter: Letter) -> dict[str, Any]:
+    """The same with headers and body, as a terminal would show them."""
+    headers = {one_line(name): _plain(value) for name, value in letter.headers.items()}
+    return {**described(letter), "headers": headers, "body": letter.shown_body(), "bodySha256": letter.body_sha256}
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, int | None) else one_line(value)[:_MAX_VALUE_LENGTH]
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else _at(moment)
 
 
 def page_of(letter: Letter, now: datetime) -> str:
@@ -34,7 +64,7 @@ def page_of(letter: Letter, now: datetime) -> str:
         "reason": letter.reason,
         "text": letter.headers.get(envelope.REASON_TEXT),
         "attempts": letter.attempts,
-        "parked": f"{_at(letter.parked_at)} ({_age(letter.age(now))} ago)",
+        "dead since": f"{_at(letter.dead_since)} ({_age(letter.age(now))} ago)",
         "message id": properties.message_id,
         "correlation id": properties.correlation_id,
         "type": properties.message_type,
@@ -43,11 +73,12 @@ def page_of(letter: Letter, now: datetime) -> str:
         "sent": properties.timestamp and _at(properties.timestamp),
         "reply to": properties.reply_to,
         "expiration": properties.expiration,
-        "sender": letter.headers.get(envelope.SENDER),
-        "app, user": " ".join(part for part in (properties.app_id, properties.user_id) if part),
+        "sender": letter.sender,
+        "dead-lettered by": properties.user_id if envelope.REASON in letter.headers else "RabbitMQ",
+        "app": properties.app_id,
         "body": f"{len(letter.body)} bytes, sha256 {letter.body_sha256}",
     }
-    lines = [f"{name:<16}{one_line(value)[:_MAX_VALUE_LENGTH]}" for name, value in rows.items() if value]
+    lines = [f"{name:<18}{one_line(value)[:_MAX_VALUE_LENGTH]}" for name, value in rows.items() if value]
     lines.append("headers")
     headers = sorted(letter.headers.items())
     lines.extend(f"  {one_line(name)}: {one_line(value)[:_MAX_VALUE_LENGTH]}" for name, value in headers[:_MAX_HEADERS])

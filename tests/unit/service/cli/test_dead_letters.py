@@ -10,20 +10,23 @@ from hypothesis import strategies as st
 from pamqp.commands import Basic
 
 from contracts.commands import CommandType
-from service import dead_letters
-from service.adapters.dead_letters import Letter, one_line
-from service.adapters.dead_letters.letter import MAX_SHOWN_BYTES
-from service.dead_letters.arguments import Selection, selection_of
-from service.dead_letters.pages import line_of, page_of
+from runtime.dead_letters.letter import MAX_SHOWN_BYTES, Letter, one_line
+from service.cli import dead_letters
+from service.cli.dead_letters.listing import line_of, page_of
+from service.cli.dead_letters.selection import Selection, selection_of
+from service.cli.parser import parser
 from service.settings import BrokerSettings, OperatorSettings
-from tests.service_support import NOW, QUICK
+from tests.kit.clock import NOW
+from tests.kit.service import QUICK
 
 HOUR = timedelta(hours=1)
 
 
-def a_letter(body: bytes = b"{}", *, number: int = 1, headers: Any = None, **properties: Any) -> Letter:
+def a_letter(
+    body: bytes = b"{}", *, number: int = 1, command: str = "checkout.create", headers: Any = None, **properties: Any
+) -> Letter:
     return Letter(
-        command=CommandType.CREATE_CHECKOUT,
+        command=CommandType(command),
         number=number,
         tag=number,
         properties=Basic.Properties(headers=headers, **properties),
@@ -136,14 +139,18 @@ def test_a_letter_without_an_id_is_called_by_its_number_and_no_id_selects_it() -
     assert not Selection(ids=frozenset({"#3"})).matches(letter, NOW)
 
 
+def test_an_odd_message_id_is_typed_as_it_is_printed() -> None:
+    letter = a_letter(message_id="a\\b \x1b[31m")
+    assert letter.name == r"a\\b \x1b[31m"
+    assert selection_of(parsed("drop", letter.name)).matches(letter, NOW)
+
+
 def test_a_letter_of_unknown_age_is_never_old_enough() -> None:
     assert not Selection(older_than=timedelta(0)).matches(a_letter(), NOW)
 
 
 def parsed(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    dead_letters.add_parser(parser.add_subparsers())
-    return parser.parse_args(["dead-letters", *words])
+    return parser().parse_args(["dead-letters", *words])
 
 
 LENGTHS = {"45s": timedelta(seconds=45), "30m": timedelta(minutes=30), "1h": HOUR, "2d": timedelta(days=2)}
@@ -154,10 +161,67 @@ def test_lengths_of_time_are_read(text: str, length: timedelta) -> None:
     assert selection_of(parsed("list", "--older-than", text)) == Selection(older_than=length)
 
 
-@pytest.mark.parametrize("text", ["", "1", "h", "-1h", "1.5h", "1w", "1h30m", "9999999d", "१h"])
-def test_what_is_no_length_of_time_is_refused(text: str) -> None:
-    with pytest.raises(SystemExit):
-        parsed("list", "--older-than", text)
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("list", "--older-than", text) for text in ("", "1", "h", "-1h", "1.5h", "1w", "1h30m", "9999999d", "१h")),
+        *(("list", "--limit", text) for text in ("0", "-1", "x", "१")),
+        ("list", "--queue", "x"),
+        ("drop", "--actor", " "),
+    ],
+)
+def test_words_that_mean_nothing_are_refused_by_name(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parsed(*words)
+    assert ended.value.code == 2
+    assert words[1] in capsys.readouterr().err
+
+
+LETTERS = {
+    "m-1": ("checkout.create", "invalid", 1),
+    "m-2": ("checkout.create", "refused", 2),
+    "m-3": ("checkout.verify", "refused", 1),
+}
+SELECTIONS = [
+    (["--all"], {"m-1", "m-2", "m-3"}),
+    (["m-1", "m-3"], {"m-1", "m-3"}),
+    (["--queue", "checkout.verify"], {"m-3"}),
+    (["--reason", "refused"], {"m-2", "m-3"}),
+    (["--older-than", "90m"], {"m-2"}),
+    (["--older-than", "1d"], set()),
+    (["m-1", "m-2", "--reason", "refused", "--queue", "checkout.create", "--older-than", "5s"], {"m-2"}),
+]
+
+
+@pytest.mark.parametrize(("words", "meant"), SELECTIONS, ids=lambda value: " ".join(sorted(value)))
+def test_a_selection_means_what_fits_all_that_is_said(words: list[str], meant: set[str]) -> None:
+    selection = selection_of(parsed("drop", *words))
+    letters = [
+        a_letter(command=command, message_id=name, headers={"x-reason": reason}, timestamp=NOW - hours * HOUR)
+        for name, (command, reason, hours) in LETTERS.items()
+    ]
+    assert {letter.message_id for letter in letters if selection.matches(letter, NOW)} == meant
+
+
+ODD = {"x-reason": "refused", "x-attempts": True, "x-last-failed-at": "yesterday", "x-death": ["none"], "": ""}
+LINES = [
+    (b"{", {"x-reason": "invalid", "x-reason-text": "Not JSON.\nAnd so on"}, "invalid - - m-1 Not JSON."),
+    (
+        b"x" * 200_000,
+        {"x-reason": "too-large", "x-reason-text": "over 65536 bytes"},
+        "too-large - - m-1 over 65536 bytes",
+    ),
+    (b"{}", ODD | {"deep": {"list": [None, {"a": bytearray(b"\xff\x00")}]}, "x-reason-text": 7}, "refused - - m-1"),
+]
+
+
+@pytest.mark.parametrize(("body", "headers", "line"), LINES, ids=lambda each: str(each)[:20])
+def test_odd_letters_are_listed_and_shown(body: bytes, headers: dict[str, Any], line: str) -> None:
+    letter = a_letter(body, headers=headers, message_id="m-1")
+    assert line_of(letter, NOW).split()[2:] == line.split()
+    assert len(page_of(letter, NOW).encode()) < 4096 + 3000
 
 
 def test_only_what_changes_something_needs_the_database() -> None:
@@ -165,6 +229,7 @@ def test_only_what_changes_something_needs_the_database() -> None:
     assert dead_letters.needs(parsed("show", "m")) is BrokerSettings
     assert dead_letters.needs(parsed("drop", "m", "--dry-run")) is BrokerSettings
     assert dead_letters.needs(parsed("replay", "m")) is OperatorSettings
+    assert dead_letters.needs(parsed("replay", "m", "--dry-run")) is OperatorSettings  # it says what would be replaced
     assert dead_letters.needs(parsed("drop", "m")) is OperatorSettings
 
 
@@ -177,5 +242,8 @@ def test_a_replay_keeps_what_the_command_means_and_loses_what_happened_to_it() -
     assert sent.headers == {"x-caller": "c"}
     assert (sent.message_id, sent.app_id, sent.timestamp, sent.delivery_mode) == ("m", "a", NOW, 2)
     assert (sent.reply_to, sent.expiration, sent.user_id) == (None, None, None)
+    long_ago = NOW - timedelta(days=3)
+    assert a_letter(timestamp=long_ago).replayed(NOW).timestamp == long_ago
+    assert a_letter(timestamp=NOW + timedelta(days=3)).replayed(NOW).timestamp == NOW
     assert sent.timestamp is not None
     assert sent.timestamp.tzinfo is UTC

@@ -1,0 +1,63 @@
+"""What becomes of a command that is sent again, as far as that can be known."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from contracts import body
+from contracts.body import InvalidBodyError
+from contracts.commands import CommandType, CreateCheckout
+from runtime.dead_letters.letter import Letter
+from service.adapters.postgres import PostgresStore
+from service.application.policy import fingerprint
+from service.domain.payment import PaymentStatus
+
+_NEVER: Final = {
+    "invalid": "it cannot be understood",
+    "unknown-type": "there is no such command",
+    "too-large": "it is too large",
+    "id-conflict": "its message id belongs to another command",
+    "refused": "it was refused for good",
+}
+"""Reasons of ours that another try does not change -> what is to be told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """What a replay does: to the checkout that the booking of a create has by now (`text`, empty if it has none).
+
+    `futile` says why it can never succeed, unless it may.
+    """
+
+    text: str = ""
+    futile: str | None = None
+
+
+async def effect_of(letter: Letter, store: PostgresStore, now: datetime) -> Effect:
+    """The effect of sending the letter again."""
+    futile = _NEVER.get(letter.reason)
+    command = _create(letter)
+    if command is None:
+        return Effect(futile=futile)
+    payments = await store.payments_of_booking(command.booking_id)
+    live = next((payment for payment in payments if payment.status is not PaymentStatus.FAILED), None)
+    if live is None:
+        return Effect(futile=futile)
+    what = f"payment {live.id} of {live.money}"
+    if live.status is PaymentStatus.COMPLETED:
+        return Effect(text=f"its booking is paid by {what}", futile=futile or "its booking is paid")
+    if live.sent == fingerprint(command):
+        return Effect(text=f"it repeats {what}", futile=futile)
+    if live.is_newer_than(letter.sent_at(now)):
+        return Effect(text=f"it is older than {what}, which stays", futile=futile or "its booking has a newer checkout")
+    return Effect(text=f"it replaces {what}", futile=futile)
+
+
+def _create(letter: Letter) -> CreateCheckout | None:
+    """The letter's command, if it is a create and can be read."""
+    if letter.command is not CommandType.CREATE_CHECKOUT:
+        return None
+    try:
+        return body.read(CreateCheckout, letter.body)
+    except InvalidBodyError:
+        return None

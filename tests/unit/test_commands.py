@@ -1,0 +1,89 @@
+"""The command lines: quick where nothing is done, and one meaning for each exit status."""
+
+import subprocess
+import sys
+
+import pytest
+
+from contracts.commands import CommandType
+from service.cli.parser import QUEUES, STATUSES
+from service.domain.payment import PaymentStatus
+from tests.kit.programs import ended
+from tools.devstack.stack_settings import CHECKOUT
+
+SLOW = set("sqlalchemy asyncpg stripe faststream aio_pika aiormq fastapi pydantic uvloop asyncio".split())
+"""Packages of which each takes a tenth of a second or more to import."""
+COMMANDS = {
+    "service": (
+        *("run", "migrate", "check", "move-account", "show", "list", "events", "close", "reconcile", "dead-letters"),
+    ),
+    "bridge": ("run", "check"),
+}
+
+
+def imported(half: str, *words: str) -> tuple[int, str, set[str]]:
+    """The exit status of a command, what it says, and the packages that it imported."""
+    program = (
+        f"import sys\nsys.argv = ['{half}', *{words!r}]\nfrom {half}.__main__ import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    status = end.code\n"
+        "print(); print(status, *{name.partition('.')[0] for name in sys.modules})"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=60
+    )
+    out, _, last = said.stdout.strip().rpartition("\n")
+    status, *packages = last.split()
+    return int(status or 0), out + said.stderr, set(packages)
+
+
+@pytest.mark.parametrize("half", COMMANDS)
+@pytest.mark.parametrize(("words", "status"), [(["--help"], 0), (["--version"], 0), ([], 2), (["flee"], 2)])
+def test_help_version_and_wrong_usage_wait_for_no_import(half: str, words: list[str], status: int) -> None:
+    ended_with, said, packages = imported(half, *words)
+    assert ended_with == status
+    assert said
+    assert packages & SLOW == set()
+
+
+@pytest.mark.parametrize("half", COMMANDS)
+def test_the_help_names_every_command(half: str) -> None:
+    _, said, _ = imported(half, "--help")
+    assert [name for name in COMMANDS[half] if name not in said] == []
+    for name in COMMANDS[half]:
+        status, said, packages = imported(half, name, "--help")
+        assert (status, packages & SLOW) == (0, set()), name
+        assert f"payment-{half} {name}" in said
+
+
+def test_the_choices_of_the_command_line_are_those_of_the_contract() -> None:
+    assert set(QUEUES) == {command.value for command in CommandType}
+    assert set(STATUSES) == {status.value for status in PaymentStatus}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list", "--booking", "0"),
+        ("list", "--amount", "-1"),
+        ("list", "--amount", "1.2345"),
+        ("list", "--status", "paid"),
+        ("list", "--since", "yesterday"),
+        ("list", "--limit", "0"),
+        ("list", "--after", "cs_test_1"),
+        ("close", "7"),
+        ("close", "7", "--reason", "4242 4242 4242 4242"),
+        ("show",),
+        ("events", "--limit", "x"),
+    ],
+)
+async def test_wrong_usage_is_2(words: tuple[str, ...]) -> None:
+    said = await ended("-m", "service", *words)
+    assert said.status == 2
+    assert said.said.startswith("usage: payment-service")
+
+
+@pytest.mark.parametrize("words", [(name,) for name in ("run", "list")])
+async def test_wrong_settings_are_2(words: tuple[str, ...]) -> None:
+    said = await ended("-m", "service", *words)
+    assert said.status == 2
+    assert said.said.startswith("payment-service cannot start:\nDATABASE_URL is not set")
