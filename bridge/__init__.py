@@ -1,1 +1,1 @@
-"""The HTTP bridge: three REST endpoints in front of the payment service's commands. It stands on `contracts` only."""
+"""The HTTP bridge: REST in front of the service's commands. No payment logic, no SQL, no Stripe, no `service`."""
