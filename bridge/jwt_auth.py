@@ -1,29 +1,29 @@
 """Signed service tokens: JSON Web Tokens (RFC 7519) as bearer tokens (RFC 6750). `X-User-*` headers grant nothing here.
 
 A token's header chooses among our own keys, and nothing else: `alg` must be the chosen key's; `jku`, `x5u` and `jwk`
-are not even read (RFC 8725 §3).
+are ignored (RFC 8725 §3).
 """
 
 import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import jwt
 from jwt import PyJWK
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from bridge.errors import InsufficientScopeError, InvalidTokenError, NoTokenError
-from bridge.identity import Permission, RawHeaders, single
-from bridge.keys import ALGORITHMS, KeyRing
+from bridge.auth import Permission, RawHeaders, single
+from bridge.errors import INVALID_TOKEN, NO_TOKEN, BridgeError, insufficient_scope
+from bridge.jwks import ALGORITHMS, JwksCache
 from contracts import envelope
-from contracts.actuator import Check
+from runtime.health import Check
 
 SKEW_SECONDS: Final = 30
 MAX_LIFETIME_SECONDS: Final = 300
 MAX_REMEMBERED: Final = 1024
-"""A service uses one token for many calls. Only tokens that were found good are remembered."""
+"""A service uses one token for many calls. Only valid tokens are remembered."""
 
 
 def _fits_a_message(subject: str) -> str:
@@ -37,7 +37,7 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Claims(BaseModel):
-    """What is read of a verified token. Scopes: RFC 8693's `scope`, or `scp` as a list or as `scope` is written."""
+    """The claims of a verified token that matter. Scopes: RFC 8693's `scope`, or `scp` as a list or as a string."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
@@ -59,27 +59,19 @@ class _Claims(BaseModel):
         return frozenset((*self.scope.split(), *others))
 
 
-class ServiceTokens:
-    """The callers are services with a token of one issuer, for one audience (`Identity`)."""
+class JwtAuth:
+    """An `Authenticator` of services that show a token of one issuer, for one audience."""
 
-    def __init__(self, ring: KeyRing, *, issuer: str, audience: str) -> None:
-        self._ring = ring
+    def __init__(self, cache: JwksCache, *, issuer: str, audience: str) -> None:
+        self._cache = cache
         self._issuer = issuer
         self._audience = audience
-        self._good: OrderedDict[bytes, _Claims] = OrderedDict()
-        self._good_under: Mapping[str, PyJWK] = ring.keys
+        self._valid: OrderedDict[bytes, _Claims] = OrderedDict()
+        self._verified_under: Mapping[str, PyJWK] = cache.keys
+        self.checks: Mapping[str, Check] = {"keys": cache.has_keys}
 
-    @property
-    def checks(self) -> Mapping[str, Check]:
-        """Without any key nobody can be let in."""
-
-        async def has_keys() -> bool:
-            return bool(self._ring.keys)
-
-        return {"keys": has_keys}
-
-    async def caller(self, headers: RawHeaders, permission: Permission) -> str:
-        """The token's subject, if the token is good and has the permission among its scopes."""
+    async def authenticate(self, headers: RawHeaders, permission: Permission) -> str:
+        """The token's subject, if the token is valid and has the permission among its scopes."""
         token = _bearer(headers)
         digest = hashlib.sha256(token.encode()).digest()
         claims = self._remembered(digest)
@@ -87,14 +79,15 @@ class ServiceTokens:
             claims = await self._verified(token)
             self._remember(digest, claims)
         if permission not in claims.scopes:
-            raise InsufficientScopeError(permission)
+            raise BridgeError(insufficient_scope(permission))
         return claims.sub
 
     async def _verified(self, token: str) -> _Claims:
         try:
-            key = await self._ring.find(_key_id(jwt.get_unverified_header(token)))
+            key_id = jwt.get_unverified_header(token).get("kid")
+            key = await self._cache.find(key_id) if isinstance(key_id, str) else None
             if key is None:
-                raise InvalidTokenError
+                raise BridgeError(INVALID_TOKEN)
             payload = jwt.decode(
                 token,
                 key,
@@ -106,35 +99,28 @@ class ServiceTokens:
             )
             claims = _Claims.model_validate(payload)
         except (jwt.PyJWTError, ValidationError):
-            raise InvalidTokenError from None
+            raise BridgeError(INVALID_TOKEN) from None
         if not claims.is_short_lived(now=time.time()):
-            raise InvalidTokenError
+            raise BridgeError(INVALID_TOKEN)
         return claims
 
     def _remembered(self, digest: bytes) -> _Claims | None:
-        """Verifying takes as long as everything else that the bridge does for a call."""
-        if self._good_under is not self._ring.keys:
-            self._good.clear()
-            self._good_under = self._ring.keys
-        claims = self._good.get(digest)
+        """To verify a token takes as long as everything else that the bridge does for a call."""
+        if self._verified_under is not self._cache.keys:
+            self._valid.clear()
+            self._verified_under = self._cache.keys
+        claims = self._valid.get(digest)
         return claims if claims is not None and time.time() < claims.exp + SKEW_SECONDS else None
 
     def _remember(self, digest: bytes, claims: _Claims) -> None:
-        self._good[digest] = claims
-        self._good.move_to_end(digest)
-        if len(self._good) > MAX_REMEMBERED:
-            self._good.popitem(last=False)
+        self._valid[digest] = claims
+        self._valid.move_to_end(digest)
+        if len(self._valid) > MAX_REMEMBERED:
+            self._valid.popitem(last=False)
 
 
 def _bearer(headers: RawHeaders) -> str:
     scheme, _, token = (single(headers, "Authorization") or "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise NoTokenError
+        raise BridgeError(NO_TOKEN)
     return token.strip()
-
-
-def _key_id(header: Mapping[str, Any]) -> str:
-    key_id = header.get("kid")
-    if not isinstance(key_id, str):
-        raise InvalidTokenError
-    return key_id
