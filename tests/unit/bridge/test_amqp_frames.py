@@ -5,7 +5,7 @@ from aiormq import spec
 from pamqp import frame, header
 from pamqp.body import ContentBody
 
-from bridge.wire import Publication
+from bridge.amqp_frames import Publication
 from contracts.commands import CommandType
 
 
@@ -17,27 +17,16 @@ def test_the_bytes_are_those_of_the_general_encoder(
     command: CommandType, headers: dict[str, str], size: int, user_id: str | None
 ) -> None:
     body = bytes(range(size))
-    publication = Publication(
-        command=command,
-        body=body,
-        headers=headers,
-        message_id="m-1",
-        correlation_id="c-1",
-        sent_at=1767225600,
-        expiration_ms=10_345,
-        user_id=user_id,
-    )
+    members = {"headers": headers, "message_id": "m-1", "correlation_id": "c-1", "user_id": user_id}
+    publication = Publication(command=command, body=body, sent_at=1767225600, expiration_ms=10_345, **members)  # type: ignore[arg-type]
     properties = spec.Basic.Properties(
         content_type="application/json",
-        headers=dict(headers),
         delivery_mode=1,
-        correlation_id="c-1",
         reply_to="amq.rabbitmq.reply-to",
         expiration="10345",
-        message_id="m-1",
         timestamp=datetime.fromtimestamp(1767225600, UTC),
         message_type=command.value,
-        user_id=user_id,
+        **members,
     )
     frames: list[frame.FrameTypes] = [
         spec.Basic.Publish(exchange="payments.commands", routing_key=command.value, mandatory=True),

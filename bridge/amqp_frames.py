@@ -1,6 +1,6 @@
-"""A publication as bytes. All calls send one shape, and the general encoder would take a sixth of their CPU time.
+"""A publication as AMQP frames. All calls send one shape, and pamqp's encoder would take a sixth of their CPU time.
 
-The layout is AMQP 0-9-1 §4.2; a test compares the bytes with the general encoder's.
+The layout is AMQP 0-9-1 §4.2; a test compares the bytes with pamqp's.
 """
 
 import struct
@@ -22,7 +22,7 @@ _CONTENT_HEAD: Final = struct.Struct(">HHQH")
 _FRAME_END: Final = b"\xce"
 _BASIC: Final = 60
 _NOT_PERSISTENT: Final = b"\x01"
-"""A command with a deadline is worth nothing after the restart that it would survive."""
+"""A command with a deadline is worthless after a restart of the broker."""
 
 # In order: content type, headers, delivery mode, correlation id, reply to, expiration, message id, timestamp, type.
 _PRESENT: Final = 1 << 15 | 1 << 13 | 1 << 12 | 1 << 10 | 1 << 9 | 1 << 8 | 1 << 7 | 1 << 6 | 1 << 5
@@ -31,9 +31,9 @@ _USER_ID_PRESENT: Final = 1 << 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Publication:
-    """A command on its way. `sent_at` in whole unix seconds; `expiration_ms` from then on.
+    """A command as a message. `sent_at` in whole unix seconds; `expiration_ms` counts from then.
 
-    `user_id`: whom the broker knows us as, which it checks; None if we do not know.
+    `user_id`: our RabbitMQ user, which the broker checks; None if it is not known.
     """
 
     command: CommandType
