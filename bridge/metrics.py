@@ -1,110 +1,72 @@
-"""The bridge's metrics. What is counted elsewhere anyway is read when Prometheus asks; see docs/operating.md."""
+"""The bridge's metrics; docs/operating.md explains each. No other module of the bridge counts."""
 
-import functools
-from collections.abc import Iterator
 from typing import Final
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    disable_created_metrics,
-    generate_latest,
-)
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
-
-from bridge.requester import Requester
-from contracts.actuator import Build
+from bridge.pending_calls import CallResult
+from bridge.rpc_client import RpcClient
+from runtime.health import Build
+from runtime.metrics_registry import MetricsRegistry
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """A caller may send any word as a method, and a label's values must be few."""
 
 
 class Metrics:
-    """One per application, with a registry of its own, so that two applications in one process do not collide."""
+    """One per application. It is the `RequestObserver` of the middleware and the `RpcObserver` of the RPC client."""
 
-    def __init__(self, requester: Requester, build: Build) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, of no use to anybody here
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
-        info = Gauge(
-            "payment_bridge_build_info",
-            "Always 1; the labels say which build runs.",
-            ("version", "commit"),
-            registry=self._registry,
-        )
-        info.labels(build.version, build.commit).set(1)
-        requests = Counter(
-            "payment_bridge_http_requests_total",
+    def __init__(self, build: Build) -> None:
+        self._registry: Final = MetricsRegistry("payment_bridge", build)
+        self._requests = self._registry.counter(
+            "http_requests",
             "Requests answered, by route, method, HTTP status and error code (empty if there was none).",
-            ("route", "method", "status", "code"),
-            registry=self._registry,
+            *("route", "method", "status", "code"),
         )
-        seconds = Histogram(
-            "payment_bridge_http_request_duration_seconds",
-            "From the request's head to the end of its answer.",
-            ("route", "method"),
-            registry=self._registry,
+        self._seconds = self._registry.histogram(
+            "http_request_duration_seconds", "From the request's head to the end of its answer.", "route", "method"
         )
-        # To find a series costs more than to count in it.
-        self._requests: Final = functools.cache(requests.labels)
-        self._seconds: Final = functools.cache(seconds.labels)
-        self.in_flight = 0
-        self._registry.register(_Readings(self, requester))
+        self._calls = self._registry.counter("calls", "Calls to the service over RabbitMQ, by result.", "result")
+        self._stray_replies = self._registry.counter("stray_replies", "Replies that no call waited for any more.")
+        self._in_flight = 0
+        self._registry.read_gauge("http_requests_in_flight", "Requests being served.", read=lambda: self._in_flight)
+        for result in CallResult:
+            self._calls(result.value)
 
-    def began(self) -> None:
-        """A request has come."""
-        self.in_flight += 1
+    def watch(self, rpc_client: RpcClient) -> None:
+        """Add what the RPC client knows about itself."""
+        gauge = self._registry.read_gauge
+        gauge("calls_in_flight", "Calls waiting for a reply.", read=lambda: rpc_client.in_flight)
+        gauge("calls_in_flight_limit", "BRIDGE_MAX_IN_FLIGHT.", read=lambda: rpc_client.max_in_flight)
+        gauge("long_polls", "Calls whose reply the service may defer.", read=lambda: rpc_client.long_polls)
+        gauge("long_polls_limit", "BRIDGE_MAX_HELD.", read=lambda: rpc_client.max_long_polls)
+        gauge(
+            "service_clock_skew_seconds",
+            "The service's clock minus ours, by its last replies.",
+            read=lambda: rpc_client.clock.skew_seconds,
+        )
+        gauge("broker_connected", "1 while RabbitMQ takes messages from here.", read=lambda: rpc_client.ready)
 
-    def ended(self, *, route: str, method: str, status: int, code: str, seconds: float | None) -> None:
-        """A request was answered; `status` is 0 if its caller had gone, `seconds` None if it wanted to wait."""
-        self.in_flight -= 1
+    def on_request(self) -> None:
+        self._in_flight += 1
+
+    def on_response(self, *, route: str, method: str, status: int, code: str, seconds: float | None) -> None:
+        self._in_flight -= 1
         known = method if method in _METHODS else "other"
         self._requests(route, known, status, code).inc()
         if seconds is not None:
             self._seconds(route, known).observe(seconds)
 
+    def on_call(self, result: CallResult) -> None:
+        self._calls(result.value).inc()
+
+    def on_stray_reply(self) -> None:
+        self._stray_replies().inc()
+
+    def calls(self) -> dict[str, int]:
+        """How many calls ended with each result so far, and how many replies were stray."""
+        totals = {result.value: self._registry.value("calls_total", result=result.value) for result in CallResult}
+        totals["stray"] = self._registry.value("stray_replies_total")
+        return {name: int(value) for name, value in totals.items()}
+
     def page(self) -> bytes:
         """Everything in Prometheus' text format."""
-        return generate_latest(self._registry)
-
-
-class _Readings(Collector):
-    """What others count, read when it is asked for."""
-
-    def __init__(self, metrics: Metrics, requester: Requester) -> None:
-        self._metrics = metrics
-        self._requester = requester
-
-    def collect(self) -> Iterator[Metric]:
-        """One family after the other."""
-        requester, counters = self._requester, self._requester.counters
-        calls = CounterMetricFamily(
-            "payment_bridge_calls", "Calls to the service over RabbitMQ, by how they ended.", labels=("result",)
-        )
-        for result in ("answered", "busy", "unavailable", "unroutable", "expired", "gone"):
-            calls.add_metric((result,), getattr(counters, result))
-        yield calls
-        yield CounterMetricFamily(
-            "payment_bridge_stray_replies", "Replies that nobody waited for any more.", value=counters.stray
-        )
-        yield GaugeMetricFamily(
-            "payment_bridge_http_requests_in_flight", "Requests being served.", value=self._metrics.in_flight
-        )
-        yield GaugeMetricFamily(
-            "payment_bridge_calls_in_flight", "Calls waiting for a reply.", value=requester.in_flight
-        )
-        yield GaugeMetricFamily(
-            "payment_bridge_calls_in_flight_limit", "BRIDGE_MAX_IN_FLIGHT.", value=requester.max_in_flight
-        )
-        yield GaugeMetricFamily(
-            "payment_bridge_held_calls", "Calls whose answer the service may hold.", value=requester.held
-        )
-        yield GaugeMetricFamily("payment_bridge_held_calls_limit", "BRIDGE_MAX_HELD.", value=requester.max_held)
-        yield GaugeMetricFamily(
-            "payment_bridge_broker_connected", "1 while RabbitMQ takes messages from here.", value=requester.ready
-        )
+        return self._registry.page()
