@@ -1,91 +1,84 @@
-"""The bridge's settings, from the environment. Every problem is named at once; no value is ever shown."""
+"""The bridge's settings, from the environment. All problems are reported at once, and no value is ever shown."""
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bridge import keys
-from contracts import addresses
-from contracts.logs import LogFormat, LogLevel, default_format
+from bridge import jwks
+from runtime import amqp_nodes, connection_urls, secret_files
+from runtime.command_start import EXIT_USAGE, CannotStartError
+from runtime.logs import LogFormat, LogLevel, default_format
 
 _LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*", re.ASCII | re.IGNORECASE)
-"""Java calls no host with another letter, an underscore for example."""
+"""Java connects to no host name with other characters, such as an underscore."""
 _APP_NAME = r"^[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$"
 
 DRAIN_SECONDS_WITH_EUREKA: Final = 95.0
-"""How long Java may call whom it once saw in Eureka: cached by the server 30 s, the client 30 s, the balancer 35 s."""
+"""How long Java may call an instance that left Eureka: cached by server 30 s, client 30 s, load balancer 35 s."""
 
 
-class InvalidSettingsError(Exception):
+class InvalidSettingsError(CannotStartError):
     """One line per variable that is missing or wrong."""
+
+    status = EXIT_USAGE
 
 
 class Settings(BaseSettings):
-    """What may be set from outside. A field's description says what is expected."""
+    """The settings. A field's description says what is expected of its value."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True)
 
-    payment_environment: Annotated[
-        Literal["production", "development"], Field(description='"production" or "development"')
-    ] = "development"
-    amqp_url: Annotated[SecretStr, Field(description="an amqp:// or amqps:// URL with a host")] = SecretStr(
-        "amqp://guest:guest@127.0.0.1:5672/"
+    payment_environment: Literal["production", "development"] = Field(
+        default="development", description='"production" or "development"'
     )
-    bridge_host: Annotated[str, Field(description="a host name or an IP address")] = "127.0.0.1"
-    bridge_port: Annotated[int, Field(ge=1, le=65535, description="a port from 1 to 65535")] = 8085
-    bridge_timeout_seconds: Annotated[float, Field(ge=0.1, le=60, description="seconds from 0.1 to 60")] = 10
-    bridge_max_in_flight: Annotated[int, Field(ge=1, le=100_000, description="a number from 1 to 100000")] = 1000
-    bridge_max_held: Annotated[int, Field(ge=0, le=100_000, description="a number from 0 to 100000")] = 10_000
-    bridge_auth: Annotated[
-        Literal["headers", "jwt"] | None,
-        Field(
-            validate_default=True,
-            description='"headers" or "jwt"; it must be named when BRIDGE_HOST is not a loopback address',
-        ),
-    ] = None
-    bridge_jwt_jwks: Annotated[
-        str,
-        Field(
-            validate_default=True,
-            description="the path of a file with at least one usable public key (JWKS), or an https:// address without"
-            " a password (http:// on this machine only); BRIDGE_AUTH=jwt needs it",
-        ),
-    ] = ""
-    bridge_jwt_issuer: Annotated[
-        str, Field(validate_default=True, description="the tokens' issuer (iss); BRIDGE_AUTH=jwt needs it")
-    ] = ""
-    bridge_jwt_audience: Annotated[
-        str,
-        Field(validate_default=True, description="this service's name in tokens (aud); BRIDGE_AUTH=jwt needs it"),
-    ] = ""
-    bridge_caller_requests_per_second: Annotated[
-        float, Field(ge=0, le=100_000, description="a number from 0 (no limit) to 100000")
-    ] = 0
-    bridge_caller_burst: Annotated[int | None, Field(ge=1, le=100_000, description="a number from 1 to 100000")] = None
-    bridge_booking_creates_per_minute: Annotated[
-        int, Field(ge=0, le=100_000, description="a number from 0 (no limit) to 100000")
-    ] = 0
-    eureka_url: Annotated[
-        SecretStr | None,
-        Field(
-            description="http:// or https:// URLs with a host name or an IPv4 address, separated by commas; "
-            "a user in one needs a password, and both are percent-encoded"
-        ),
-    ] = None
-    eureka_app_name: Annotated[
-        str, Field(pattern=_APP_NAME, description="letters, digits and hyphens, a letter first, as in a host name")
-    ] = "payment-service"
-    instance_host: Annotated[str | None, Field(description="a host name or an IP address, without a port")] = None
-    bridge_drain_seconds: Annotated[float | None, Field(ge=0, le=3600, description="seconds from 0 to 3600")] = None
-    git_commit: Annotated[
-        str | None, Field(pattern="^[0-9a-f]{7,40}$", description="a commit's id, 7 to 40 hexadecimal digits")
-    ] = None
-    log_level: Annotated[LogLevel, Field(description="debug, info, warning or error")] = "info"
+    amqp_url: SecretStr = Field(
+        default=SecretStr("amqp://guest:guest@127.0.0.1:5672/"), description="an amqp:// or amqps:// URL with a host"
+    )
+    bridge_host: str = Field(default="127.0.0.1", description="a host name or an IP address")
+    bridge_port: int = Field(default=8085, ge=1, le=65535, description="a port from 1 to 65535")
+    bridge_timeout_seconds: float = Field(default=10, ge=0.1, le=60, description="seconds from 0.1 to 60")
+    bridge_max_in_flight: int = Field(default=1000, ge=1, le=100_000, description="a number from 1 to 100000")
+    bridge_max_held: int = Field(default=10_000, ge=0, le=100_000, description="a number from 0 to 100000")
+    bridge_auth: Literal["headers", "jwt"] | None = Field(
+        default=None, description='"headers" or "jwt"; it must be named when BRIDGE_HOST is not a loopback address'
+    )
+    bridge_jwt_jwks: str = Field(
+        default="",
+        description="the path of a file with at least one usable public key (JWKS), or an https:// address without"
+        " a password (http:// on this machine only); BRIDGE_AUTH=jwt needs it",
+    )
+    bridge_jwt_issuer: str = Field(default="", description="the tokens' issuer (iss); BRIDGE_AUTH=jwt needs it")
+    bridge_jwt_audience: str = Field(
+        default="", description="this service's name in tokens (aud); BRIDGE_AUTH=jwt needs it"
+    )
+    bridge_caller_requests_per_second: float = Field(
+        default=0, ge=0, le=100_000, description="a number from 0 (no limit) to 100000"
+    )
+    bridge_caller_burst: int | None = Field(default=None, ge=1, le=100_000, description="a number from 1 to 100000")
+    bridge_booking_creates_per_minute: int = Field(
+        default=0, ge=0, le=100_000, description="a number from 0 (no limit) to 100000"
+    )
+    eureka_url: SecretStr | None = Field(
+        default=None,
+        description="http:// or https:// URLs with a host name or an IPv4 address, separated by commas; "
+        "a user in one needs a password, and both are percent-encoded",
+    )
+    eureka_app_name: str = Field(
+        default="payment-service",
+        pattern=_APP_NAME,
+        description="letters, digits and hyphens, a letter first, as in a host name",
+    )
+    instance_host: str | None = Field(default=None, description="a host name or an IP address, without a port")
+    bridge_drain_seconds: float | None = Field(default=None, ge=0, le=3600, description="seconds from 0 to 3600")
+    git_commit: str | None = Field(
+        default=None, pattern="^[0-9a-f]{7,40}$", description="a commit's id, 7 to 40 hexadecimal digits"
+    )
+    log_level: LogLevel = Field(default="info", description="debug, info, warning or error")
     log_format: LogFormat = Field(default_factory=default_format, description="json or console")
 
     @field_validator("log_level", "log_format", mode="before")
@@ -96,11 +89,10 @@ class Settings(BaseSettings):
     @field_validator("amqp_url")
     @classmethod
     def _names_a_broker(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
-        url = urlsplit(value.get_secret_value())
-        if url.scheme not in {"amqp", "amqps"} or not url.hostname or url.port == 0:
+        if value.get_secret_value().partition("://")[0].lower() not in amqp_nodes.PORTS:
             raise ValueError
         production = info.data.get("payment_environment") == "production"
-        addresses.check_amqp(value.get_secret_value(), name="AMQP_URL", production=production)
+        connection_urls.check_amqp(value.get_secret_value(), name="AMQP_URL", production=production)
         return value
 
     @field_validator("eureka_url")
@@ -113,25 +105,26 @@ class Settings(BaseSettings):
     @field_validator("instance_host")
     @classmethod
     def _is_a_host(cls, value: str | None) -> str | None:
-        if value is not None and not addresses.is_ip_address(value) and not _HOST_NAME.fullmatch(value):
+        if value is not None and not connection_urls.is_ip_address(value) and not _HOST_NAME.fullmatch(value):
             raise ValueError
         return value
 
     @field_validator("bridge_jwt_jwks")
     @classmethod
     def _leads_to_keys(cls, value: str) -> str:
-        """A file is read already here; an address may come to life later."""
+        """A file is parsed already here; a URL may become reachable later."""
         if not value:
             return value
-        if not keys.is_url(value):
+        if not jwks.is_url(value):
             try:
-                keys.parse(keys.read_file_now(Path(value)))
+                jwks.parse(jwks.read_file(Path(value)))
             except OSError:
                 raise ValueError from None
             return value
         url = urlsplit(value)
-        host = (url.hostname or "").encode("idna").decode()  # a name that is none is a ValueError, as a wrong port is
-        is_safe = url.scheme == "https" or (url.scheme == "http" and addresses.is_loopback(host))
+        # Raises ValueError for an invalid name, as `port` does for a wrong port.
+        host = (url.hostname or "").encode("idna").decode()
+        is_safe = url.scheme == "https" or (url.scheme == "http" and connection_urls.is_loopback(host))
         is_plain = value.isascii() and value.isprintable() and " " not in value and "@" not in url.netloc
         if not is_safe or not is_plain or not host or url.port == 0:
             raise ValueError
@@ -147,43 +140,44 @@ class Settings(BaseSettings):
     @field_validator("bridge_auth")
     @classmethod
     def _is_chosen(cls, value: str | None, info: ValidationInfo) -> str | None:
-        """Anyone who reaches the port can send `X-User-Roles`: beyond loopback that must be somebody's decision."""
-        if value is None and not addresses.is_loopback(info.data.get("bridge_host", "")):
+        """Whoever reaches the port can send `X-User-Roles`: beyond loopback an operator must decide that."""
+        if value is None and not connection_urls.is_loopback(info.data.get("bridge_host", "")):
             raise ValueError
         return value
 
     @property
     def eureka_peers(self) -> tuple[str, ...]:
-        """Eureka's addresses, every letter of the credentials that means something else in a URL encoded."""
+        """Eureka's URLs, with the credentials percent-encoded."""
         return tuple(map(_encoded, _split(self.eureka_url))) if self.eureka_url else ()
 
     @property
     def drain_seconds(self) -> float:
-        """How long to go on serving after the first signal."""
+        """How long to serve after the first signal."""
         if self.bridge_drain_seconds is not None:
             return self.bridge_drain_seconds
         return DRAIN_SECONDS_WITH_EUREKA if self.eureka_url else 0
 
 
 def load() -> Settings:
-    """Read the environment.
+    """The settings from the environment and the files that it names for secrets.
 
     Raises:
-        InvalidSettingsError: the text names every wrong variable and what is expected of it.
+        InvalidSettingsError: with a line for each wrong variable.
     """
+    files = secret_files.read(Settings)
+    problems = list(files.problems.values())
     try:
-        return Settings()
+        settings = Settings(**files.values)
     except ValidationError as error:
-        raise InvalidSettingsError(describe(error)) from None
-
-
-def describe(error: ValidationError) -> str:
-    """One line per problem."""
-    return "\n".join(_expectation(details) for details in error.errors(include_input=False))
+        details = [each for each in error.errors(include_input=False) if each["loc"][0] not in files.problems]
+        problems += map(_expectation, details)
+    if problems:
+        raise InvalidSettingsError("\n".join(problems))
+    return settings
 
 
 def _expectation(details: Any) -> str:
-    if isinstance(refusal := details.get("ctx", {}).get("error"), addresses.InsecureAddressError):
+    if isinstance(refusal := details.get("ctx", {}).get("error"), connection_urls.InsecureAddressError):
         return str(refusal)
     name = str(details["loc"][0])
     return f"{name.upper()} must be {Settings.model_fields[name].description}"
