@@ -1,0 +1,104 @@
+"""Builds the console from its settings."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from console.act_pages import ActPages
+from console.app import create_app
+from console.identity import Anybody, BehindProxy, Identify
+from console.letter_pages import LetterPages
+from console.login_pages import LoginPages
+from console.metrics import Metrics
+from console.now_pages import NowPages
+from console.payment_acts import PaymentActs
+from console.payment_pages import Links, PaymentPages
+from console.queue_depths import QueueDepths
+from console.rendering import Renderer
+from console.server import Server
+from console.sessions import FormTokens, Sessions
+from console.settings import Settings
+from console.users import Users
+from runtime.amqp_compat import survive_unreadable_properties
+from runtime.health import Build, Health
+from service.adapters.postgres import (
+    Database,
+    OperatorJournal,
+    PostgresActs,
+    PostgresOverview,
+    PostgresSearch,
+    PostgresStore,
+)
+
+
+@contextlib.asynccontextmanager
+async def console(settings: Settings) -> AsyncIterator[Server]:
+    """The server, whose pages connect when they are asked for."""
+    build = Build.installed("payment-console", commit=settings.git_commit)
+    database = Database(settings.database_url.get_secret_value())
+    depths = QueueDepths(settings.amqp_url.get_secret_value())
+    try:
+        yield _built(settings, build, database, depths)
+    finally:
+        await depths.close()
+        await database.close()
+
+
+def _built(settings: Settings, build: Build, database: Database, depths: QueueDepths) -> Server:
+    survive_unreadable_properties()
+    metrics, identify = Metrics(build), _identify(settings)
+    shared = settings.console_proxy_secret
+    tokens = FormTokens(shared.get_secret_value() if shared else None)
+    renderer = Renderer(tokens, can_log_out=identify.can_log_in)
+    search, store, acts = PostgresSearch(database), PostgresStore(database), PostgresActs(database)
+    now = NowPages(overview=PostgresOverview(database), search=search, depths=depths, renderer=renderer)
+    payments = PaymentPages(
+        search=search,
+        store=store,
+        acts=acts,
+        renderer=renderer,
+        links=Links(trace=settings.console_trace_url, logs=settings.console_logs_url),
+    )
+    letters = LetterPages(
+        amqp_url=settings.amqp_url.get_secret_value(),
+        journal=OperatorJournal(database),
+        renderer=renderer,
+        tokens=tokens,
+        metrics=metrics,
+    )
+    asked = PaymentActs(acts=acts, store=store, renderer=renderer, tokens=tokens, metrics=metrics)
+    done = ActPages(search=search, acts=acts, renderer=renderer)
+    routes = [route for pages in (now, payments, asked, letters, done) for route in pages.routes]
+    if isinstance(identify, Sessions) and settings.console_users is not None:
+        users = Users.parsed(settings.console_users.get_secret_value())
+        login = LoginPages(users=users, sessions=identify, tokens=tokens, renderer=renderer, metrics=metrics)
+        routes += login.routes
+
+    async def database_answers() -> bool:
+        await database.ping()
+        return True
+
+    server: Server
+    app = create_app(
+        routes=routes,
+        renderer=renderer,
+        identify=identify,
+        hosts=settings.hosts,
+        is_local=settings.console_auth == "none",
+        health=Health(checks={"database": database_answers}, is_leaving=lambda: server.should_exit),
+        build=build,
+        metrics=metrics,
+    )
+    server = Server(app)
+    return server
+
+
+def _identify(settings: Settings) -> Identify:
+    if settings.console_auth == "password":
+        return Sessions(seconds=settings.console_session_seconds)
+    if settings.console_auth == "proxy" and settings.console_proxy_secret is not None:
+        return BehindProxy(
+            secret=settings.console_proxy_secret.get_secret_value(),
+            user_header=settings.console_proxy_user_header,
+            roles_header=settings.console_proxy_roles_header,
+        )
+    return Anybody()
