@@ -1,0 +1,55 @@
+"""What a payment waits for, in a sentence; every kind, reason and attention has its own."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from console import story
+from console.rendering import ago, filled, span
+from service.domain.payment import AttentionReason, FailureReason, PaymentStatus
+from service.domain.status import ChangeKind
+from tests.kit.clock import NOW
+from tests.kit.service import a_payment
+
+
+def test_every_word_of_the_record_has_its_own_in_the_story() -> None:
+    assert set(story.TITLES) == set(ChangeKind)
+    assert set(story.FAILED) == set(FailureReason)
+    assert set(story.ATTENTION) == set(AttentionReason)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"session_id": None}, "Its checkout is being made at Stripe, for 1 min"),
+        ({}, "Waiting for the payer, who can pay until 2 Mar 2026 12:35:00 UTC (in 34 min)"),
+        ({"pay_until": NOW + timedelta(seconds=30)}, "The payer's time was over 30 s ago"),
+        ({"pay_until": NOW, "settle_attempts": 3}, "in 3 attempts so far"),
+        ({"last_outcome": "processing"}, "Stripe is processing it"),
+        ({"status": PaymentStatus.COMPLETED}, "Paid. Nothing is waited for."),
+        ({"status": PaymentStatus.COMPLETED, "refunded_minor": 100}, "part of it refunded: 1.00 INR"),
+        ({"status": PaymentStatus.COMPLETED, "dispute": "needs_response"}, "disputed it: needs response"),
+        ({"status": PaymentStatus.FAILED, "reason": "expired"}, "Nothing was charged"),
+        ({"attention": "paid_differently"}, "put the money right in Stripe, then close"),
+        ({"attention": "a_later_word"}, "A person must look at this payment"),
+    ],
+)
+def test_a_payment_says_what_it_waits_for(changes: dict[str, object], words: str) -> None:
+    payment = replace(a_payment(), **changes)
+    assert words in story.now_of(payment, NOW + timedelta(minutes=1))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0404, "40 ms"), (2.34, "2.3 s"), (59, "59 s"), (125, "2 min 5 s"), (7300, "2 h 1 min"), (90000, "1 d 1 h")],
+)
+def test_a_span_has_its_two_largest_units(seconds: float, text: str) -> None:
+    assert span(seconds) == text
+    assert ago(NOW - timedelta(seconds=seconds), NOW) == f"{text} ago"
+
+
+def test_a_value_cannot_leave_its_place_in_an_address() -> None:
+    assert filled("https://t.example/{trace_id}?x=1", {"trace_id": "a/../&b"}) == "https://t.example/a%2F..%2F%26b?x=1"
+    assert filled("https://t.example/{trace_id}", {"trace_id": ""}) is None
+    assert filled("", {"trace_id": "a"}) is None
