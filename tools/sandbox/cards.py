@@ -1,4 +1,4 @@
-"""Stripe's test cards, as data (https://docs.stripe.com/testing). Any future expiry and any CVC go with them."""
+"""Stripe's test cards as data (https://docs.stripe.com/testing), valid with any future expiry and any CVC."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ AUTHENTICATION_FAILED = "payment_intent_authentication_failure"
 
 @dataclass(frozen=True, kw_only=True)
 class Decline:
-    """Why a card did not pay: Stripe's ``code``, the issuer's ``decline_code``, and what the payer is told."""
+    """The reason of a decline: Stripe's ``code``, the issuer's ``decline_code`` and the message for the payer."""
 
     code: str
     message: str
@@ -16,7 +16,7 @@ class Decline:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """A card number and what becomes of it; ``label`` is what the hosted page calls it."""
+    """A card number and its outcome; ``label`` is its name on the hosted page."""
 
     number: str
     label: str = ""
@@ -71,7 +71,7 @@ BY_NUMBER = {card.number: card for card in TEST_CARDS}
 
 
 def digits(number: str) -> str | None:
-    """The digits of a number as people type it, or ``None`` if it cannot be a card number."""
+    """The digits of a typed card number, or ``None`` if it cannot be one."""
     bare = number.replace(" ", "").replace("-", "")
     return bare if bare.isascii() and bare.isdecimal() and 12 <= len(bare) <= 19 else None  # noqa: PLR2004 - ISO 7812
 
@@ -91,7 +91,7 @@ def passes_luhn(number: str) -> bool:
 
 
 def grouped(number: str) -> str:
-    """Digits as they are printed on the card: 4-4-4-4, or 4-6-5 for American Express."""
+    """Digits grouped as on a card: 4-4-4-4, or 4-6-5 for American Express."""
     if len(number) == 15:  # noqa: PLR2004 - American Express
         return f"{number[:4]} {number[4:10]} {number[10:]}"
     return " ".join(number[start : start + 4] for start in range(0, len(number), 4))

@@ -3,21 +3,21 @@
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from deploy.sandbox.app import CUT, Sandbox
+from tools.sandbox.sandbox_app import CUT, Sandbox
 
 
 class CuttableProtocol(HttpToolsProtocol):
-    """HTTP whose application may end the connection without an answer, which ASGI itself has no word for."""
+    """HTTP whose application can cut the connection without an answer, for which ASGI has no message."""
 
     def on_message_begin(self) -> None:
-        """Hand the application the way to cut."""
+        """Gives the application the function that cuts."""
         super().on_message_begin()
         self.scope["extensions"] = {CUT: {}}
         self.scope["extensions"][CUT] = self.transport.abort  # type: ignore[assignment]
 
 
 def build(sandbox: Sandbox, *, host: str, port: int) -> uvicorn.Server:
-    """A server that is ready to ``serve()``."""
+    """A server, not yet started."""
     config = uvicorn.Config(
         sandbox,
         host=host,
@@ -28,6 +28,7 @@ def build(sandbox: Sandbox, *, host: str, port: int) -> uvicorn.Server:
         access_log=False,
         log_level="warning",
         server_header=False,
+        date_header=False,  # the answers have the sandbox's own
         timeout_keep_alive=75,
         timeout_graceful_shutdown=2,
         backlog=4096,

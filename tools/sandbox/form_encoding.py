@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
-from deploy.sandbox import errors
+from tools.sandbox import stripe_errors
 
 Tree = dict[str, Any]
 """Values are strings, trees, or lists of either."""
@@ -14,21 +14,21 @@ MAX_FIELDS = 3000
 
 
 def pairs(form: str) -> list[tuple[str, str]]:
-    """The form's names and values, decoded; 400 if it is no form.
+    """The decoded names and values of a form; 400 if it cannot be decoded.
 
-    The same as ``urllib.parse.parse_qsl``, which took a third of a create: names repeat from call to call, and most
-    values have nothing to decode.
+    The same as ``urllib.parse.parse_qsl``, which took a third of a create: here repeated names are cached, and most
+    values need no decoding.
     """
     fields = form.split("&") if form else []
     if len(fields) > MAX_FIELDS:
-        raise errors.invalid("The request has too many parameters.")
+        raise stripe_errors.invalid("The request has too many parameters.")
     try:
         split = [field.partition("=") for field in fields if field]
         return [
             (_decoded(name), _decoded(value) if "%" in value else value.replace("+", " ")) for name, _, value in split
         ]
     except UnicodeDecodeError as error:
-        raise errors.invalid("Invalid UTF-8 in the request.") from error
+        raise stripe_errors.invalid("Invalid UTF-8 in the request.") from error
 
 
 @lru_cache(maxsize=4096)
@@ -59,7 +59,7 @@ def _insert(node: Any, path: tuple[str, ...], value: str, name: str) -> None:
             node = _append(node, path[place + 1 :], value, name)
             continue
         if not isinstance(node, dict):
-            raise errors.invalid("Invalid hash", name)
+            raise stripe_errors.invalid("Invalid hash", name)
         if following is None:
             node[key] = value
         else:
@@ -69,7 +69,7 @@ def _insert(node: Any, path: tuple[str, ...], value: str, name: str) -> None:
 def _append(node: Any, rest: tuple[str, ...], value: str, name: str) -> Any:
     """``x[]=1`` adds; ``x[][a]=1`` fills the last element until that already has an ``a``."""
     if not isinstance(node, list):
-        raise errors.invalid("Invalid array", name)
+        raise stripe_errors.invalid("Invalid array", name)
     if not rest:
         node.append(value)
     elif not node or _has(node[-1], rest):

@@ -1,11 +1,11 @@
-"""Identifiers in Stripe's form and length. Nothing may depend on them: Stripe does not promise its formats."""
+"""Identifiers in Stripe's form and length, which Stripe does not guarantee: nothing may depend on them."""
 
 from base64 import b64encode
 from os import urandom
 
 
 def token(length: int) -> str:
-    """Random letters and digits; base64 does it in one pass, where picking characters would cost 20 times as much."""
+    """Random letters and digits, by base64: choosing single characters takes 20 times as long."""
     return b64encode(urandom(length), altchars=b"aZ").decode()[:length]
 
 
@@ -31,5 +31,5 @@ def client_secret(identifier: str) -> str:
 
 
 def fragment() -> str:
-    """The long ``#…`` part of a hosted page's address, which belongs to the address (about 300 characters)."""
+    """The ``#…`` part of a hosted page's URL, about 300 characters."""
     return f"fidkdWxOYHwnPyd1blpxYHZxWjA0{token(240)}%2F{token(24)}%3D%3D"

@@ -1,4 +1,4 @@
-"""Every refusal of the API, in Stripe's words.
+"""Every error of the API, in Stripe's words.
 
 Body: ``{"error": {"type", "code"?, "message", "param"?, "doc_url"?, "request_log_url"?}}``, absent keys omitted.
 Source of the shapes: https://docs.stripe.com/api/errors; wordings are as observed in Stripe's answers.
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ApiError(Exception):
-    """A refusal that travels to the caller as it is."""
+    """An error answer of the API."""
 
     message: str
     status: int = 400
@@ -21,7 +21,7 @@ class ApiError(Exception):
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def body(self, request_id: str | None) -> dict[str, Any]:
-        """The JSON body; a refusal without a request id (a bad key, a lock) names no log line."""
+        """The JSON body; an error without a request id (a bad key, a lock) has no log URL."""
         error: dict[str, Any] = {}
         if self.code is not None:
             error["code"] = self.code
@@ -39,19 +39,19 @@ UNAUTHORIZED = 401
 
 
 def unauthorized(message: str, code: str | None = None) -> ApiError:
-    """401, with the challenge that Stripe sends."""
+    """401 with Stripe's challenge."""
     challenge = {"WWW-Authenticate": 'Basic realm="Stripe"'}
     return ApiError(status=UNAUTHORIZED, message=message, code=code, headers=challenge)
 
 
 def no_such(resource: str, identifier: str, param: str, *, status: int = 404) -> ApiError:
-    """404 for the object that a path names, 400 for one that a parameter names."""
+    """404 for an unknown object of the path, 400 for one of a parameter."""
     message = f"No such {resource}: '{identifier}'"
     return ApiError(status=status, message=message, code="resource_missing", param=param)
 
 
 def unknown_url(method: str, path: str) -> ApiError:
-    """404 for a path that is no endpoint."""
+    """404 for an unknown endpoint."""
     message = (
         f"Unrecognized request URL ({method}: {path}). Please see https://stripe.com/docs or we can help at "
         "https://support.stripe.com/."
@@ -60,30 +60,30 @@ def unknown_url(method: str, path: str) -> ApiError:
 
 
 def unsupported(param: str) -> ApiError:
-    """The one refusal that Stripe would not give: Stripe can do this, the sandbox cannot."""
+    """The only error that Stripe would not give: Stripe supports this, the sandbox does not."""
     message = f"Stripe knows `{param}` with this value, but the BookTicket sandbox does not play that part."
     return ApiError(message=message, param=param)
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> ApiError:
-    """400 for a parameter that cannot be used."""
+    """400 for an invalid parameter."""
     return ApiError(message=message, param=param, code=code)
 
 
 def missing(param: str) -> ApiError:
-    """400 for a parameter that must be there."""
+    """400 for a missing parameter."""
     return ApiError(message=f"Missing required param: {param}.", code="parameter_missing", param=param)
 
 
 def unknown(params: list[str]) -> ApiError:
-    """400 for parameters that the endpoint does not have; ``param`` names the first."""
+    """400 for unknown parameters; ``param`` names the first."""
     noun = "parameter" if len(params) == 1 else "parameters"
     message = f"Received unknown {noun}: {', '.join(params)}"
     return ApiError(message=message, code="parameter_unknown", param=params[0])
 
 
 def empty(param: str) -> ApiError:
-    """400 for an empty value where nothing can be unset."""
+    """400 for an empty value of a parameter that cannot be unset."""
     message = (
         f"You passed an empty string for '{param}'. We assume empty values are an attempt to unset a parameter; "
         f"however '{param}' cannot be unset. You should remove '{param}' from your request or supply a non-empty value."
@@ -91,10 +91,18 @@ def empty(param: str) -> ApiError:
     return ApiError(message=message, code="parameter_invalid_empty", param=param)
 
 
+def account_not_set_up() -> ApiError:
+    """400 for what is wrong with the account and not with the request (observed); no code says so."""
+    message = (
+        "In order to use Checkout, you must set an account or business name at https://dashboard.stripe.com/account."
+    )
+    return ApiError(message=message)
+
+
 def rate_limited(reason: str) -> ApiError:
     """429 of the rate limiter; ``reason`` is ``global-rate`` or ``endpoint-rate``.
 
-    Stripe marks these 429s as not to be repeated at once, so its SDKs do not (https://docs.stripe.com/rate-limits).
+    Stripe marks these 429s as not retryable, so its SDKs do not retry (https://docs.stripe.com/rate-limits).
     """
     message = (
         "Request rate limit exceeded. You can learn more about rate limits here https://stripe.com/docs/rate-limits."
@@ -104,7 +112,7 @@ def rate_limited(reason: str) -> ApiError:
 
 
 def server_error() -> ApiError:
-    """500: something broke on Stripe's side, and whether the work was done is not said."""
+    """500: a failure at Stripe, after which the outcome of the call is unknown."""
     message = "An unknown error occurred. If this error persists, please contact us via https://support.stripe.com/."
     return ApiError(status=500, message=message, type="api_error")
 
@@ -119,7 +127,7 @@ def key_reused(key: str) -> ApiError:
 
 
 def key_in_use(key: str) -> ApiError:
-    """409: the first request with this key has not been answered yet."""
+    """409: the first request with this key is still running."""
     message = (
         "There is currently another in-progress request using this Idempotent Key (that probably means you submitted "
         f"twice, and the other request is still going through): {key}. Please try again later."

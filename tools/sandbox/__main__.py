@@ -1,22 +1,23 @@
-"""``python -m deploy.sandbox``: run the sandbox until it is told to stop."""
+"""``python -m tools.sandbox``: run the sandbox until it is stopped."""
 
 import errno
 import gc
 import os
+import re
 import signal
 import socket
 import sys
 from collections.abc import Mapping
 
-from deploy.sandbox.app import Sandbox
-from deploy.sandbox.server import build
+from tools.sandbox.sandbox_app import Sandbox
+from tools.sandbox.server import build
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 12111
 HIGHEST_PORT = 65535
 
 
-def settings(environ: Mapping[str, str]) -> tuple[str, int]:
-    """Host and port from ``SANDBOX_HOST`` and ``SANDBOX_PORT``.
+def settings(environ: Mapping[str, str]) -> tuple[str, int, str | None]:
+    """Host, port and public URL from ``SANDBOX_HOST``, ``SANDBOX_PORT`` and ``SANDBOX_PUBLIC_URL``.
 
     Raises:
         ValueError: one sentence with every problem.
@@ -29,9 +30,12 @@ def settings(environ: Mapping[str, str]) -> tuple[str, int]:
     port = int(text) if text.isascii() and text.isdecimal() and len(text) <= len(str(HIGHEST_PORT)) else 0
     if not 1 <= port <= HIGHEST_PORT:
         problems.append(f"SANDBOX_PORT must be a number from 1 to {HIGHEST_PORT}, not {text!r}")
+    public_url = environ.get("SANDBOX_PUBLIC_URL", "").strip().rstrip("/") or None
+    if public_url is not None and not re.fullmatch(r"https?://[A-Za-z0-9._\-]+(:[0-9]{1,5})?", public_url):
+        problems.append(f"SANDBOX_PUBLIC_URL must be like http://127.0.0.1:{DEFAULT_PORT}, not {public_url!r}")
     if problems:
         raise ValueError("The sandbox cannot start: " + "; ".join(problems) + ".")
-    return host, port
+    return host, port, public_url
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
@@ -60,7 +64,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
 def main() -> int:
     """Run; exit code 2 for bad settings, 1 if the port cannot be had, 0 after a clean stop."""
     try:
-        host, port = settings(os.environ)
+        host, port, public_url = settings(os.environ)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
@@ -69,13 +73,13 @@ def main() -> int:
     except OSError as error:
         print(error, file=sys.stderr)
         return 1
-    # What the sandbox keeps are values without cycles; looking through them for garbage cost a fifth of a create.
+    # The sandbox keeps values without cycles; collecting garbage among them took a fifth of a create.
     gc.set_threshold(200_000, 50, 1000)
-    server = build(Sandbox(), host=host, port=port)
-    # uvicorn raises the signal again once it has stopped; being told to stop is no failure.
+    server = build(Sandbox(public_url=public_url), host=host, port=port)
+    # uvicorn raises the signal again after its shutdown; being stopped is no failure.
     signal.signal(signal.SIGTERM, lambda _signal, _frame: None)
-    shown = f"[{host}]" if ":" in host else host
-    print(f"The sandbox listens on http://{shown}:{port}", flush=True)
+    printed = f"[{host}]" if ":" in host else host
+    print(f"The sandbox listens on http://{printed}:{port}", flush=True)
     try:
         server.run(sockets=[listener])
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Requests and responses: just enough HTTP on top of ASGI for a server that must not be what a benchmark measures."""
+"""Requests and responses on ASGI, with minimal cost: the sandbox must not be the bottleneck of a benchmark."""
 
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -13,7 +13,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 MAX_BODY = 1 << 20
-"""Bytes; far above any honest request."""
+"""Bytes; far above any legitimate request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Request:
     headers: dict[str, str]
     body: bytes
     base_url: str
-    """Scheme, host and port as the caller wrote them, so that links work behind any name."""
+    """Scheme, host and port as the caller wrote them, so that links work under any host name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def json_response(status: int, value: Any, headers: list[tuple[str, str]] | None
 
 
 def json_bytes(value: Any) -> bytes:
-    """Compact JSON. pydantic's encoder takes a fifth of the standard library's time, which was most of a create."""
+    """Compact JSON by pydantic's encoder: the standard library takes five times as long, most of a create."""
     return to_json(value)
 
 

@@ -1,1 +1,0 @@
-"""Everything that puts the services somewhere: images, brokers, the local stack and the sandbox."""
