@@ -1,7 +1,6 @@
-"""The kinds of parameters.
+"""The types of parameters.
 
-A schema made of kinds reads the tree that a form becomes, and whatever does not fit is refused in Stripe's words, with
-``param`` naming the place.
+A schema of types parses the tree of a form and refuses invalid values in Stripe's words, with ``param`` as the place.
 """
 
 import re
@@ -12,40 +11,39 @@ from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from deploy.sandbox import errors
+from tools.sandbox import stripe_errors
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
 LONG = 5000
-"""Stripe's limit for strings that have no other."""
+"""Stripe's limit of strings without a limit of their own."""
 
 
 class Kind(Protocol):
-    """What one parameter may be."""
+    """The type of a parameter."""
 
-    def read(self, raw: Any, param: str) -> Any:
+    def parse(self, raw: Any, param: str) -> Any:
         """The value, or ``ApiError`` with ``param``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """A string; ``clearable`` where an empty one is allowed and unsets."""
+    """A string; where ``clearable`` an empty one unsets the parameter."""
 
     most: int = LONG
     choices: tuple[str, ...] = ()
     clearable: bool = False
 
-    def read(self, raw: Any, param: str) -> str:
-        """The string as it was sent."""
+    def parse(self, raw: Any, param: str) -> str:
         if not isinstance(raw, str):
-            raise errors.invalid("Invalid string: must be a string, not a hash or an array", param)
+            raise stripe_errors.invalid("Invalid string: must be a string, not a hash or an array", param)
         if raw == "" and not self.clearable:
-            raise errors.empty(param)
+            raise stripe_errors.empty(param)
         if len(raw) > self.most:
             shown = f"{raw[:5]}...{raw[-5:]}"
-            raise errors.invalid(f"Invalid string: {shown}; must be at most {self.most} characters", param)
+            raise stripe_errors.invalid(f"Invalid string: {shown}; must be at most {self.most} characters", param)
         if self.choices and raw not in self.choices:
             listed = ", ".join(self.choices[:-1]) + f", or {self.choices[-1]}" if self.choices[1:] else self.choices[0]
-            raise errors.invalid(f"Invalid {param}: must be one of {listed}", param)
+            raise stripe_errors.invalid(f"Invalid {param}: must be one of {listed}", param)
         return raw
 
 
@@ -60,18 +58,17 @@ class Whole:
     least: int = 0
     most: int = 2**53
 
-    def read(self, raw: Any, param: str) -> int:
-        """The integer."""
-        value = _PLAIN.read(raw, param)
+    def parse(self, raw: Any, param: str) -> int:
+        value = _PLAIN.parse(raw, param)
         if _INTEGER.fullmatch(value) is None:
-            raise errors.invalid(f"Invalid integer: {value[:40]}", param, "parameter_invalid_integer")
+            raise stripe_errors.invalid(f"Invalid integer: {value[:40]}", param, "parameter_invalid_integer")
         number = int(value)
         if number < self.least:
             message = f"This value must be greater than or equal to {self.least}."
-            raise errors.invalid(message, param, "parameter_invalid_integer")
+            raise stripe_errors.invalid(message, param, "parameter_invalid_integer")
         if number > self.most:
             message = f"This value must be less than or equal to {self.most}."
-            raise errors.invalid(message, param, "parameter_invalid_integer")
+            raise stripe_errors.invalid(message, param, "parameter_invalid_integer")
         return number
 
 
@@ -79,51 +76,48 @@ class Whole:
 class Fraction:
     """A decimal number of at least zero with at most 12 places."""
 
-    def read(self, raw: Any, param: str) -> Decimal:
-        """The exact decimal."""
-        value = _PLAIN.read(raw, param)
+    def parse(self, raw: Any, param: str) -> Decimal:
+        value = _PLAIN.parse(raw, param)
         try:
             number = Decimal(value)
         except InvalidOperation:
-            raise errors.invalid(f"Invalid decimal: {value}", param) from None
+            raise stripe_errors.invalid(f"Invalid decimal: {value}", param) from None
         if re.fullmatch(r"[0-9]+(\.[0-9]{1,12})?", value) is None:
             message = f"Invalid decimal: {value}; must be at least 0 and have at most 12 decimal places"
-            raise errors.invalid(message, param)
+            raise stripe_errors.invalid(message, param)
         return number
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flag:
-    """``true`` or ``false``; ``on=False`` where the sandbox can only do without."""
+    """``true`` or ``false``; ``on=False`` where the sandbox supports only ``false``."""
 
     on: bool = True
 
-    def read(self, raw: Any, param: str) -> bool:
-        """The boolean."""
-        value = _PLAIN.read(raw, param)
+    def parse(self, raw: Any, param: str) -> bool:
+        value = _PLAIN.parse(raw, param)
         if value not in {"true", "false"}:
-            raise errors.invalid(f"Invalid boolean: {value[:40]}", param)
+            raise stripe_errors.invalid(f"Invalid boolean: {value[:40]}", param)
         if value == "true" and not self.on:
-            raise errors.unsupported(param)
+            raise stripe_errors.unsupported(param)
         return value == "true"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Url:
-    """An absolute address of the web, at most 2048 characters."""
+    """An absolute web URL of at most 2048 characters."""
 
-    def read(self, raw: Any, param: str) -> str:
-        """The address as it was sent."""
-        value = _ENDLESS.read(raw, param)
+    def parse(self, raw: Any, param: str) -> str:
+        value = _ENDLESS.parse(raw, param)
         problem = _url_problem(value)
         if problem is not None:
-            raise errors.invalid(problem, param, "url_invalid")
+            raise stripe_errors.invalid(problem, param, "url_invalid")
         return value
 
 
 @lru_cache(maxsize=1024)
 def _url_problem(value: str) -> str | None:
-    """Remembered, because a shop sends the same two addresses with every session."""
+    """Cached, because a shop sends the same two URLs with every session."""
     if len(value) > 2048:  # noqa: PLR2004 - the figure is in the message
         return "Invalid URL: URL must be 2048 characters or less."
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", value) is None or re.match(r"[^/:]+:[0-9]+(/|$)", value):
@@ -145,11 +139,10 @@ def _is_web_address(value: str) -> bool:
 class Email:
     """An address with one @ and a domain."""
 
-    def read(self, raw: Any, param: str) -> str:
-        """The address as it was sent."""
-        value = _PLAIN.read(raw, param)
+    def parse(self, raw: Any, param: str) -> str:
+        value = _PLAIN.parse(raw, param)
         if re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s.]+", value) is None:
-            raise errors.invalid(f"Invalid email address: {value}", param, "email_invalid")
+            raise stripe_errors.invalid(f"Invalid email address: {value}", param, "email_invalid")
         return value
 
 
@@ -157,25 +150,27 @@ class Email:
 class Metadata:
     """At most 50 pairs of strings, keys of 40 and values of 500 characters (https://docs.stripe.com/metadata).
 
-    An empty value, or an empty string instead of the pairs, unsets; the caller sees it as ``""``.
+    An empty value, or an empty string instead of the pairs, unsets them.
     """
 
-    def read(self, raw: Any, param: str) -> dict[str, str]:
-        """The pairs; empty values are still there, so that an update can unset them."""
+    def parse(self, raw: Any, param: str) -> dict[str, str]:
+        """The pairs; empty values are kept, so that an update can unset them."""
         if raw == "":
             return {}
         if not isinstance(raw, dict):
-            raise errors.invalid("Invalid hash: metadata must be a set of key-value pairs", param)
+            raise stripe_errors.invalid("Invalid hash: metadata must be a set of key-value pairs", param)
         for key, value in raw.items():
             place = f"{param}[{key}]"
             if not isinstance(value, str):
-                raise errors.invalid("Metadata values must be strings, and keys may not hold square brackets", place)
+                raise stripe_errors.invalid(
+                    "Metadata values must be strings, and keys may not hold square brackets", place
+                )
             if len(key) > 40:  # noqa: PLR2004 - the figure is in the message
                 message = f"Metadata keys can be at most 40 characters long: {key[:40]}..."
-                raise errors.invalid(message, param)
+                raise stripe_errors.invalid(message, param)
             if len(value) > 500:  # noqa: PLR2004 - the figure is in the message
                 message = f"Metadata values must be 500 characters or less; the one of '{key}' has {len(value)}"
-                raise errors.invalid(message, place)
+                raise stripe_errors.invalid(message, place)
         if len(raw) > METADATA_PAIRS:
             raise too_much_metadata(param)
         return dict(raw)
@@ -184,9 +179,9 @@ class Metadata:
 METADATA_PAIRS = 50
 
 
-def too_much_metadata(param: str) -> errors.ApiError:
-    """The refusal of a 51st pair."""
-    return errors.invalid(f"Metadata can have at most {METADATA_PAIRS} keys", param)
+def too_much_metadata(param: str) -> stripe_errors.ApiError:
+    """The error of more than 50 pairs."""
+    return stripe_errors.invalid(f"Metadata can have at most {METADATA_PAIRS} keys", param)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,19 +192,18 @@ class Items:
     most: int
     least: int = 1
 
-    def read(self, raw: Any, param: str) -> list[Any]:
-        """The elements in the order of their indexes."""
+    def parse(self, raw: Any, param: str) -> list[Any]:
         if raw == "":
-            raise errors.empty(param)
+            raise stripe_errors.empty(param)
         if isinstance(raw, dict) and all(key.isdecimal() for key in raw):
             elements = [raw[key] for key in sorted(raw, key=int)]
         elif isinstance(raw, list):
             elements = raw
         else:
-            raise errors.invalid("Invalid array", param)
+            raise stripe_errors.invalid("Invalid array", param)
         if len(elements) > self.most:
-            raise errors.invalid(f"Array too long: at most {self.most} elements are allowed", param)
-        return [self.of.read(element, f"{param}[{place}]") for place, element in enumerate(elements)]
+            raise stripe_errors.invalid(f"Array too long: at most {self.most} elements are allowed", param)
+        return [self.of.parse(element, f"{param}[{place}]") for place, element in enumerate(elements)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,20 +213,19 @@ class Hash:
     fields: Mapping[str, Kind]
     required: tuple[str, ...] = ()
     scalar: Kind | None = field(default=None)
-    """What a plain value means, where Stripe allows one (``created=123`` beside ``created[gte]=123``)."""
+    """The type of a plain value, where Stripe allows one (``created=123`` beside ``created[gte]=123``)."""
 
-    def read(self, raw: Any, param: str = "") -> Any:
-        """The values that were sent, by name."""
+    def parse(self, raw: Any, param: str = "") -> Any:
         if self.scalar is not None and isinstance(raw, str):
-            return self.scalar.read(raw, param)
+            return self.scalar.parse(raw, param)
         if not isinstance(raw, dict):
-            raise errors.empty(param) if raw == "" else errors.invalid("Invalid hash", param)
+            raise stripe_errors.empty(param) if raw == "" else stripe_errors.invalid("Invalid hash", param)
         if not raw.keys() <= self.fields.keys():
-            raise errors.unknown([_place(param, name) for name in raw if name not in self.fields])
-        values = {name: self.fields[name].read(value, _place(param, name)) for name, value in raw.items()}
+            raise stripe_errors.unknown([_place(param, name) for name in raw if name not in self.fields])
+        values = {name: self.fields[name].parse(value, _place(param, name)) for name, value in raw.items()}
         for name in self.required:
             if name not in values:
-                raise errors.missing(_place(param, name))
+                raise stripe_errors.missing(_place(param, name))
         return values
 
 
@@ -242,19 +235,17 @@ def _place(param: str, name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Unsupported:
-    """Stripe takes this parameter; the sandbox cannot play what it asks for and says so, rather than ignore it."""
+    """A parameter that Stripe supports and the sandbox does not; refused rather than ignored."""
 
-    def read(self, raw: Any, param: str) -> Any:  # noqa: ARG002 - a kind's signature
-        """Never a value."""
-        raise errors.unsupported(param)
+    def parse(self, raw: Any, param: str) -> Any:  # noqa: ARG002 - the protocol's signature
+        raise stripe_errors.unsupported(param)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """The id of an object that this account cannot have, because the sandbox makes none of its type."""
+    """The id of an object of a type that the sandbox does not have."""
 
     resource: str
 
-    def read(self, raw: Any, param: str) -> Any:
-        """Never a value: Stripe's answer for an id that does not exist."""
-        raise errors.no_such(self.resource, _PLAIN.read(raw, param), param, status=400)
+    def parse(self, raw: Any, param: str) -> Any:
+        raise stripe_errors.no_such(self.resource, _PLAIN.parse(raw, param), param, status=400)

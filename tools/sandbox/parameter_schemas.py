@@ -1,11 +1,11 @@
-"""Which parameters each endpoint takes, as data.
+"""The parameters of each endpoint, as data.
 
-Source: Stripe's API reference for version 2026-10-28.endive. A parameter that is not named here is unknown to Stripe
-too (``payment_method_types`` of a Checkout Session is one: endive removed it). ``Unsupported`` and ``Flag(on=False)``
-mark what Stripe has and the sandbox does not play.
+Source: Stripe's API reference for version 2026-10-28.endive. A parameter that is missing here is unknown to Stripe too
+(for example ``payment_method_types`` of a Checkout Session, which endive removed). ``Unsupported`` and
+``Flag(on=False)`` mark what Stripe supports and the sandbox does not.
 """
 
-from deploy.sandbox.parameters import (
+from tools.sandbox.parameters import (
     Email,
     Flag,
     Fraction,
@@ -77,7 +77,7 @@ LINE_ITEM = Hash(
         "price_data": PRICE_DATA,
         "quantity": Whole(most=999_999),
         "tax_rates": Items(of=Reference(resource="tax rate"), most=5),
-    },
+    }
 )
 PAYMENT_INTENT_DATA = Hash(
     fields={
@@ -93,7 +93,7 @@ PAYMENT_INTENT_DATA = Hash(
         "statement_descriptor_suffix": Text(most=22),
         "transfer_data": Unsupported(),
         "transfer_group": Text(),
-    },
+    }
 )
 CARD_OPTIONS = Hash(
     fields={
@@ -109,7 +109,7 @@ CARD_OPTIONS = Hash(
         "setup_future_usage": _one_of("off_session on_session"),
         "statement_descriptor_suffix_kana": Text(most=22),
         "statement_descriptor_suffix_kanji": Text(most=17),
-    },
+    }
 )
 
 _SUPPORTED: dict[str, Kind] = {
@@ -138,7 +138,7 @@ _SUPPORTED: dict[str, Kind] = {
     "origin_context": _one_of("mobile_app web"),
     "payment_intent_data": PAYMENT_INTENT_DATA,
     "payment_method_options": Hash(
-        fields={**dict.fromkeys(PAYMENT_METHODS.split(), Unsupported()), "card": CARD_OPTIONS},
+        fields={**dict.fromkeys(PAYMENT_METHODS.split(), Unsupported()), "card": CARD_OPTIONS}
     ),
     "phone_number_collection": _switch(on=False),
     "submit_type": _one_of("auto book donate pay subscribe"),
@@ -155,16 +155,13 @@ _NOT_PLAYED = (
     " redirect_on_completion return_url saved_payment_method_options setup_intent_data shipping_address_collection"
     " shipping_options subscription_data"
 )
-CREATE_SESSION = Hash(
-    fields={**_SUPPORTED, **dict.fromkeys(_NOT_PLAYED.split(), Unsupported())},
-    required=("mode",),
-)
+CREATE_SESSION = Hash(fields={**_SUPPORTED, **dict.fromkeys(_NOT_PLAYED.split(), Unsupported())}, required=("mode",))
 UPDATE_SESSION = Hash(
     fields={
         **dict.fromkeys("collected_information line_items payment_intent_data shipping_options".split(), Unsupported()),
         "expand": EXPAND,
         "metadata": METADATA,
-    },
+    }
 )
 RETRIEVE = Hash(fields={"expand": EXPAND})
 RETRIEVE_INTENT = Hash(fields={"client_secret": Text(), "expand": EXPAND})
@@ -186,8 +183,6 @@ LIST_SESSIONS = Hash(
         "payment_link": Reference(resource="payment_link"),
         "status": _one_of("complete expired open"),
         "subscription": Reference(resource="subscription"),
-    },
+    }
 )
-LIST_EVENTS = Hash(
-    fields={**_PAGE, "delivery_success": Flag(), "type": Text(), "types": Items(of=Text(), most=20)},
-)
+LIST_EVENTS = Hash(fields={**_PAGE, "delivery_success": Flag(), "type": Text(), "types": Items(of=Text(), most=20)})
