@@ -1,21 +1,21 @@
 """Stripe's objects as Stripe sends them (version 2026-10-28.endive).
 
-Every member that Stripe's type declares is there, as ``null`` when it has nothing to say, except those that Stripe
-leaves out altogether when they do not apply: ``line_items`` (until expanded), ``name_collection``,
+Every member of Stripe's type is present, as ``null`` when it is empty, except those that Stripe omits when they do not
+apply: ``line_items`` (until expanded), ``name_collection``,
 ``presentment_details``, ``redirect_on_completion``, ``return_url``, ``tax_id_collection`` and the two
 ``..._payment_method_types`` filters of a session, and their like on a PaymentIntent. Source: the field lists of
 https://docs.stripe.com/api/checkout/sessions/object and the SDK's types.
 
-Bodies are values: a change makes a new one, so that an event keeps the object as it was.
+Bodies are immutable: a change makes a new one, so that an event keeps the old state.
 """
 
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from deploy.sandbox import ids
-from deploy.sandbox.cards import AUTHENTICATION_FAILED, Card, Decline
-from deploy.sandbox.shelf import Json
+from tools.sandbox import ids
+from tools.sandbox.cards import Card, Decline
+from tools.sandbox.object_store import Json
 
 API_VERSION = "2026-10-28.endive"
 MERCHANT = "BookTicket (sandbox)"
@@ -36,7 +36,7 @@ _NULL_IN_INTENT = (
 
 
 def session(params: Json, *, identifier: str, url: str, created: int, currency: str, total: int) -> Json:
-    """A fresh Checkout Session. ``total`` is in minor units."""
+    """A new Checkout Session. ``total`` is in minor units."""
     email = params.get("customer_email")
     body: Json = {
         **_FRESH_SESSION,
@@ -105,28 +105,28 @@ _FRESH_SESSION: Json = {
     "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
     "ui_mode": "hosted_page",
 }
-"""What sessions have in common, built once: a session of its own would cost its creation a third of its time."""
+"""What sessions have in common, built once, because building it each time took a third of a create."""
 
 
 def card_options(params: Json) -> Json:
-    """``payment_method_options.card``: what was asked for, else Stripe's default."""
+    """``payment_method_options.card``: the request's, else Stripe's default."""
     return {**_CARD_OPTIONS, **params.get("payment_method_options", {}).get("card", {})}
 
 
 def customer_details(*, email: str | None, name: str | None) -> Json:
-    """Who pays; the address is what the page collected, which is a country at most."""
+    """The payer; the page collects only the country of the address."""
     nothing: Json = dict.fromkeys(("address", "business_name", "individual_name", "phone", "tax_ids"))
     paid = {} if name is None else {"address": address(), "tax_ids": []}
     return {**nothing, **paid, "email": email, "name": name, "tax_exempt": "none"}
 
 
 def address() -> Json:
-    """An address of which only the country is known."""
+    """An address with only a country."""
     return {**dict.fromkeys(("city", "line1", "line2", "postal_code", "state")), "country": "IN"}
 
 
 def line_item(wanted: Json, *, created: int, currency: str, unit_amount: Decimal, total: int) -> Json:
-    """One line of a session, with the price that Stripe makes for it."""
+    """One line of a session, with the price that Stripe creates for it."""
     data: Json = wanted["price_data"]
     product: Json = data["product_data"]
     whole = unit_amount == unit_amount.to_integral_value()
@@ -171,7 +171,7 @@ def line_item(wanted: Json, *, created: int, currency: str, unit_amount: Decimal
 
 
 def payment_intent(owner: Json, data: Json, created: int) -> Json:
-    """The PaymentIntent that a session makes at its first attempt to pay.
+    """The PaymentIntent that a session creates at the first attempt to pay.
 
     The session's metadata is not copied; ``payment_intent_data`` (here ``data``) sets the PaymentIntent's own
     (https://docs.stripe.com/metadata).
@@ -197,43 +197,35 @@ def payment_intent(owner: Json, data: Json, created: int) -> Json:
         "livemode": False,
         "metadata": {key: value for key, value in data.get("metadata", {}).items() if value},
         "payment_method_configuration_details": owner["payment_method_configuration_details"],
-        "payment_method_options": {
-            "card": {"installments": None, "mandate_options": None, "network": None, **card},
-        },
+        "payment_method_options": {"card": {"installments": None, "mandate_options": None, "network": None, **card}},
         "payment_method_types": ["card"],
         "status": "requires_payment_method",
     }
 
 
-def payment_error(card: Card, decline: Decline, details: Json, *, created: int) -> Json:
-    """``last_payment_error`` of a PaymentIntent."""
+def payment_error(decline: Decline, method: Json, charge: str | None) -> Json:
+    """``last_payment_error`` of a PaymentIntent; without a charge if the attempt ended before there was one."""
     error: Json = {
         "code": decline.code,
         "doc_url": f"https://stripe.com/docs/error-codes/{decline.code.replace('_', '-')}",
         "message": decline.message,
-        "payment_method": payment_method(card, details, created=created),
+        "payment_method": method,
         "type": "card_error",
     }
-    if decline.code == AUTHENTICATION_FAILED:
+    if charge is None:
         return {**error, "type": "invalid_request_error"}
     if decline.decline_code is not None:
         error |= {"decline_code": decline.decline_code, "advice_code": "try_again_later"}
-    return {**error, "charge": ids.object_id("ch")}
+    return {**error, "charge": charge}
 
 
 def payment_method(card: Card, details: Json, *, created: int) -> Json:
-    """The card that was tried. Of its number only the last four digits are ever shown."""
+    """The card of an attempt, with only the last four digits of its number."""
     return {
         "id": ids.object_id("pm"),
         "object": "payment_method",
         "allow_redisplay": "limited",
-        "billing_details": {
-            "address": address(),
-            "email": details.get("email"),
-            "name": details.get("name"),
-            "phone": None,
-            "tax_id": None,
-        },
+        "billing_details": billing_details(details),
         "card": {
             "brand": card.brand,
             "checks": {"address_line1_check": None, "address_postal_code_check": None, "cvc_check": "pass"},
@@ -259,14 +251,29 @@ def payment_method(card: Card, details: Json, *, created: int) -> Json:
     }
 
 
-def event(kind: str, subject: Json, *, created: int, cause: Mapping[str, str | None] | None = None) -> Json:
-    """An event with the object as it is at this moment. ``cause`` names the request, if a request caused it."""
+def billing_details(payer: Json) -> Json:
+    """The payer as a payment method knows him."""
+    return {"address": address(), "email": payer.get("email"), "name": payer.get("name"), "phone": None, "tax_id": None}
+
+
+def event(
+    kind: str,
+    subject: Json,
+    *,
+    created: int,
+    cause: Mapping[str, str | None] | None = None,
+    previous: Json | None = None,
+) -> Json:
+    """An event with the current state of the object.
+
+    ``cause`` is the request, if one caused it; ``previous`` what the members were that an update changed.
+    """
     return {
         "id": ids.object_id("evt"),
         "object": "event",
         "api_version": API_VERSION,
         "created": created,
-        "data": {"object": subject},
+        "data": {"object": subject} if previous is None else {"object": subject, "previous_attributes": previous},
         "livemode": False,
         "pending_webhooks": 0,
         "request": {"id": None, "idempotency_key": None, **(cause or {})},

@@ -1,7 +1,7 @@
 """What each endpoint does.
 
-A handler first checks, refusing what cannot be done, and then returns the work. The line between the two is Stripe's
-own: a refusal before the work leaves no trace under the idempotency key, an answer to the work is kept.
+A handler first validates the call and then returns the work. Stripe makes the same distinction: an error of the
+validation leaves no trace under the idempotency key, an answer of the work is stored.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from deploy.sandbox import errors, ids, objects, rules, schemas
-from deploy.sandbox.parameters import METADATA_PAIRS, Hash, too_much_metadata
-from deploy.sandbox.shelf import Json, Query
-from deploy.sandbox.state import Account
+from tools.sandbox import account_object, ids, objects, parameter_schemas, session_rules, stripe_errors
+from tools.sandbox.account import Account
+from tools.sandbox.object_store import Json, Query
+from tools.sandbox.parameters import METADATA_PAIRS, Hash, too_much_metadata
 
 Work = Callable[[], Json]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One request after its parameters were read. ``cause`` names it in events, ``base_url`` is where it came to."""
+    """One request with parsed parameters. ``cause`` identifies it in events; ``base_url`` is the URL it was sent to."""
 
     params: Json
     target: str
@@ -38,9 +38,11 @@ class Operation:
 
 def create_session(account: Account, call: Call) -> Work:
     """``POST /v1/checkout/sessions``."""
-    params, now = call.params, account.now()
+    params, now, settings = call.params, account.now(), account.faults.settings
     expand = _expansions(params, SESSION_EXPANSIONS)
-    lines = rules.checked_lines(params, now)
+    lines = session_rules.checked_lines(params, now, settings.settlement_currency)
+    if settings.account_error:
+        raise stripe_errors.account_not_set_up()
     currency: str = lines[0]["currency"]
     total = sum(line["amount_total"] for line in lines)
 
@@ -61,7 +63,7 @@ def retrieve_session(account: Account, call: Call) -> Work:
 
 
 def update_session(account: Account, call: Call) -> Work:
-    """``POST /v1/checkout/sessions/{id}``: metadata is merged, an empty value unsets a key."""
+    """``POST /v1/checkout/sessions/{id}``: merges metadata; an empty value unsets a key."""
     expand = _expansions(call.params, SESSION_EXPANSIONS)
 
     def work() -> Json:
@@ -89,8 +91,11 @@ def list_sessions(account: Account, call: Call) -> Work:
     params = call.params
     expand = _expansions(params, tuple(f"data.{name}" for name in SESSION_EXPANSIONS))
     inner = frozenset(name.removeprefix("data.") for name in expand)
-    status = params.get("status")
-    query = _query(params, groups=None if status is None else (status,), accepts=_session_filter(params))
+    groups: tuple[str, ...] | None = (params["status"],) if "status" in params else None
+    only = account.session_of(params["payment_intent"]) if "payment_intent" in params else None
+    if only is None and "payment_intent" in params:
+        groups = ()
+    query = _query(params, groups=groups, only=only, accepts=_session_filter(params))
 
     def work() -> Json:
         found, has_more = account.sessions.page(query)
@@ -101,22 +106,20 @@ def list_sessions(account: Account, call: Call) -> Work:
 
 
 def _session_filter(params: Json) -> Callable[[Json], bool] | None:
-    intent = params.get("payment_intent")
     email = params.get("customer_details", {}).get("email")
-    if intent is None and email is None:
-        return None
-
-    def accepts(session: Json) -> bool:
-        known = (session["customer_details"] or {}).get("email")
-        return (intent is None or session["payment_intent"] == intent) and (email is None or known == email)
-
-    return accepts
+    return None if email is None else lambda session: (session["customer_details"] or {}).get("email") == email
 
 
 def retrieve_intent(account: Account, call: Call) -> Work:
     """``GET /v1/payment_intents/{id}``."""
-    _expansions(call.params, INTENT_EXPANSIONS)
-    return lambda: account.intent(call.target)
+    expand = _expansions(call.params, INTENT_EXPANSIONS)
+    return lambda: _expanded_intent(account, call.target, with_charge="latest_charge" in expand)
+
+
+def retrieve_account(account: Account, call: Call) -> Work:
+    """``GET /v1/account``: the account that the key belongs to."""
+    _expansions(call.params, ())
+    return lambda: account_object.described(account.id, account.faults.settings.settlement_currency)
 
 
 def retrieve_event(account: Account, call: Call) -> Work:
@@ -126,26 +129,26 @@ def retrieve_event(account: Account, call: Call) -> Work:
     def work() -> Json:
         event = account.events.get(call.target)
         if event is None:
-            raise errors.no_such("event", call.target, "id")
+            raise stripe_errors.no_such("event", call.target, "id")
         return event
 
     return work
 
 
 def list_events(account: Account, call: Call) -> Work:
-    """``GET /v1/events``: by ``type`` (``*`` stands for anything) or by up to 20 ``types``."""
+    """``GET /v1/events``: by ``type`` (with ``*`` as a wildcard) or by up to 20 ``types``."""
     params = call.params
     _expansions(params, ())
     if "type" in params and "types" in params:
         message = "You may only specify one of these parameters: type, types."
-        raise errors.invalid(message, "type", "parameters_exclusive")
+        raise stripe_errors.invalid(message, "type", "parameters_exclusive")
     wanted = params.get("types", [params["type"]] if "type" in params else None)
     groups = None
     if wanted is not None:
         kinds = account.events.groups()
         groups = tuple(kind for kind in kinds if any(_matches(kind, pattern) for pattern in wanted))
     undelivered = params.get("delivery_success") is False
-    query = _query(params, groups=() if undelivered else groups)
+    query = _query(params, groups=() if undelivered else groups, accepts=account.is_listed)
 
     def work() -> Json:
         found, has_more = account.events.page(query)
@@ -161,23 +164,18 @@ def _matches(kind: str, pattern: str) -> bool:
 def _query(params: Json, **narrowed: Any) -> Query:
     if "starting_after" in params and "ending_before" in params:
         message = "You may only specify one of these parameters: ending_before, starting_after."
-        raise errors.invalid(message, "ending_before", "parameters_exclusive")
+        raise stripe_errors.invalid(message, "ending_before", "parameters_exclusive")
     names = ("limit", "starting_after", "ending_before", "created")
     return Query(**{name: params[name] for name in names if name in params}, **narrowed)
 
 
-SESSION_EXPANSIONS = (
-    "customer",
-    "invoice",
-    "line_items",
-    "payment_intent",
-    "payment_link",
-    "setup_intent",
-    "subscription",
+CHARGE_OF_SESSION = "payment_intent.latest_charge"
+SESSION_EXPANSIONS = tuple(
+    f"customer invoice line_items payment_intent payment_link setup_intent subscription {CHARGE_OF_SESSION}".split()
 )
 INTENT_EXPANSIONS = ("customer", "payment_method", "latest_charge", "review", "on_behalf_of", "application")
-_NOT_KEPT = frozenset({"payment_method", "latest_charge"})
-"""The sandbox gives these ids and keeps no objects for them."""
+_NOT_KEPT = frozenset({"payment_method"})
+"""The sandbox has ids but no objects of this type."""
 
 
 def _expansions(params: Json, known: tuple[str, ...]) -> frozenset[str]:
@@ -187,8 +185,8 @@ def _expansions(params: Json, known: tuple[str, ...]) -> frozenset[str]:
         if name in known and name.rpartition(".")[2] not in _NOT_KEPT:
             continue
         if name in known or name.rpartition(".")[0].removeprefix("data.") == "payment_intent":
-            raise errors.unsupported(param)
-        raise errors.invalid(f"This property cannot be expanded ({name}).", param)
+            raise stripe_errors.unsupported(param)
+        raise stripe_errors.invalid(f"This property cannot be expanded ({name}).", param)
     return wanted
 
 
@@ -200,32 +198,33 @@ def _expanded_session(account: Account, session: Json, expand: frozenset[str]) -
         lines = account.notes(session["id"]).line_items
         url = f"/v1/checkout/sessions/{session['id']}/line_items"
         expanded["line_items"] = objects.page(url, lines, has_more=False)
-    if "payment_intent" in expand and session["payment_intent"] is not None:
-        expanded["payment_intent"] = account.intent(session["payment_intent"])
+    with_charge = CHARGE_OF_SESSION in expand
+    if ("payment_intent" in expand or with_charge) and session["payment_intent"] is not None:
+        expanded["payment_intent"] = _expanded_intent(account, session["payment_intent"], with_charge=with_charge)
     return expanded
 
 
-ROUTES: dict[tuple[str, str], Operation] = {
-    ("POST", "checkout/sessions"): Operation(
-        name="checkout.sessions.create", schema=schemas.CREATE_SESSION, handle=create_session
-    ),
-    ("GET", "checkout/sessions"): Operation(
-        name="checkout.sessions.list", schema=schemas.LIST_SESSIONS, handle=list_sessions
-    ),
-    ("GET", "checkout/sessions/{id}"): Operation(
-        name="checkout.sessions.retrieve", schema=schemas.RETRIEVE, handle=retrieve_session
-    ),
-    ("POST", "checkout/sessions/{id}"): Operation(
-        name="checkout.sessions.update", schema=schemas.UPDATE_SESSION, handle=update_session
-    ),
-    ("POST", "checkout/sessions/{id}/expire"): Operation(
-        name="checkout.sessions.expire", schema=schemas.RETRIEVE, handle=expire_session
-    ),
-    ("GET", "payment_intents/{id}"): Operation(
-        name="payment_intents.retrieve", schema=schemas.RETRIEVE_INTENT, handle=retrieve_intent
-    ),
-    ("GET", "events"): Operation(name="events.list", schema=schemas.LIST_EVENTS, handle=list_events),
-    ("GET", "events/{id}"): Operation(name="events.retrieve", schema=schemas.RETRIEVE, handle=retrieve_event),
+def _expanded_intent(account: Account, identifier: str, *, with_charge: bool) -> Json:
+    intent = account.intent(identifier)
+    if not with_charge or intent["latest_charge"] is None:
+        return intent
+    return {**intent, "latest_charge": account.charges[intent["latest_charge"]]}
+
+
+_SESSIONS, _SESSION = "checkout/sessions", "checkout/sessions/{id}"
+_ROUTES: tuple[tuple[str, str, str, Hash, Callable[[Account, Call], Work]], ...] = (
+    ("POST", _SESSIONS, "checkout.sessions.create", parameter_schemas.CREATE_SESSION, create_session),
+    ("GET", _SESSIONS, "checkout.sessions.list", parameter_schemas.LIST_SESSIONS, list_sessions),
+    ("GET", _SESSION, "checkout.sessions.retrieve", parameter_schemas.RETRIEVE, retrieve_session),
+    ("POST", _SESSION, "checkout.sessions.update", parameter_schemas.UPDATE_SESSION, update_session),
+    ("POST", f"{_SESSION}/expire", "checkout.sessions.expire", parameter_schemas.RETRIEVE, expire_session),
+    ("GET", "payment_intents/{id}", "payment_intents.retrieve", parameter_schemas.RETRIEVE_INTENT, retrieve_intent),
+    ("GET", "account", "account.retrieve", parameter_schemas.RETRIEVE, retrieve_account),
+    ("GET", "events", "events.list", parameter_schemas.LIST_EVENTS, list_events),
+    ("GET", "events/{id}", "events.retrieve", parameter_schemas.RETRIEVE, retrieve_event),
+)
+ROUTES = {
+    (method, path): Operation(name=name, schema=schema, handle=handle) for method, path, name, schema, handle in _ROUTES
 }
 ENDPOINTS = frozenset(operation.name for operation in ROUTES.values())
 
