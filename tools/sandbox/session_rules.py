@@ -1,36 +1,39 @@
-"""What a new Checkout Session must keep to beyond the kinds of its parameters: times, methods, lines and amounts."""
+"""The rules of a new Checkout Session beyond the types of its parameters: times, methods, lines and amounts."""
 
 from decimal import ROUND_HALF_UP, Decimal
 
-from deploy.sandbox import errors, money, objects
-from deploy.sandbox.shelf import Json
+from tools.sandbox import amounts, objects, stripe_errors
+from tools.sandbox.object_store import Json
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 30 * 60, 24 * 3600
-"""How long a session may live, by the sandbox's clock (https://docs.stripe.com/api/checkout/sessions/create)."""
+"""The bounds of a session's lifetime (https://docs.stripe.com/api/checkout/sessions/create)."""
 
 
-def checked_lines(params: Json, now: int) -> list[Json]:
-    """The line items of a session that may be created at this time (unix seconds); ``ApiError`` for any other."""
+def checked_lines(params: Json, now: int, settlement: str) -> list[Json]:
+    """The line items of a valid session at this time (unix seconds); ``ApiError`` for an invalid one.
+
+    ``settlement`` is the currency of the account's bank.
+    """
     _check_mode(params)
     _check_expiry(params, now)
     _check_methods(params)
     _check_intent_data(params)
     lines = [_line(wanted, place, now) for place, wanted in enumerate(params["line_items"])]
-    _check_total(lines)
+    _check_total(lines, settlement)
     return lines
 
 
 def _check_mode(params: Json) -> None:
     if params["mode"] != "payment":
-        raise errors.unsupported("mode")
+        raise stripe_errors.unsupported("mode")
     if params.get("ui_mode", "hosted_page") != "hosted_page":
-        raise errors.unsupported("ui_mode")
+        raise stripe_errors.unsupported("ui_mode")
     if params.get("submit_type") == "subscribe":
         message = "You can not pass `submit_type=subscribe` in `payment` mode."
-        raise errors.invalid(message, "submit_type")
+        raise stripe_errors.invalid(message, "submit_type")
     for name in ("line_items", "success_url"):
         if not params.get(name):
-            raise errors.missing(name)
+            raise stripe_errors.missing(name)
 
 
 def _check_expiry(params: Json, now: int) -> None:
@@ -39,14 +42,14 @@ def _check_expiry(params: Json, now: int) -> None:
     lifetime = params["expires_at"] - now
     if lifetime < SHORTEST_SECONDS:
         message = "The `expires_at` timestamp must be at least 30 minutes from Checkout Session creation."
-        raise errors.invalid(message, "expires_at")
+        raise stripe_errors.invalid(message, "expires_at")
     if lifetime > LONGEST_SECONDS:
         message = "The `expires_at` timestamp must be less than 24 hours from Checkout Session creation."
-        raise errors.invalid(message, "expires_at")
+        raise stripe_errors.invalid(message, "expires_at")
 
 
 def _check_methods(params: Json) -> None:
-    """The account takes cards only; a filter that leaves none of them leaves nothing to pay with."""
+    """The account accepts only cards, so a filter must not exclude them."""
     allowed = params.get("allowed_payment_method_types", ["card"])
     if "card" not in allowed or "card" in params.get("excluded_payment_method_types", []):
         message = (
@@ -54,7 +57,7 @@ def _check_methods(params: Json) -> None:
             "methods compatible with your chosen currency in your dashboard "
             "(https://dashboard.stripe.com/settings/payment_methods) or specify compatible payment method types."
         )
-        raise errors.invalid(message)
+        raise stripe_errors.invalid(message)
 
 
 def _check_intent_data(params: Json) -> None:
@@ -64,26 +67,26 @@ def _check_intent_data(params: Json) -> None:
             "The `statement_descriptor` parameter is not supported for the `card` payment method type. If you want to "
             "customize the statement descriptor of card charges, use `statement_descriptor_suffix` instead."
         )
-        raise errors.invalid(message, "payment_intent_data[statement_descriptor]")
+        raise stripe_errors.invalid(message, "payment_intent_data[statement_descriptor]")
 
 
 def _line(wanted: Json, place: int, now: int) -> Json:
     param = f"line_items[{place}]"
     data = wanted.get("price_data")
     if data is None:
-        raise errors.invalid("You must specify either `price` or `price_data` when creating a line item.", param)
+        raise stripe_errors.invalid("You must specify either `price` or `price_data` when creating a line item.", param)
     if "product_data" not in data:
-        raise errors.missing(f"{param}[price_data][product_data]")
+        raise stripe_errors.missing(f"{param}[price_data][product_data]")
     if "quantity" not in wanted:
-        raise errors.missing(f"{param}[quantity]")
+        raise stripe_errors.missing(f"{param}[quantity]")
     if wanted["quantity"] < 1:
         message = "This value must be greater than or equal to 1."
-        raise errors.invalid(message, f"{param}[quantity]", "parameter_invalid_integer")
+        raise stripe_errors.invalid(message, f"{param}[quantity]", "parameter_invalid_integer")
     currency = data["currency"].lower()
-    if currency not in money.CURRENCIES:
-        listed = ", ".join(sorted(money.CURRENCIES))
+    if currency not in amounts.CURRENCIES:
+        listed = ", ".join(sorted(amounts.CURRENCIES))
         message = f"Invalid currency: {data['currency']}. Stripe currently supports these currencies: {listed}"
-        raise errors.invalid(message, f"{param}[price_data][currency]")
+        raise stripe_errors.invalid(message, f"{param}[price_data][currency]")
     unit = _unit_amount(data, f"{param}[price_data]")
     total = int((unit * wanted["quantity"]).quantize(Decimal(1), ROUND_HALF_UP))
     _check_step(total, currency, f"{param}[price_data][unit_amount]")
@@ -93,31 +96,46 @@ def _line(wanted: Json, place: int, now: int) -> Json:
 def _unit_amount(data: Json, param: str) -> Decimal:
     if "unit_amount" in data and "unit_amount_decimal" in data:
         message = "You may only specify one of these parameters: unit_amount, unit_amount_decimal."
-        raise errors.invalid(message, param, "parameters_exclusive")
+        raise stripe_errors.invalid(message, param, "parameters_exclusive")
     if "unit_amount" in data:
         return Decimal(data["unit_amount"])
     if "unit_amount_decimal" in data:
         return Decimal(data["unit_amount_decimal"])
-    raise errors.missing(f"{param}[unit_amount]")
+    raise stripe_errors.missing(f"{param}[unit_amount]")
 
 
 def _check_step(total: int, currency: str, param: str) -> None:
-    step = money.step(currency)
+    step = amounts.step(currency)
     if total % step:
         message = f"Invalid integer: {total}; amounts in {currency} must be divisible by {step}"
-        raise errors.invalid(message, param, "parameter_invalid_integer")
+        raise stripe_errors.invalid(message, param, "parameter_invalid_integer")
 
 
-def _check_total(lines: list[Json]) -> None:
+def _check_total(lines: list[Json], settlement: str) -> None:
     currency, total = lines[0]["currency"], sum(line["amount_total"] for line in lines)
     if any(line["currency"] != currency for line in lines):
         message = "All prices on a Checkout Session must be expressed in the same currency."
-        raise errors.invalid(message, "line_items")
-    if 0 < total < money.minimum(currency):
-        least = money.text(money.minimum(currency), currency)
-        message = f"The Checkout Session's total amount due must add up to at least {least} {currency}"
-        raise errors.invalid(message, code="amount_too_small")
-    if total > money.MAXIMUM:
-        most = money.text(money.MAXIMUM - money.MAXIMUM % money.step(currency), currency)
+        raise stripe_errors.invalid(message, "line_items")
+    if total:
+        _check_minimum(total, currency, settlement)
+    if total > amounts.maximum(currency):
+        most = amounts.text(amounts.maximum(currency), currency)
         message = f"The Checkout Session's total amount due must be no more than {most}."
-        raise errors.invalid(message, code="amount_too_large")
+        raise stripe_errors.invalid(message, code="amount_too_large")
+
+
+def _check_minimum(total: int, currency: str, settlement: str) -> None:
+    """The minimum holds in the settlement currency; both sentences are as observed."""
+    value = amounts.converted(total, currency, settlement)
+    if value >= amounts.MINIMUM[settlement]:
+        return
+    if currency == settlement:
+        floor = amounts.text(amounts.MINIMUM[settlement], settlement)
+        message = f"The Checkout Session's total amount due must add up to at least {floor} {settlement}"
+    else:
+        shown, about = amounts.text(total, currency), amounts.text(value, settlement)
+        message = (
+            f"The Checkout Session's total amount must convert to at least {amounts.least(settlement)}. {shown} "
+            f"converts to approximately {about}."
+        )
+    raise stripe_errors.invalid(message, code="amount_too_small")

@@ -1,6 +1,6 @@
 """The path of one API call, from the key in its header to the bytes of its answer.
 
-Order: key, limits, faults, idempotency, parameters, work. Whatever is refused before the work leaves no trace.
+The order is key, limits, faults, idempotency, parameters, work. A refusal before the work leaves no trace.
 """
 
 import asyncio
@@ -9,30 +9,45 @@ import re
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from operator import itemgetter
 
-from deploy.sandbox import errors, form, ids
-from deploy.sandbox.faults import FaultInjector
-from deploy.sandbox.idempotency import Answer, Claim
-from deploy.sandbox.objects import API_VERSION
-from deploy.sandbox.operations import Call, Operation, Work, route
-from deploy.sandbox.state import Account
-from deploy.sandbox.stats import Counts, Stats
-from deploy.sandbox.web import CutError, Request, Response, json_bytes
+from tools.sandbox import form_encoding, ids, stripe_errors
+from tools.sandbox.account import Account
+from tools.sandbox.accounts import Accounts
+from tools.sandbox.asgi import CutError, Request, Response, json_bytes
+from tools.sandbox.fault_injector import FaultInjector
+from tools.sandbox.idempotency import Answer, Claim
+from tools.sandbox.objects import API_VERSION
+from tools.sandbox.operations import Call, Operation, Work, route
 
 OLDEST_VERSION = "2026-09-30"
-"""From the endive release on, requests mean what the sandbox takes them to mean."""
+"""The oldest release whose requests the sandbox interprets correctly."""
 TOO_MANY, REFUSED = 429, 400
 
 logger = logging.getLogger(__name__)
 
 
-class Api:
-    """Stripe's API, for one account."""
+@dataclass(kw_only=True)
+class Counts:
+    """One endpoint's calls, in the words of ``GET /_sandbox/stats``.
 
-    def __init__(self, account: Account, faults: FaultInjector, stats: Stats) -> None:
-        self._account = account
+    ``calls`` counts every request, cut ones included. ``errors`` were cut or answered with 400 or more, except 429,
+    which are ``rate_limited``. ``replays`` were answered with a stored answer.
+    """
+
+    calls: int = 0
+    errors: int = 0
+    rate_limited: int = 0
+    replays: int = 0
+
+
+class StripeApi:
+    """Stripe's API, for all accounts."""
+
+    def __init__(self, accounts: Accounts, faults: FaultInjector, stats: dict[str, Counts]) -> None:
+        self._accounts = accounts
         self._faults = faults
         self._stats = stats
 
@@ -40,10 +55,10 @@ class Api:
         """The answer to a request below ``/v1/``.
 
         Raises:
-            CutError: the connection is to be cut instead.
+            CutError: cut the connection instead.
         """
         found = route(request.method, request.path.removeprefix("/v1/"))
-        counts = Counts() if found is None else self._stats.counts[found[0].name]
+        counts = Counts() if found is None else self._stats[found[0].name]
         counts.calls += 1
         try:
             response = await self._guarded(request, found, counts)
@@ -62,81 +77,70 @@ class Api:
         request_id = ids.short_id("req")
         extra: dict[str, str] = {}
         try:
-            check_key(request.headers.get("authorization"))
+            account = self._accounts.of(checked_key(request.headers.get("authorization")))
             check_version(request.headers.get("stripe-version"))
             if found is None:
-                raise errors.unknown_url(request.method, request.path)
+                raise stripe_errors.unknown_url(request.method, request.path)
             self._faults.limiter.admit(found[0].name)
-            answer = await self._executed(request, *found, request_id, extra)
+            answer = await self._executed(account, request, found, request_id=request_id, extra=extra)
             if answer.request_id != request_id:
                 counts.replays += 1
-        except errors.ApiError as error:
+        except stripe_errors.ApiError as error:
             extra |= error.headers
             answer = Answer(status=error.status, body=json_bytes(error.body(request_id)), request_id=request_id)
         return _response(request, answer, request_id, extra)
 
     async def _executed(
-        self, request: Request, operation: Operation, target: str, request_id: str, extra: dict[str, str]
+        self,
+        account: Account,
+        request: Request,
+        found: tuple[Operation, str],
+        *,
+        request_id: str,
+        extra: dict[str, str],
     ) -> Answer:
-        """The answer of the work, or the kept answer of the first request with this key."""
+        """The answer of the work, or the stored answer of the first request with this key."""
         fields = _fields(request)
         key = request.headers.get("idempotency-key", "") if request.method == "POST" else ""
         if not key:
             await self._delay()
-            work = self._prepared(request, operation, target, fields, {"id": request_id})
+            work = _prepared(account, found, fields, request.base_url, cause={"id": request_id})
             return self._worked(work, request_id, posted=request.method == "POST", claim=None)
         extra["Idempotency-Key"] = key
-        claim = self._claim(key, request, fields)
+        claim = _claim(account, key, request, fields)
         try:
             if claim.answer is None:
                 await self._delay()
                 cause = {"id": request_id, "idempotency_key": key}
-                work = self._prepared(request, operation, target, fields, cause)
+                work = _prepared(account, found, fields, request.base_url, cause=cause)
                 extra["Original-Request"] = request_id
                 return self._worked(work, request_id, posted=True, claim=claim)
         finally:
-            self._account.keys.release(claim)
+            account.keys.release(claim)
         await self._delay()
         extra |= {"Original-Request": claim.answer.request_id, "Idempotent-Replayed": "true"}
         return claim.answer
 
-    def _claim(self, key: str, request: Request, fields: list[tuple[str, str]]) -> Claim:
-        what = sha256(repr((request.path, sorted(fields, key=itemgetter(0)))).encode()).digest()
-        return self._account.keys.claim(key, what, self._account.now())
-
     async def _delay(self) -> None:
-        """The latency of the answer, and the failures before execution, which come after it."""
+        """Applies the latency, then the failures before execution."""
         latency_ms = self._faults.settings.latency_ms
         if latency_ms:
             await asyncio.sleep(latency_ms / 1000)
         if self._faults.fails_at_random():
-            raise errors.server_error()
-
-    def _prepared(
-        self,
-        request: Request,
-        operation: Operation,
-        target: str,
-        fields: list[tuple[str, str]],
-        cause: Mapping[str, str | None],
-    ) -> Work:
-        self._account.expire_due()
-        params = operation.schema.read(form.tree(fields))
-        call = Call(params=params, target=target, base_url=request.base_url, cause=cause)
-        return operation.handle(self._account, call)
+            raise stripe_errors.server_error()
 
     def _worked(self, work: Work, request_id: str, *, posted: bool, claim: Claim | None) -> Answer:
-        """Do the work and keep its answer. Nothing here waits, so no other request can come in between."""
+        """Does the work and stores its answer. Nothing is awaited here, so no other request can interfere."""
         status, value = 200, None
         try:
             value = work()
-        except errors.ApiError as error:
+        except stripe_errors.ApiError as error:
             status, value = error.status, error.body(request_id)
         except Exception:
-            logger.exception("the sandbox broke; the caller is told a 500, as Stripe would")
-            status, value = 500, errors.server_error().body(request_id)
+            logger.exception("the sandbox failed; it answers 500, as Stripe would")
+            status, value = 500, stripe_errors.server_error().body(request_id)
         if posted and self._faults.takes("lose_responses"):
-            status, value = 500, errors.server_error().body(request_id)
+            status, value = 500, stripe_errors.server_error().body(request_id)
         answer = Answer(status=status, body=json_bytes(value), request_id=request_id)
         if claim is not None:
             claim.answer = answer
@@ -145,20 +149,39 @@ class Api:
         return answer
 
 
+def _claim(account: Account, key: str, request: Request, fields: list[tuple[str, str]]) -> Claim:
+    digest = sha256(repr((request.path, sorted(fields, key=itemgetter(0)))).encode()).digest()
+    return account.keys.claim(key, digest, account.now())
+
+
+def _prepared(
+    account: Account,
+    found: tuple[Operation, str],
+    fields: list[tuple[str, str]],
+    base_url: str,
+    *,
+    cause: Mapping[str, str | None],
+) -> Work:
+    account.expire_due()
+    operation, target = found
+    params = operation.schema.parse(form_encoding.tree(fields))
+    return operation.handle(account, Call(params=params, target=target, base_url=base_url, cause=cause))
+
+
 def _fields(request: Request) -> list[tuple[str, str]]:
     if request.method != "POST" or not request.body:
-        return form.pairs(request.query)
+        return form_encoding.pairs(request.query)
     if "json" in request.headers.get("content-type", ""):
         message = (
             "Invalid request (check that your POST content type is application/x-www-form-urlencoded). If you have "
             "any questions, we can help at https://support.stripe.com/."
         )
-        raise errors.invalid(message)
+        raise stripe_errors.invalid(message)
     try:
         body = request.body.decode()
     except UnicodeDecodeError as error:
-        raise errors.invalid("Invalid UTF-8 in the request.") from error
-    return form.pairs(f"{request.query}&{body}" if request.query else body)
+        raise stripe_errors.invalid("Invalid UTF-8 in the request.") from error
+    return form_encoding.pairs(f"{request.query}&{body}" if request.query else body)
 
 
 def _response(request: Request, answer: Answer, request_id: str, extra: dict[str, str]) -> Response:
@@ -168,13 +191,13 @@ def _response(request: Request, answer: Answer, request_id: str, extra: dict[str
         "Request-Id": request_id,
         "Stripe-Version": request.headers.get("stripe-version") or API_VERSION,
     }
-    if answer.status < 500:  # noqa: PLR2004 - Stripe leaves the decision about a 5xx to the caller
+    if answer.status < 500:  # noqa: PLR2004 - Stripe leaves the retry of a 5xx to the caller
         headers["Stripe-Should-Retry"] = "false"
     return Response(status=answer.status, body=answer.body, headers=[*(headers | extra).items()])
 
 
 def check_version(version: str | None) -> None:
-    """Refuse releases in which requests mean something else; without a version the account's own counts."""
+    """Refuses releases that interpret requests differently; without a version the account's own applies."""
     if not version:
         return
     matched = re.fullmatch(r"(\d{4}-\d{2}-\d{2})(\.[a-z_]+)?", version)
@@ -183,11 +206,11 @@ def check_version(version: str | None) -> None:
             f"Invalid Stripe API version: {version[:40]}. The BookTicket sandbox plays {OLDEST_VERSION}.endive and "
             f"later, by default {API_VERSION}."
         )
-        raise errors.invalid(message)
+        raise stripe_errors.invalid(message)
 
 
-def check_key(authorization: str | None) -> None:
-    """Every well-formed test key is the one account. Nothing else comes in, and no key is ever repeated in full.
+def checked_key(authorization: str | None) -> str:
+    """The key of a call, which may be any well-formed test key; a refusal never repeats a key in full.
 
     Raises:
         ApiError: 401.
@@ -199,13 +222,13 @@ def check_key(authorization: str | None) -> None:
             "Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY'). See "
             "https://stripe.com/docs/api#authentication for details, or we can help at https://support.stripe.com/."
         )
-        raise errors.unauthorized(message)
+        raise stripe_errors.unauthorized(message)
     if re.fullmatch(r"[sr]k_test_[A-Za-z0-9_]{1,247}", key):
-        return
+        return key
     if re.match(r"pk_(test|live)_", key):
         message = "This API call cannot be made with a publishable API key. Please use a secret API key."
-        raise errors.unauthorized(message, "secret_key_required")
-    raise errors.unauthorized(f"Invalid API Key provided: {masked(key)}")
+        raise stripe_errors.unauthorized(message, "secret_key_required")
+    raise stripe_errors.unauthorized(f"Invalid API Key provided: {masked(key)}")
 
 
 def _key(authorization: str) -> str:
@@ -221,7 +244,7 @@ def _key(authorization: str) -> str:
 
 
 def masked(key: str) -> str:
-    """Prefix and last four characters, as Stripe shows a key; only stars where those would be most of it."""
+    """A key as Stripe shows it: prefix, stars and last four characters; no tail where that were too much of it."""
     prefix = re.match(r"[a-z]{2}_(?:test|live)_", key)
     kept = prefix[0] if prefix else ""
     secret = key[len(kept) :]
