@@ -1,33 +1,28 @@
-"""The HTML of the hosted page. No script, nothing from outside; everything that came from a caller is escaped."""
+"""The HTML of the hosted page, without scripts and external resources; every text of a caller is escaped."""
 
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from hashlib import sha256
 from html import escape
 
-from deploy.sandbox import cards, money
-from deploy.sandbox.objects import MERCHANT
-from deploy.sandbox.shelf import Json
-from deploy.sandbox.web import Response
+from tools.sandbox import amounts, cards
+from tools.sandbox.asgi import Response
+from tools.sandbox.object_store import Json
+from tools.sandbox.objects import MERCHANT
 
 OFFERED = tuple(card for card in cards.TEST_CARDS if card.label)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entries:
-    """What stands in the form. Expiry, CVC and name are filled in from the start: this is a test page."""
+    """The fields of the form. Expiry, CVC and name have defaults because this is a test page."""
 
     card: str = ""
     expiry: str = "12 / 34"
     cvc: str = "123"
     email: str = ""
     name: str = "Test Payer"
-
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        """The names of the fields, as the form sends them."""
-        return tuple(field.name for field in fields(cls))
 
 
 class Pages:
@@ -36,7 +31,7 @@ class Pages:
     def __init__(self, css: str) -> None:
         self._css = css
         digest = b64encode(sha256(css.encode()).digest()).decode()
-        # No form-action: browsers apply it to the redirect after the form too, which goes to the merchant.
+        # No form-action: browsers also apply it to the redirect to the merchant after the form.
         policy = (
             f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
         )
@@ -58,65 +53,56 @@ class Pages:
         problem: str | None = None,
         fields: Mapping[str, str] | None = None,
     ) -> Response:
-        """The payment form; 422 if it comes back with remarks at its fields."""
+        """The payment form; 422 with remarks at its fields."""
         body = f'<div class="split">{_summary(session, lines)}{_form(session, entries, problem, fields or {})}</div>'
         return self._page(422 if fields else 200, "Checkout", body)
 
     def challenge(self, session: Json, card: cards.Card) -> Response:
         """The bank's 3-D Secure step."""
-        amount = escape(money.text(session["amount_total"], session["currency"]))
-        body = f"""
-<main class="card" aria-labelledby="title">
-  <div class="bank">{SHIELD}<span>Test bank</span></div>
-  <h1 id="title">3-D Secure</h1>
-  <p>Your bank wants to know that it is you. {escape(MERCHANT)} asks for <strong>{amount}</strong>
-     from the card ending in <strong>{escape(card.number[-4:])}</strong>.</p>
+        bank = f'<div class="bank">{SHIELD}<span>Test bank</span></div>'
+        text = f"""<p>Your bank wants to know that it is you. {escape(MERCHANT)} asks for
+  <strong>{_amount(session)}</strong> from the card ending in <strong>{escape(card.number[-4:])}</strong>.</p>
   <p class="quiet">This is a test page. Choose how the step ends.</p>
   <form method="post" class="pair">
     <button class="primary" name="outcome" value="complete">Complete</button>
     <button class="plain" name="outcome" value="fail">Fail</button>
-  </form>
-</main>"""
-        return self._page(200, "3-D Secure", _stage(body))
+  </form>"""
+        return self._notice(200, "3-D Secure", bank, "3-D Secure", text)
 
     def complete(self, session: Json, success_url: str) -> Response:
         """The session has been paid."""
-        amount = escape(money.text(session["amount_total"], session["currency"]))
-        body = f"""
-<main class="card" aria-labelledby="title">
-  <div class="badge good">{TICK}</div>
-  <h1 id="title">You have already paid</h1>
-  <p>{escape(MERCHANT)} received <strong>{amount}</strong>. You will not be charged again.</p>
-  <p><a class="button" href="{escape(success_url)}">Continue to {escape(MERCHANT)}</a></p>
-</main>"""
-        return self._page(200, "Already paid", _stage(body))
+        text = f"""<p>{escape(MERCHANT)} received <strong>{_amount(session)}</strong>.
+  You will not be charged again.</p>
+  <p><a class="button" href="{escape(success_url)}">Continue to {escape(MERCHANT)}</a></p>"""
+        return self._notice(200, "Already paid", f'<div class="badge good">{TICK}</div>', "You have already paid", text)
 
     def expired(self, session: Json) -> Response:
-        """The session takes no money any more: 410."""
+        """The session has expired: 410."""
         back = session["cancel_url"]
         link = f'<p><a class="button" href="{escape(back)}">Back to {escape(MERCHANT)}</a></p>' if back else ""
-        body = f"""
-<main class="card" aria-labelledby="title">
-  <div class="badge">{CLOCK}</div>
-  <h1 id="title">This checkout has expired</h1>
-  <p>You have not been charged. Go back to {escape(MERCHANT)} and start again if you still want your tickets.</p>
-  {link}
-</main>"""
-        return self._page(410, "Expired", _stage(body))
+        text = f"""<p>You have not been charged. Go back to {escape(MERCHANT)} and start again if you still want your
+  tickets.</p>{link}"""
+        return self._notice(410, "Expired", f'<div class="badge">{CLOCK}</div>', "This checkout has expired", text)
 
     def unknown(self) -> Response:
         """No such page: 404."""
-        body = f"""
-<main class="card" aria-labelledby="title">
-  <div class="badge">{QUESTION}</div>
-  <h1 id="title">Something is missing here</h1>
-  <p>We found no checkout at this address. The link may be cut short, or the sandbox was started anew since.</p>
-</main>"""
-        return self._page(404, "Not found", _stage(body))
+        text = """<p>We found no checkout at this address. The link may be cut short, or the sandbox was started anew
+  since.</p>"""
+        return self._notice(404, "Not found", f'<div class="badge">{QUESTION}</div>', "Something is missing here", text)
 
     def wrong_method(self) -> Response:
         """405."""
         return Response(status=405, body=b"", headers=[("Allow", "GET, HEAD, POST")])
+
+    def _notice(self, status: int, title: str, mark: str, heading: str, text: str) -> Response:
+        """A page of one card in the middle."""
+        body = f"""<div class="stage">
+<main class="card" aria-labelledby="title">
+  {mark}
+  <h1 id="title">{heading}</h1>
+  {text}
+</main></div>"""
+        return self._page(status, title, body)
 
     def _page(self, status: int, title: str, body: str) -> Response:
         html = f"""<!doctype html>
@@ -138,13 +124,12 @@ class Pages:
         return Response(status=status, body=html.encode(), headers=self._headers)
 
 
-def _stage(body: str) -> str:
-    return f'<div class="stage">{body}</div>'
+def _amount(session: Json) -> str:
+    return escape(amounts.text(session["amount_total"], session["currency"]))
 
 
 def _summary(session: Json, lines: list[Json]) -> str:
-    currency = session["currency"]
-    amount = escape(money.text(session["amount_total"], currency))
+    currency, amount = session["currency"], _amount(session)
     back = session["cancel_url"]
     link = f'<a class="back" href="{escape(back)}">{ARROW}<span>Back to {escape(MERCHANT)}</span></a>' if back else ""
     items = "".join(_item(line, currency) for line in lines)
@@ -160,13 +145,12 @@ def _summary(session: Json, lines: list[Json]) -> str:
 
 
 def _item(line: Json, currency: str) -> str:
-    total = escape(money.text(line["amount_total"], currency))
+    total = escape(amounts.text(line["amount_total"], currency))
     quantity = f'<span class="quiet">Qty {line["quantity"]}</span>' if line["quantity"] > 1 else ""
     return f"<li><span>{escape(line['description'])}{quantity}</span><span>{total}</span></li>"
 
 
 def _form(session: Json, entries: Entries, problem: str | None, remarks: Mapping[str, str]) -> str:
-    amount = escape(money.text(session["amount_total"], session["currency"]))
     shown = problem or " ".join(remarks.values())
     alert = f'<p class="alert" role="alert">{WARNING}<span>{escape(shown)}</span></p>' if shown else ""
     return f"""
@@ -184,7 +168,7 @@ def _form(session: Json, entries: Entries, problem: str | None, remarks: Mapping
       </div>
     </fieldset>
     {_field("name", "Cardholder name", entries.name, remarks, 'autocomplete="cc-name"')}
-    <button class="primary" type="submit">Pay {amount}</button>
+    <button class="primary" type="submit">Pay {_amount(session)}</button>
   </form>
   {_test_cards(session["id"])}
 </main>"""
@@ -205,7 +189,7 @@ def _field(name: str, label: str, value: str, remarks: Mapping[str, str], attrib
     )
 
 
-def _temper(card: cards.Card) -> str:
+def _outcome(card: cards.Card) -> str:
     if card.authenticates:
         return "asks"
     return "pays" if card.decline is None else "declines"
@@ -213,7 +197,7 @@ def _temper(card: cards.Card) -> str:
 
 def _test_cards(identifier: str) -> str:
     buttons = "".join(
-        f'<button class="{_temper(card)}" name="card" value="{card.number}"><span>{escape(card.label)}</span>'
+        f'<button class="{_outcome(card)}" name="card" value="{card.number}"><span>{escape(card.label)}</span>'
         f"<code>{cards.grouped(card.number)}</code></button>"
         for card in OFFERED
     )
