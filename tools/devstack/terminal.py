@@ -1,4 +1,4 @@
-"""What the person sees: plain sentences, colours and a spinner on a terminal only, never wider than 100 columns."""
+"""The output for a person: at most 100 columns wide; colours and a spinner only on a terminal."""
 
 import json
 import sys
@@ -14,8 +14,8 @@ WIDTH: Final = 100
 LONGEST_STRING: Final = 60
 
 
-class Teller:
-    """Writes to the terminal or the pipe."""
+class Terminal:
+    """Writes to a terminal or a pipe."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or _console()
@@ -45,7 +45,7 @@ class Teller:
         self._exchange("back", f"{line}   ({seconds * 1000:.0f} ms)", body)
 
     def text(self, text: str) -> None:
-        """Somebody else's output, as it is."""
+        """The output of another program, unchanged."""
         for line in text.rstrip().splitlines():
             hanging = " " * (len(line) - len(line.lstrip()) + 4)
             width = self._console.width - 3
@@ -53,7 +53,7 @@ class Teller:
                 self._console.print(Text(f"   {part}"))
 
     def link(self, url: str) -> None:
-        """On a line of its own and never broken, so that it can be clicked."""
+        """A URL on its own line, never wrapped, so that it can be clicked."""
         self._console.print(Text(url, style="underline"), no_wrap=True, overflow="ignore", crop=False)
 
     def failure(self, text: str) -> None:
@@ -61,7 +61,7 @@ class Teller:
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
-        """A spinner on a terminal; in a pipe, the caller's lines have to do."""
+        """A spinner on a terminal; nothing in a pipe."""
         with self._console.status(Text(what)):
             yield
 
@@ -74,7 +74,7 @@ class Teller:
 
 
 def shortened(body: Any) -> Any:
-    """The same JSON with its long strings cut: a checkout link fills three lines and is printed in full elsewhere."""
+    """The same JSON with long strings cut: a checkout URL would fill three lines and is printed in full elsewhere."""
     if isinstance(body, dict):
         return {name: shortened(member) for name, member in body.items()}
     if isinstance(body, list):
@@ -85,7 +85,7 @@ def shortened(body: Any) -> Any:
 
 
 def _console() -> Console:
-    # A pipe into an old locale must not end the stack for a character that it has no code for.
+    # A pipe with an old encoding must not end the stack because of a character that it lacks.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
     console = Console(highlight=False, soft_wrap=False)

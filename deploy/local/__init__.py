@@ -1,1 +1,0 @@
-"""The local stack: the whole system on one machine, and real servers for the tests."""
