@@ -1,30 +1,36 @@
-"""What the person who starts the stack may choose, from the environment."""
+"""The settings of the local stack, from the environment."""
 
 import contextlib
 import os
 import secrets
-import socket
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from deploy.local import processes
-from deploy.local.processes import LocalError
+from tools.devstack import processes
+from tools.devstack.processes import LocalError
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
-DEFAULT_PORTS: Final = {"BRIDGE_PORT": 8085, "SERVICE_PORT": 8086, "SANDBOX_PORT": 12111, "STOREFRONT_PORT": 8084}
+DEFAULT_PORTS: Final = {
+    "BRIDGE_PORT": 8085,
+    "SERVICE_PORT": 8086,
+    "CONSOLE_PORT": 8087,
+    "SANDBOX_PORT": 12111,
+    "STOREFRONT_PORT": 8084,
+}
 HIGHEST_PORT: Final = 65535
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Where everything is and which parts are the person's own (None: the stack brings one)."""
+    """Folder, ports and external parts; None for a part that the stack starts itself."""
 
     folder: Path
     bridge_port: int
     service_port: int
+    console_port: int
     sandbox_port: int
     storefront_port: int
     stripe_api_key: str
@@ -41,6 +47,10 @@ class Settings:
         return f"http://127.0.0.1:{self.service_port}"
 
     @property
+    def console(self) -> str:
+        return f"http://127.0.0.1:{self.console_port}"
+
+    @property
     def sandbox_url(self) -> str:
         return f"http://127.0.0.1:{self.sandbox_port}"
 
@@ -50,23 +60,26 @@ class Settings:
 
 
 def load(environ: Mapping[str, str]) -> Settings:
-    """The settings; every port is free at this moment.
+    """The validated settings; every port is free at this moment.
 
     Raises:
-        LocalError: Something is wrong; one sentence.
+        LocalError: A setting is wrong; one sentence.
     """
     key = environ.get("STRIPE_API_KEY", "").strip()
     _refuse_wrong_key(key)
     ports = {name: _port(environ, name) for name in DEFAULT_PORTS if name != "SANDBOX_PORT" or not key}
     named = [name for name in ports if environ.get(name)]
-    # The bridge and the service are looked for on their ports; the web shop may move when nobody chose.
-    if "STOREFRONT_PORT" not in named and (not _is_free(ports["STOREFRONT_PORT"]) or _twice(ports, "STOREFRONT_PORT")):
+    # Callers expect bridge and service on their ports; the web shop may move unless its port was chosen.
+    if "STOREFRONT_PORT" not in named and (
+        not processes.is_free(ports["STOREFRONT_PORT"]) or _twice(ports, "STOREFRONT_PORT")
+    ):
         (ports["STOREFRONT_PORT"],) = processes.free_ports(1)
     _refuse_taken(ports)
     return Settings(
         folder=folder(environ),
         bridge_port=ports["BRIDGE_PORT"],
         service_port=ports["SERVICE_PORT"],
+        console_port=ports["CONSOLE_PORT"],
         sandbox_port=ports.get("SANDBOX_PORT", DEFAULT_PORTS["SANDBOX_PORT"]),
         storefront_port=ports["STOREFRONT_PORT"],
         stripe_api_key=key or f"sk_test_{secrets.token_hex(12)}",
@@ -77,20 +90,21 @@ def load(environ: Mapping[str, str]) -> Settings:
 
 
 def folder(environ: Mapping[str, str]) -> Path:
-    """Where the stack keeps everything."""
+    """The folder of all the stack's files."""
     return Path(environ.get("STACK_DIR") or CHECKOUT / ".stack").resolve()
 
 
 def own_environment() -> dict[str, str]:
-    """The environment as it is, for the parts: log level, telemetry and payment settings reach them."""
+    """The environment, which the parts inherit: log level, telemetry and payment settings reach them."""
     return dict(os.environ)
 
 
 def commit() -> str:
-    """Of the checkout, as whoever builds an image would pass it; empty without git."""
+    """The commit of the checkout, as an image build passes it; empty without git."""
     with contextlib.suppress(OSError):
         command = ["git", "rev-parse", "HEAD"]
-        return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False).stdout.strip()
+        done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)  # noqa: S603
+        return done.stdout.strip()
     return ""
 
 
@@ -117,18 +131,10 @@ def _refuse_taken(ports: Mapping[str, int]) -> None:
             both = " and ".join(other for other in ports if ports[other] == port)
             message = f"{both} are the same port {port}: give each its own."
             raise LocalError(message)
-        if not _is_free(port):
+        if not processes.is_free(port):
             message = f"Port {port} is taken by another program: end it, or set {name} to a free port."
             raise LocalError(message)
 
 
 def _twice(ports: Mapping[str, int], name: str) -> bool:
     return list(ports.values()).count(ports[name]) > 1
-
-
-def _is_free(port: int) -> bool:
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
