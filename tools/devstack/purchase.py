@@ -1,35 +1,42 @@
-"""One sample purchase, told step by step: what was sent, what came back, how long it took. Any surprise ends it."""
+"""One sample purchase, shown step by step: each request, its answer and its duration. Any deviation fails it."""
 
 import asyncio
 import json
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import aio_pika
 import httpx
 
-from deploy.local import processes
-from deploy.local.console import Teller
-from deploy.local.processes import LocalError
-from deploy.local.settings import own_environment
-from deploy.local.stack import Addresses, command_path
+from runtime import amqp_nodes
+from tools.devstack import processes
+from tools.devstack.addresses import Addresses
+from tools.devstack.processes import LocalError
+from tools.devstack.stack import command_path
+from tools.devstack.stack_settings import own_environment
+from tools.devstack.terminal import Terminal
 
 BASE: Final = "/api/v1/internal/payments"
 # What the Booking Service sends: the end user's identity, with its own role appended.
 IDENTITY: Final = {"X-User-Id": "42", "X-User-Name": "asha", "X-User-Roles": "USER,SERVICE_ACCOUNT"}
 JSON: Final = {"Content-Type": "application/json"}
-# As Java prints the double 3 * 149.99: it means 449.97.
+# Java's text of the double 3 * 149.99, which means 449.97.
 AMOUNT: Final = "449.97000000000003"
 EXPECTED_AMOUNT: Final = 449.97
 DECLINED_CARD: Final = "4000 0000 0000 0002"
 GOOD_CARD: Final = "4242 4242 4242 4242"
-# The service asks Stripe about a session at most once a second; sooner, it answers from its own database.
+# The service asks Stripe about a session at most once a second; sooner it answers from its database.
 FRESHNESS_SECONDS: Final = 1.1
-OUTCOME_SECONDS: Final = 15.0
+OUTCOME_SECONDS: Final = 60.0
 LONGEST_URL: Final = 84
 PERSON_SECONDS: Final = 900.0
 EVENTS: Final = ("com.bookticket.payment.pending.v1", "com.bookticket.payment.completed.v1")
+
+
+class PurchaseError(LocalError):
+    """The sample purchase did not end as it should."""
 
 
 @dataclass(kw_only=True)
@@ -37,8 +44,8 @@ class Purchase:
     """A booking of 449.97, paid at the second attempt."""
 
     addresses: Addresses
-    teller: Teller
-    # Milliseconds of the clock: another booking at every run, as a booking is paid once.
+    terminal: Terminal
+    # A new booking in every run, because a booking is paid once: the clock's milliseconds.
     booking_id: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
     _number: int = field(default=0, init=False)
     _step: str = field(default="", init=False)
@@ -46,18 +53,18 @@ class Purchase:
     _payment_url: str = field(default="", init=False)
 
     async def make(self, *, wait_for_person: bool) -> None:
-        """Makes it.
+        """Makes the purchase.
 
         Args:
-            wait_for_person: With Stripe's own test mode only a person can pay; False stops there.
+            wait_for_person: In Stripe's own test mode only a person can pay; False ends the purchase there.
 
         Raises:
-            LocalError: Something was not as told; says at which step and why.
+            PurchaseError: A step failed; says which and why.
         """
-        self.teller.title("A sample purchase")
+        self.terminal.title("A sample purchase")
         try:
-            connection = await aio_pika.connect(self.addresses.amqp, timeout=10)
-            async with connection, httpx.AsyncClient(trust_env=False, timeout=20) as http:
+            connection = await amqp_nodes.connect_to_any(self.addresses.amqp, partial(aio_pika.connect, timeout=10))
+            async with connection, httpx.AsyncClient(trust_env=False, timeout=60) as http:
                 events = await self._subscribe(connection)
                 await self._create(http)
                 if self.addresses.sandbox is not None:
@@ -67,8 +74,8 @@ class Purchase:
                     await self._verify_completed(http, within_seconds=OUTCOME_SECONDS)
                 elif not await self._paid_by_person(http, wait=wait_for_person):
                     return
-                await self._tell_events(events)
-                await self._tell_journal()
+                await self._show_events(events)
+                await self._show_journal(http)
         except (httpx.HTTPError, aio_pika.exceptions.AMQPError, OSError, TimeoutError) as error:
             raise self._failed(f"{type(error).__name__}: {error}") from error
 
@@ -80,7 +87,7 @@ class Purchase:
         exchange = await channel.get_exchange("payments.events")
         queue = await channel.declare_queue(exclusive=True)
         await queue.bind(exchange, "payment.#")
-        self.teller.sent("RabbitMQ: a queue of its own, bound to the exchange payments.events with payment.#")
+        self.terminal.sent("RabbitMQ: a queue of its own, bound to the exchange payments.events with payment.#")
         return queue
 
     async def _create(self, http: httpx.AsyncClient) -> None:
@@ -92,8 +99,8 @@ class Purchase:
         self._expect("amount", answer.get("amount"), EXPECTED_AMOUNT)
         self._expect("status", answer.get("status"), "pending")
         self._session_id, self._payment_url = str(answer["sessionId"]), str(answer["paymentUrl"])
-        self.teller.say("   The payer is sent to this page:")
-        self.teller.link(self._payment_url)
+        self.terminal.say("   The payer is sent to this page:")
+        self.terminal.link(self._payment_url)
 
     async def _decline(self, http: httpx.AsyncClient, sandbox: str) -> None:
         self._begin("The payer tries a card that the bank declines")
@@ -123,13 +130,13 @@ class Purchase:
         self._expect("amount", answer.get("amount"), EXPECTED_AMOUNT)
 
     async def _paid_by_person(self, http: httpx.AsyncClient, *, wait: bool) -> bool:
-        """With Stripe's test mode. False if nobody is to be waited for."""
+        """Waits for a payer in Stripe's test mode; False if the purchase is not to wait."""
         self._begin("The payer opens the page above and pays with a test card, such as 4242 4242 4242 4242")
         if not wait:
-            self.teller.say("   Only a person can do that on Stripe's page: `make run` waits for it, this ends here.")
+            self.terminal.say("   Only a person can do that on Stripe's page: `make run` waits for it, this ends here.")
             return False
         deadline = time.monotonic() + PERSON_SECONDS
-        with self.teller.working("waiting for the payer"):
+        with self.terminal.working("waiting for the payer"):
             while time.monotonic() < deadline:
                 await asyncio.sleep(2 * FRESHNESS_SECONDS)
                 answer = await http.get(self._verify_url(), headers=IDENTITY)
@@ -138,7 +145,7 @@ class Purchase:
         await self._verify_completed(http, within_seconds=0)
         return True
 
-    async def _tell_events(self, queue: aio_pika.abc.AbstractQueue) -> None:
+    async def _show_events(self, queue: aio_pika.abc.AbstractQueue) -> None:
         self._begin("What the subscriber has received meanwhile")
         seen: list[dict[str, Any]] = []
         began = time.monotonic()
@@ -150,7 +157,7 @@ class Purchase:
                     if event["data"]["bookingId"] != self.booking_id:
                         continue
                     seen.append(event)
-                    self.teller.received(
+                    self.terminal.received(
                         f"{message.routing_key}  {event['id']}", event["data"], seconds=time.monotonic() - began
                     )
                     if event["type"] == EVENTS[-1]:
@@ -158,23 +165,28 @@ class Purchase:
         self._expect("the types of the events", tuple(event["type"] for event in seen), EVENTS)
         self._expect("their sequence", [event["data"]["sequence"] for event in seen], list(range(1, len(seen) + 1)))
 
-    async def _tell_journal(self) -> None:
+    async def _show_journal(self, http: httpx.AsyncClient) -> None:
         self._begin("What an operator sees: the payment and its journal")
         argv = [command_path("payment-service"), "show", f"booking:{self.booking_id}"]
-        self.teller.sent(f"payment-service show booking:{self.booking_id}")
+        self.terminal.sent(f"payment-service show booking:{self.booking_id}")
         environment = own_environment() | {"DATABASE_URL": self.addresses.database}
-        status, said = await processes.run(argv, env=environment)
-        self.teller.text(said)
+        status, output = await processes.run(argv, env=environment)
+        self.terminal.text(output)
         self._expect("the exit status", status, 0)
-        if self._session_id not in said:
+        if self._session_id not in output:
             raise self._failed("the payment's checkout session is not in it")
-        self.teller.say("\nPaid once, known everywhere.", style="green")
+        page = await http.get(f"{self.addresses.console}/find?q={self._session_id}", follow_redirects=True)
+        if self._session_id not in page.text:
+            raise self._failed("the console does not show the payment")
+        self.terminal.say("   The same in the console:")
+        self.terminal.link(str(page.url))
+        self.terminal.say("\nPaid once, known everywhere.", style="green")
 
-    # --- how each step talks ------------------------------------------------------------------------------------
+    # --- requests and checks ------------------------------------------------------------------------------------
 
     async def _use_card(self, http: httpx.AsyncClient, sandbox: str, card: str) -> dict[str, Any]:
         url = f"{sandbox}/_sandbox/sessions/{self._session_id}/pay"
-        return await self._call(http, "POST", url, json.dumps({"card": card}), tell=("status", "payment_status"))
+        return await self._call(http, "POST", url, json.dumps({"card": card}), show=("status", "payment_status"))
 
     async def _verify(self, http: httpx.AsyncClient) -> dict[str, Any]:
         return await self._call(http, "GET", self._verify_url())
@@ -183,10 +195,10 @@ class Purchase:
         return f"{self.addresses.bridge}{BASE}/checkout/verify/{self._session_id}"
 
     async def _call(
-        self, http: httpx.AsyncClient, method: str, url: str, body: str | None = None, *, tell: tuple[str, ...] = ()
+        self, http: httpx.AsyncClient, method: str, url: str, body: str | None = None, *, show: tuple[str, ...] = ()
     ) -> dict[str, Any]:
-        """Sends and tells; `tell` names the members of the answer that are worth showing, all if empty."""
-        self.teller.sent(f"{method} {_short(url)}", body)
+        """Sends a request and prints it with its answer; `show` names the members to print, all if empty."""
+        self.terminal.sent(f"{method} {_short(url)}", body)
         began = time.monotonic()
         response = await http.request(method, url, content=body, headers=IDENTITY | JSON)
         seconds = time.monotonic() - began
@@ -194,9 +206,11 @@ class Purchase:
             answer = response.json()
         except ValueError:
             raise self._failed(f"{method} {url} answered {response.status_code} without JSON") from None
-        shown = {name: answer.get(name) for name in tell} if tell and response.is_success else answer
+        shown = {name: answer.get(name) for name in show} if show and response.is_success else answer
         source = response.headers.get("X-Payment-Status-Source")
-        self.teller.received(f"{response.status_code}{f', asked: {source}' if source else ''}", shown, seconds=seconds)
+        self.terminal.received(
+            f"{response.status_code}{f', asked: {source}' if source else ''}", shown, seconds=seconds
+        )
         if response.status_code != httpx.codes.OK or not isinstance(answer, dict):
             raise self._failed(f"{method} {url} answered {response.status_code} instead of 200")
         return answer
@@ -204,14 +218,14 @@ class Purchase:
     def _begin(self, text: str) -> None:
         self._number += 1
         self._step = text
-        self.teller.step(self._number, text)
+        self.terminal.step(self._number, text)
 
     def _expect(self, what: str, actual: object, expected: object) -> None:
         if actual != expected:
             raise self._failed(f"{what} should be {expected!r} and is {actual!r}")
 
-    def _failed(self, why: str) -> LocalError:
-        return LocalError(f"The sample purchase failed at step {self._number} ({self._step}): {why}.")
+    def _failed(self, why: str) -> PurchaseError:
+        return PurchaseError(f"The sample purchase failed at step {self._number} ({self._step}): {why}.")
 
 
 def _short(url: str) -> str:
