@@ -1,0 +1,1 @@
+"""`make cluster`: the local stack without a single point of failure; its settings are those of `deploy/ha`."""
