@@ -1,15 +1,16 @@
-"""Processes are known by their pid, ended by it, and never mistaken for somebody else's."""
+"""Processes are recorded and ended by pid, and never confused with other processes."""
 
-import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from deploy.local import processes
+from tools.devstack import processes
+from tools.devstack.processes import LocalError
 
 SLEEPS = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
 STUBBORN = [
@@ -25,11 +26,7 @@ def _spawn(argv: list[str], folder: Path) -> int:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            if condition():
-                return
-            await asyncio.sleep(0.01)
+    assert await processes.wait_until(condition, seconds=20)
 
 
 async def _up(folder: Path) -> None:
@@ -51,16 +48,11 @@ async def test_a_stubborn_process_is_killed_after_the_patience_with_it(tmp_path:
     assert not processes.running(pid)
 
 
-async def test_a_stranger_with_the_pid_of_ours_is_left_alone(tmp_path: Path) -> None:
+async def test_a_stranger_with_the_pid_of_ours_is_left_alone_and_ctrl_c_does_not_reach_ours(tmp_path: Path) -> None:
     pid = _spawn(SLEEPS, tmp_path)
     await processes.stop_recorded(tmp_path / "it.pid", mark="/somewhere/else")
     assert processes.running(pid)
-    await processes.kill(pid)
-
-
-async def test_a_process_has_a_session_of_its_own_so_that_ctrl_c_does_not_reach_it(tmp_path: Path) -> None:
-    pid = _spawn(SLEEPS, tmp_path)
-    assert os.getsid(pid) == pid
+    assert os.getsid(pid) == pid, "a session of its own"
     await processes.kill(pid)
 
 
@@ -76,7 +68,7 @@ async def test_the_log_of_the_process_before_is_kept(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can tie one process to another")
 async def test_a_process_can_be_made_to_die_with_its_parent(tmp_path: Path) -> None:
     starts = (
-        "import os, signal, sys; from pathlib import Path; from deploy.local import processes;"
+        "import os, signal, sys; from pathlib import Path; from tools.devstack import processes;"
         "folder = Path(sys.argv[1]);"
         "processes.spawn([sys.executable, '-c', 'import time; time.sleep(60)'], env=dict(os.environ),"
         "log=folder / 'child.log', pid_file=folder / 'child.pid', dies_with_us=signal.SIGTERM);"
@@ -97,8 +89,13 @@ async def test_a_command_that_fails_tells_its_status_and_words() -> None:
     assert (status, said) == (3, "no\n")
 
 
-def test_free_ports_differ() -> None:
-    assert len(set(processes.free_ports(20))) == 20
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell their own range")
+def test_free_ports_differ_and_no_connection_of_a_stranger_takes_one_meanwhile() -> None:
+    ports = processes.free_ports(20)
+    assert len(set(ports)) == 20
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        strangers = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        assert max(ports) < strangers <= given.getsockname()[1]
 
 
 async def test_a_process_is_known_while_it_becomes_another_program(tmp_path: Path) -> None:
@@ -111,3 +108,16 @@ async def test_a_process_is_known_while_it_becomes_another_program(tmp_path: Pat
         assert [look for look in range(300) if not processes.belongs_to(pid, f"MARK={tmp_path}")] == []
     finally:
         await processes.kill(pid)
+
+
+async def test_a_start_that_fails_or_takes_too_long_shows_the_end_of_its_log(tmp_path: Path) -> None:
+    async def ready() -> bool:
+        return False
+
+    pid, log = _spawn(SLEEPS, tmp_path), tmp_path / "log.log"
+    await _up(tmp_path)
+    with pytest.raises(LocalError, match=r"^it did not become ready within 0 s\. The last lines of .*:\nup$"):
+        await processes.wait_until_ready("it", pid, log, ready, seconds=0)
+    await processes.kill(pid)
+    with pytest.raises(LocalError, match=r"^it ended at its start\. The last lines of .*:\nup$"):
+        await processes.wait_until_ready("it", pid, log, ready, seconds=20)

@@ -1,4 +1,4 @@
-"""`deploy/rabbitmq/definitions.json` beside `contracts/topology.py`: the patterns mean these names and no others."""
+"""`deploy/rabbitmq/definitions.json` against `contracts/topology.py`: the patterns match these names and no others."""
 
 import json
 import re
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from contracts import topology
-from deploy.local import rabbitmq_files
-from deploy.local.rabbitmq_files import BRIDGE, ROLES, SERVICE, Ports
+from tools.devstack import rabbitmq_files
+from tools.devstack.rabbitmq_files import BRIDGE, CONSOLE, ROLES, SERVICE, Ports
 
 DEFINITIONS = json.loads(ROLES.read_text())
 SUBSCRIBER, OPERATOR = "payment-subscriber", "payment-operator"
@@ -33,6 +33,7 @@ RIGHTS = {
     },
     SUBSCRIBER: {"configure": OWN, "write": OWN, "read": OWN | {EVENTS}},
     OPERATOR: {"configure": set(), "write": {COMMANDS}, "read": DEAD_LETTER_QUEUES},
+    CONSOLE: {"configure": set(), "write": {COMMANDS}, "read": DEAD_LETTER_QUEUES},
 }
 
 ODD = [
@@ -40,24 +41,9 @@ ODD = [
     *(f"{name}x" for name in EVERYTHING | {"amq.default"}),
     *(f"{name}.x" for name in EVERYTHING),
     *(name.replace(".", "-", 1) for name in EVERYTHING),
-    *(
-        "",
-        "amq.direct",
-        "amq.topic",
-        "amq.fanout",
-        "amq-default",
-        "payments",
-        "payments.",
-        "payments.reply.x",
-        "orders",
-    ),
-    *(
-        SUBSCRIBER,
-        f"{SUBSCRIBER}.",
-        f"{SUBSCRIBER}-orders",
-        f"x{SUBSCRIBER}.orders",
-        "payments.checkout.create.retry.2s",
-    ),
+    *("", *"amq.direct amq.topic amq.fanout amq-default payments payments. payments.reply.x orders".split()),
+    *(SUBSCRIBER, f"{SUBSCRIBER}.", f"{SUBSCRIBER}-orders", f"x{SUBSCRIBER}.orders"),
+    "payments.checkout.create.retry.2s",
 ]
 
 

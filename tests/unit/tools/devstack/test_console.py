@@ -1,22 +1,22 @@
-"""What a pipe receives: no control characters, no line wider than 100 columns, except a link."""
+"""The output to a pipe: no control characters, and no line wider than 100 columns except a URL."""
 
 import io
 
 from rich.console import Console
 
-from deploy.local.console import WIDTH, Teller, shortened
+from tools.devstack.terminal import WIDTH, Terminal, shortened
 
 
-def _told(*calls: str) -> list[str]:
+def _output(*calls: str) -> list[str]:
     out = io.StringIO()
-    teller = Teller(Console(file=out, width=WIDTH, highlight=False))
+    terminal = Terminal(Console(file=out, width=WIDTH, highlight=False))
     for call in calls:
-        getattr(teller, call)("word " * 60)
+        getattr(terminal, call)("word " * 60)
     return out.getvalue().splitlines()
 
 
 def test_nothing_is_wider_than_100_columns() -> None:
-    lines = _told("title", "say", "text", "sent", "failure")
+    lines = _output("title", "say", "text", "sent", "failure")
     assert max(map(len, lines)) <= WIDTH
     assert "\x1b" not in "".join(lines)
 
@@ -24,7 +24,7 @@ def test_nothing_is_wider_than_100_columns() -> None:
 def test_a_link_is_never_broken() -> None:
     out = io.StringIO()
     url = "http://127.0.0.1/" + "x" * 300
-    Teller(Console(file=out, width=WIDTH)).link(url)
+    Terminal(Console(file=out, width=WIDTH)).link(url)
     assert out.getvalue() == f"{url}\n"
 
 
