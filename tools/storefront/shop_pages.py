@@ -1,9 +1,9 @@
-"""The pages, as HTML that needs no script and nothing from elsewhere. Everything variable is escaped."""
+"""The pages, as HTML without scripts and external resources. Every variable text is escaped."""
 
 from html import escape
 from typing import Final
 
-from deploy.storefront.bridge import Payment
+from tools.storefront.bridge_client import Payment
 
 REFRESH_SECONDS: Final = 2
 STYLE: Final = """
@@ -35,13 +35,13 @@ button, .button { display: block; border: 0; background: var(--accent); color: v
 
 
 def start(*, amount: str = "449.97", problem: str = "") -> str:
-    """Where a person types an amount and goes to the checkout."""
-    told = f'<p class="problem" role="alert">{escape(problem)}</p>' if problem else ""
+    """The form in which a person types an amount to go to the checkout."""
+    alert = f'<p class="problem" role="alert">{escape(problem)}</p>' if problem else ""
     return _page(
         "Two seats, one evening",
         f"""<h1>Two seats, one evening</h1>
 <p>A booking to try the payment with. On the next page, take a test card such as 4242&nbsp;4242&nbsp;4242&nbsp;4242.</p>
-{told}
+{alert}
 <form method="post" action="/checkout">
 <label for="amount">Amount</label>
 <input id="amount" name="amount" inputmode="decimal" autocomplete="off" required maxlength="20"
@@ -52,7 +52,7 @@ def start(*, amount: str = "449.97", problem: str = "") -> str:
 
 
 def payment(state: Payment) -> str:
-    """Where the payer lands after paying. It asks again by itself while the outcome is not known."""
+    """The page after paying; it reloads itself while the outcome is unknown."""
     facts = (
         f"<dl><dt>Booking</dt><dd>{escape(state.booking_id)}</dd><dt>Amount</dt><dd>{escape(state.amount)}</dd></dl>"
     )
@@ -67,7 +67,7 @@ def payment(state: Payment) -> str:
 
 
 def cancelled() -> str:
-    """Where the payer lands after leaving the checkout without paying."""
+    """The page after leaving the checkout without paying."""
     return _page(
         "Not paid yet",
         "<h1>You left the checkout</h1><p>Nothing was charged. The checkout is still open for a while: go back to it "
@@ -77,7 +77,7 @@ def cancelled() -> str:
 
 
 def sorry(message: str, *, again: bool = False) -> str:
-    """Something is not as it should be; `again` lets the page try by itself."""
+    """An error page; `again` makes it reload itself."""
     body = f'<h1>Sorry</h1><p>{escape(message)}</p><a class="button" href="/">To the start</a>'
     return _page("Sorry", body, kind="bad", refresh=again)
 

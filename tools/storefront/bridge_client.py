@@ -1,4 +1,4 @@
-"""The two calls to the payment bridge that the pages need."""
+"""The two calls of the pages to the payment bridge."""
 
 import re
 import time
@@ -15,7 +15,7 @@ DOWN: Final = "The payment service cannot be reached right now. Nothing is lost:
 
 
 class BridgeError(Exception):
-    """What to tell the payer instead of an answer."""
+    """The bridge gave no usable answer; the message is for the payer."""
 
     def __init__(self, message: str, *, temporary: bool) -> None:
         super().__init__(message)
@@ -24,7 +24,7 @@ class BridgeError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Payment:
-    """What the bridge says about a payment. `amount` is in major units, as text."""
+    """A payment as the bridge reports it. `amount` is in major units, as text."""
 
     status: str
     amount: str
@@ -34,42 +34,43 @@ class Payment:
 
 @dataclass(frozen=True, kw_only=True)
 class Bridge:
-    """The payment bridge at a URL."""
+    """The payment bridge at a URL; `transport` replaces the network in tests."""
 
     url: str
+    transport: httpx.AsyncBaseTransport | None = None
 
-    def payment_url(self, amount: str) -> str:
+    async def payment_url(self, amount: str) -> str:
         """The checkout page for a new booking of `amount`, in major units.
 
         Raises:
-            BridgeError: There is none; its text is for the payer.
+            BridgeError: The bridge gave none.
         """
         body = {"bookingId": time.time_ns() // 1_000_000, "userId": 1, "amount": amount}
-        url = str(self._ask("POST", "/create", body).get("paymentUrl"))
+        url = str((await self._call("POST", "/create", body)).get("paymentUrl"))
         if not url.startswith(("https://", "http://")):
             raise BridgeError("The payment service gave no checkout page.", temporary=False)
         return url
 
-    def payment(self, session_id: str) -> Payment:
+    async def payment(self, session_id: str) -> Payment:
         """The state of a payment.
 
         Raises:
-            BridgeError: It is not known; its text is for the payer.
+            BridgeError: It is not known.
         """
         if not SESSION_ID.fullmatch(session_id):
             raise BridgeError("This address names no payment.", temporary=False)
-        answer = self._ask("GET", f"/verify/{session_id}")
+        answer = await self._call("GET", f"/verify/{session_id}")
         return Payment(
             status=str(answer.get("paymentStatus")),
-            amount=_shown(answer.get("amount")),
+            amount=_formatted(answer.get("amount")),
             booking_id=str(answer.get("bookingId")),
             message=str(answer.get("message") or ""),
         )
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    async def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         try:
-            with httpx.Client(trust_env=False, timeout=20) as client:
-                response = client.request(method, f"{self.url}{BASE}{path}", json=body, headers=IDENTITY)
+            async with httpx.AsyncClient(trust_env=False, timeout=20, transport=self.transport) as client:
+                response = await client.request(method, f"{self.url}{BASE}{path}", json=body, headers=IDENTITY)
             answer = response.json(parse_float=Decimal)
         except (httpx.HTTPError, ValueError) as error:
             raise BridgeError(DOWN, temporary=True) from error
@@ -79,6 +80,6 @@ class Bridge:
         raise BridgeError(str(message or DOWN), temporary=response.is_server_error)
 
 
-def _shown(amount: Any) -> str:
-    """449.5 as 449.50; a whole number as it is, as some currencies have no smaller unit."""
+def _formatted(amount: Any) -> str:
+    """449.5 as 449.50; a whole number unchanged, because some currencies have no smaller unit."""
     return f"{amount:.2f}" if isinstance(amount, Decimal) and amount.as_tuple().exponent == -1 else str(amount)
