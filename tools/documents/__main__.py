@@ -1,18 +1,18 @@
-"""`python -m deploy.documents`: write both documents, unless that would break those who rely on what is written.
+"""`python -m tools.documents`: write both documents, unless the change would break clients of the committed ones.
 
-With `--check` nothing is written: the exit status is 1 if a document is not what the code says.
+`--check` writes nothing: the exit status is 1 if a document differs from the code.
 """
 
 import argparse
 import sys
 
-from deploy.documents.files import GENERATED, breaking
+from tools.documents.files import GENERATED, breaking
 
 
 def main() -> int:
     """The exit status."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.documents", description=__doc__.partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="only say whether they are what the code says")
+    parser = argparse.ArgumentParser(prog="python -m tools.documents", description=__doc__.partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="only report whether they match the code")
     check = parser.parse_args().check
     status = 0
     for path, generate in GENERATED.items():

@@ -1,6 +1,6 @@
-"""What a change of a JSON Schema breaks. What helps those who send may break those who read, and the reverse.
+"""Breaking changes of a JSON Schema, for senders or for readers: a change may help one side and break the other.
 
-Rather too strict than too lax: what is not understood counts as a change that breaks.
+A change that is not understood counts as breaking.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,30 +17,30 @@ _MAX_DEPTH: Final = 30
 
 
 class Side(Enum):
-    """Who has to live with the schema."""
+    """Who is affected by the schema."""
 
     SENDERS = "senders"
-    """It says what we accept: nothing may be refused that was accepted."""
+    """The schema says what we accept: what was accepted must stay accepted."""
     READERS = "readers"
-    """It says what we write: nothing may come that could not come, nor be missing what was there."""
+    """The schema says what we write: no new values may come, and no member may be missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shapes:
-    """Compares schemas of two documents, in which their references are looked up."""
+class SchemaComparison:
+    """Compares schemas of two documents, which resolve their references."""
 
     old: Mapping[str, Any]
     new: Mapping[str, Any]
 
     def broken(self, old: Schema, new: Schema, side: Side, *, at: str = "", depth: int = 0) -> Iterator[str]:
-        """A sentence for each change that breaks `side`; `at` is where in the message."""
+        """A sentence for each change that breaks `side`; `at` is the place in the message."""
         if depth > _MAX_DEPTH:
             return
         old_variants, new_variants = _variants(resolved(self.old, old)), _variants(resolved(self.new, new))
         if len(old_variants) == len(new_variants) == 1:
             yield from self._single(old_variants[0], new_variants[0], side, at, depth)
             return
-        # Each that may be sent must find one that takes it: the old ones at us, the new ones at our readers.
+        # Each variant must be accepted by one of the other side: the old ones by us, the new ones by our readers.
         for variant in old_variants if side is Side.SENDERS else new_variants:
             problems = [
                 list(self._single(variant, other, side, at, depth))
@@ -73,7 +73,7 @@ class Shapes:
 
 
 def resolved(document: Mapping[str, Any], part: Any) -> Any:
-    """What a reference refers to (if it is gone, nothing), with what stands beside it; anything else as it is."""
+    """The target of a reference (empty if it is gone), merged with its siblings; any other value unchanged."""
     for _ in range(_MAX_DEPTH):
         if not isinstance(part, Mapping) or "$ref" not in part:
             return part
@@ -98,7 +98,7 @@ def _variants(schema: Any) -> list[Schema]:
 
 
 def _own(old: Schema, new: Schema, side: Side) -> Iterator[str]:
-    """What the schema itself says, without its members."""
+    """The breaking changes of the schema itself, without its members."""
     if not _type_fits(old.get("type"), new.get("type"), side):
         yield f"was {old.get('type', 'of any type')}, is {new.get('type', 'of any type')}"
     yield from _values(old, new, side)
@@ -112,7 +112,7 @@ def _own(old: Schema, new: Schema, side: Side) -> Iterator[str]:
                 yield f"{name} was {before}, is {after}"
     for name in _FORMS:
         before, after = old.get(name), new.get(name)
-        # Only a form that is new to those who had none, or that is given up, is known to be harmless.
+        # Harmless is only a form that readers did not have before, or one that we no longer ask of senders.
         if before != after and (after if side is Side.SENDERS else before) is not None:
             yield f"{name} was {before}, is {after}"
 

@@ -1,4 +1,4 @@
-"""The two documents as they are written, as they are generated, and the difference between them."""
+"""The two documents as committed and as generated, and the breaking changes between them."""
 
 import json
 from collections.abc import Callable
@@ -8,18 +8,15 @@ from typing import Any, Final
 import yaml
 
 import contracts
-from bridge import openapi
-from bridge.app import create_app
-from bridge.requester import Requester
-from deploy.documents import asyncapi
-from deploy.documents.compatibility import incompatible
+from tools.documents import asyncapi_document, openapi_document
+from tools.documents.compatibility import incompatible
 
 FOLDER: Final = Path(contracts.__file__).parent
-_HEAD: Final = "# Written by `make documents` from contracts/ and deploy/documents/. Changes made here are lost.\n"
+_HEAD: Final = "# Written by `make documents` from contracts/ and tools/documents/. Changes made here are lost.\n"
 
 
 class _Dumper(yaml.SafeDumper):
-    """Without anchors, and with long texts as they are."""
+    """Writes no anchors, and multi-line texts as blocks."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - yaml's signature
         return True
@@ -33,14 +30,15 @@ _Dumper.add_representer(str, _text)
 
 
 def open_api() -> str:
-    """`openapi.json`, as the bridge itself has it. Nothing is connected for that."""
-    nowhere = Requester(amqp_url="amqp://localhost", timeout_seconds=1, max_in_flight=1)
-    return json.dumps(openapi.document(create_app(nowhere)), indent=2, ensure_ascii=False) + "\n"
+    """`openapi.json`."""
+    return json.dumps(openapi_document.document(), indent=2, ensure_ascii=False) + "\n"
 
 
 def async_api() -> str:
     """`asyncapi.yaml`."""
-    return _HEAD + yaml.dump(asyncapi.document(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return _HEAD + yaml.dump(
+        asyncapi_document.document(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110
+    )
 
 
 GENERATED: Final[dict[Path, Callable[[], str]]] = {
@@ -55,5 +53,5 @@ def parsed(text: str) -> Any:
 
 
 def breaking(path: Path) -> list[str]:
-    """What the document as it would be generated now breaks of the one that is written."""
+    """The breaking changes from the committed document to the generated one."""
     return incompatible(parsed(path.read_text()), parsed(GENERATED[path]())) if path.exists() else []

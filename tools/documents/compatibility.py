@@ -1,12 +1,12 @@
-"""What a change of a document breaks, for those who rely on it. The rules of schemas are in `shapes`.
+"""Breaking changes of a document; those of its schemas are found by `schema_compatibility`.
 
-Nothing may break unless the first number of the version is raised.
+No change may break a client unless it raises the first number of the version.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from deploy.documents.shapes import Shapes, Side, resolved
+from tools.documents.schema_compatibility import SchemaComparison, Side, resolved
 
 Part = Mapping[str, Any]
 
@@ -14,7 +14,7 @@ _METHODS: Final = ("get", "put", "post", "delete", "patch")
 
 
 def incompatible(old: Part, new: Part) -> list[str]:
-    """A sentence for each change from `old` to `new` that breaks somebody; none if the version says that it may."""
+    """A sentence for each breaking change from `old` to `new`; none if the version's first number was raised."""
     if _first_number(new) > _first_number(old):
         return []
     compare = _async_api if "asyncapi" in new else _open_api
@@ -29,7 +29,7 @@ def _first_number(document: Part) -> int:
 
 
 def _open_api(old: Part, new: Part) -> Iterator[str]:
-    shapes = Shapes(old=old, new=new)
+    schemas = SchemaComparison(old=old, new=new)
     yield from _schemes(old, new)
     for path, methods in old["paths"].items():
         for method in filter(methods.__contains__, _METHODS):
@@ -38,34 +38,34 @@ def _open_api(old: Part, new: Part) -> Iterator[str]:
             if operation is None:
                 yield f"{name}: was removed"
                 continue
-            yield from (f"{name}: {problem}" for problem in _rest_operation(methods[method], operation, shapes))
+            yield from (f"{name}: {problem}" for problem in _rest_operation(methods[method], operation, schemas))
 
 
-def _rest_operation(old: Part, new: Part, shapes: Shapes) -> Iterator[str]:
+def _rest_operation(old: Part, new: Part, schemas: SchemaComparison) -> Iterator[str]:
     if old.get("operationId") != new.get("operationId"):
         yield f"operationId was {old.get('operationId')}, is {new.get('operationId')}"
     yield from _security(old, new)
-    yield from _parameters(old, new, shapes)
+    yield from _parameters(old, new, schemas)
     body, new_body = old.get("requestBody", {}), new.get("requestBody", {})
     if new_body.get("required") and not body.get("required"):
         yield "body: is now required"
-    yield from _content("body", body, new_body, shapes, Side.SENDERS)
+    yield from _content("body", body, new_body, schemas, Side.SENDERS)
     for status, response in old["responses"].items():
         if status not in new["responses"]:
             yield f"{status}: was removed"
             continue
         answer = new["responses"][status]
-        yield from _content(status, response, answer, shapes, Side.READERS)
-        for header, said in response.get("headers", {}).items():
+        yield from _content(status, response, answer, schemas, Side.READERS)
+        for header, described in response.get("headers", {}).items():
             if header not in answer.get("headers", {}):
                 yield f"{status} header {header}: was removed"
             else:
-                says = answer["headers"][header]
-                changes = shapes.broken(said["schema"], says["schema"], Side.READERS)
+                now = answer["headers"][header]
+                changes = schemas.broken(described["schema"], now["schema"], Side.READERS)
                 yield from (f"{status} header {header}: {change}" for change in changes)
 
 
-def _parameters(old: Part, new: Part, shapes: Shapes) -> Iterator[str]:
+def _parameters(old: Part, new: Part, schemas: SchemaComparison) -> Iterator[str]:
     before, after = (
         {(each["in"], each["name"]): each for each in operation.get("parameters", ())} for operation in (old, new)
     )
@@ -73,32 +73,32 @@ def _parameters(old: Part, new: Part, shapes: Shapes) -> Iterator[str]:
         if key not in after:
             yield f"parameter {key[1]}: was removed"
             continue
-        changes = shapes.broken(parameter["schema"], after[key]["schema"], Side.SENDERS)
+        changes = schemas.broken(parameter["schema"], after[key]["schema"], Side.SENDERS)
         yield from (f"parameter {key[1]}: {change}" for change in changes)
     for key, parameter in after.items():
         if parameter.get("required") and not before.get(key, {}).get("required"):
             yield f"parameter {key[1]}: is now required"
 
 
-def _content(name: str, old: Part, new: Part, shapes: Shapes, side: Side) -> Iterator[str]:
+def _content(name: str, old: Part, new: Part, schemas: SchemaComparison, side: Side) -> Iterator[str]:
     for media_type, content in old.get("content", {}).items():
         if media_type not in new.get("content", {}):
             yield f"{name} as {media_type}: was removed"
             continue
-        changes = shapes.broken(content.get("schema", {}), new["content"][media_type].get("schema", {}), side)
+        changes = schemas.broken(content.get("schema", {}), new["content"][media_type].get("schema", {}), side)
         yield from (f"{name}: {change}" for change in changes)
 
 
 def _security(old: Part, new: Part) -> Iterator[str]:
-    """Whoever could call may still call: with the same credentials, or with fewer."""
-    ways = new.get("security", [])
-    for way in old.get("security", []):
-        if ways and not any(_suffices(way, each) for each in ways):
-            yield f"security {' and '.join(sorted(way))}: does not suffice any more"
+    """A caller must still be admitted with the same credentials."""
+    alternatives = new.get("security", [])
+    for credentials in old.get("security", []):
+        if alternatives and not any(_suffices(credentials, each) for each in alternatives):
+            yield f"security {' and '.join(sorted(credentials))}: does not suffice any more"
 
 
-def _suffices(credentials: Part, way: Part) -> bool:
-    return all(name in credentials and set(scopes) <= set(credentials[name]) for name, scopes in way.items())
+def _suffices(credentials: Part, needed: Part) -> bool:
+    return all(name in credentials and set(scopes) <= set(credentials[name]) for name, scopes in needed.items())
 
 
 def _schemes(old: Part, new: Part) -> Iterator[str]:
@@ -112,7 +112,7 @@ def _schemes(old: Part, new: Part) -> Iterator[str]:
 
 
 def _async_api(old: Part, new: Part) -> Iterator[str]:
-    shapes = Shapes(old=old, new=new)
+    schemas = SchemaComparison(old=old, new=new)
     yield from _schemes(old, new)
     for name, server in old["servers"].items():
         if new["servers"].get(name, {}).get("protocol") != server["protocol"]:
@@ -126,7 +126,7 @@ def _async_api(old: Part, new: Part) -> Iterator[str]:
         if name not in new["operations"]:
             yield f"operation {name}: was removed"
             continue
-        changes = _message_operation(operation, new["operations"][name], shapes)
+        changes = _message_operation(operation, new["operations"][name], schemas)
         yield from (f"operation {name}: {change}" for change in changes)
 
 
@@ -142,14 +142,14 @@ def _channel(old: Part, new: Part) -> Iterator[str]:
             yield f"parameter {name}: lost {', '.join(sorted(lost))}"
 
 
-def _message_operation(old: Part, new: Part, shapes: Shapes) -> Iterator[str]:
+def _message_operation(old: Part, new: Part, schemas: SchemaComparison) -> Iterator[str]:
     for member in ("action", "channel"):
         if old[member] != new[member]:
             yield f"{member} was changed"
     if not set(_names(old.get("security"))) <= set(_names(new.get("security"))):
         yield "security: whoever had the right has it no more"
     side = Side.SENDERS if old["action"] == "receive" else Side.READERS
-    yield from _messages(old, new, shapes, side)
+    yield from _messages(old, new, schemas, side)
     if "reply" not in old:
         return
     if "reply" not in new:
@@ -161,13 +161,13 @@ def _message_operation(old: Part, new: Part, shapes: Shapes) -> Iterator[str]:
             yield f"reply {member}: was changed"
     if added := set(_names(new["reply"]["messages"])) - set(_names(old["reply"]["messages"])):
         yield f"reply: may now be {', '.join(sorted(added))}"
-    yield from (f"reply {change}" for change in _messages(old["reply"], new["reply"], shapes, Side.READERS))
+    yield from (f"reply {change}" for change in _messages(old["reply"], new["reply"], schemas, Side.READERS))
 
 
-def _messages(old: Part, new: Part, shapes: Shapes, side: Side) -> Iterator[str]:
-    after = {_name(each): resolved(shapes.new, each) for each in new["messages"]}
+def _messages(old: Part, new: Part, schemas: SchemaComparison, side: Side) -> Iterator[str]:
+    after = {_name(each): resolved(schemas.new, each) for each in new["messages"]}
     for reference in old["messages"]:
-        name, message = _name(reference), resolved(shapes.old, reference)
+        name, message = _name(reference), resolved(schemas.old, reference)
         if name not in after:
             yield f"message {name}: was removed"
             continue
@@ -175,7 +175,7 @@ def _messages(old: Part, new: Part, shapes: Shapes, side: Side) -> Iterator[str]
             if message.get(member) != after[name].get(member):
                 yield f"message {name}: {member} was changed"
         for member in ("headers", "payload"):
-            changes = shapes.broken(message.get(member, {}), after[name].get(member, {}), side)
+            changes = schemas.broken(message.get(member, {}), after[name].get(member, {}), side)
             yield from (f"message {name}: {member} {change}" for change in changes)
 
 
