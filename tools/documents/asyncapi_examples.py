@@ -4,12 +4,12 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from bridge import examples
 from contracts import body, envelope
 from contracts.commands import CommandType
 from contracts.events import EventKey, PaymentEvent, PaymentSnapshot
 from contracts.faults import DeadLetterReason, Fault, FaultCode
 from contracts.replies import PaymentStatus
+from tools.documents import openapi_examples
 
 _AT: Final = datetime(2026, 1, 1, 0, 0, 0, tzinfo=UTC)
 _ID: Final = "0b8f6d0e-9a55-4c3e-8f11-6f1c5e0a52d1"
@@ -21,10 +21,10 @@ _HEADERS: Final[dict[str, Any]] = {
     "expiration": "10000",
     "reply_to": envelope.DIRECT_REPLY_TO,
     "delivery_mode": 2,
-    envelope.REQUEST_ID: examples.REQUEST_ID,
-    envelope.TRACE_PARENT: examples.TRACE_PARENT,
+    envelope.REQUEST_ID: openapi_examples.REQUEST_ID,
+    envelope.TRACE_PARENT: openapi_examples.TRACE_PARENT,
     envelope.CALLER: "42",
-    envelope.IDEMPOTENCY_KEY: examples.IDEMPOTENCY_KEY,
+    envelope.IDEMPOTENCY_KEY: openapi_examples.IDEMPOTENCY_KEY,
     envelope.STATUS_SOURCE: "gateway",
     envelope.WAIT_SECONDS: "30",
     envelope.REASON: DeadLetterReason.EXHAUSTED.value,
@@ -37,22 +37,33 @@ _HEADERS: Final[dict[str, Any]] = {
 }
 
 COMMANDS: Final[dict[CommandType, dict[str, Any]]] = {
-    CommandType.CREATE_CHECKOUT: examples.REQUESTS["booking"]["value"],
-    CommandType.VERIFY_CHECKOUT: {"sessionId": examples.SESSION_ID},
-    CommandType.PAYMENT_STATUS: {"transactionId": examples.SESSION_ID},
+    CommandType.CREATE_CHECKOUT: openapi_examples.REQUESTS["booking"]["value"],
+    CommandType.VERIFY_CHECKOUT: {"sessionId": openapi_examples.SESSION_ID},
+    CommandType.PAYMENT_STATUS: {"transactionId": openapi_examples.SESSION_ID},
 }
 REPLIES: Final[dict[CommandType, dict[str, Any]]] = {
-    CommandType.CREATE_CHECKOUT: examples.SESSION,
-    CommandType.VERIFY_CHECKOUT: examples.STATES["COMPLETED"]["value"],
-    CommandType.PAYMENT_STATUS: examples.STATES["PENDING"]["value"],
+    CommandType.CREATE_CHECKOUT: openapi_examples.SESSION,
+    CommandType.VERIFY_CHECKOUT: openapi_examples.STATES["COMPLETED"]["value"],
+    CommandType.PAYMENT_STATUS: openapi_examples.STATES["PENDING"]["value"],
 }
 _STATUS: Final = {
     EventKey.PENDING: PaymentStatus.PENDING,
     EventKey.COMPLETED: PaymentStatus.COMPLETED,
     EventKey.FAILED: PaymentStatus.FAILED,
     EventKey.ATTENTION: PaymentStatus.FAILED,
+    EventKey.REFUNDED: PaymentStatus.COMPLETED,
+    EventKey.DISPUTED: PaymentStatus.COMPLETED,
 }
-_REASON: Final = {EventKey.FAILED: "expired", EventKey.ATTENTION: "paid_after_failed"}
+_REASON: Final = {
+    EventKey.FAILED: "expired",
+    EventKey.ATTENTION: "paid_after_failed",
+    EventKey.REFUNDED: "part",
+    EventKey.DISPUTED: "fraudulent",
+}
+_MORE: Final[dict[EventKey, dict[str, Any]]] = {
+    EventKey.REFUNDED: {"refundedAmount": "40.9", "refundedAmountMinor": 4090},
+    EventKey.DISPUTED: {"disputeStatus": "needs_response"},
+}
 
 
 def headers(schema: dict[str, Any], *, without: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -88,15 +99,16 @@ def event(key: EventKey) -> dict[str, Any]:
                 "paymentId": 1001,
                 "bookingId": 4711,
                 "userId": 42,
-                "transactionId": examples.SESSION_ID,
+                "transactionId": openapi_examples.SESSION_ID,
                 "amount": "540.9",
                 "amountMinor": 54090,
                 "currency": "inr",
                 "status": status.value,
                 "reason": _REASON.get(key),
-                "paymentUrl": examples.SESSION["paymentUrl"] if status is PaymentStatus.PENDING else None,
+                "paymentUrl": openapi_examples.SESSION["paymentUrl"] if status is PaymentStatus.PENDING else None,
                 "occurredAt": _AT,
                 "sequence": list(EventKey).index(key) + 1,
+                **_MORE.get(key, {}),
             }
         ),
     )

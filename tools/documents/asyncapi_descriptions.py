@@ -1,4 +1,4 @@
-"""What the AsyncAPI document says in words: the promises. Every figure in them is the code's own."""
+"""The texts of the AsyncAPI document: what the messages promise. Every figure in them comes from the code."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,8 +6,8 @@ from typing import Final
 from contracts import envelope, topology
 from contracts.commands import CommandType
 from contracts.events import EventKey
-from service.entrypoints.delivery import AWAY_DELAYS, HANDLER_SECONDS
-from service.entrypoints.envelopes import DEFAULT_DEADLINE
+from service.entrypoints.command_envelope import DEFAULT_DEADLINE
+from service.entrypoints.middleware import HANDLER_SECONDS, STORE_DELAYS
 
 _DELAYS = [*map(str, topology.RETRY_DELAYS_SECONDS)]
 _DELAYS_IN_WORDS = f"{', '.join(_DELAYS[:-1])} and {_DELAYS[-1]} s"
@@ -41,7 +41,7 @@ member or `NaN` is refused, and an optional member that is null is absent.
 - A fire-and-forget command that fails for a passing reason comes back after {_DELAYS_IN_WORDS} (through
   `<command queue>.retry.<delay>`), then it is parked as `exhausted`. One that fails for good is parked at once, as
   `refused`. While the database takes no writes nothing is parked for that: it is tried again, at most
-  {topology.RETRY_DELAYS_SECONDS[AWAY_DELAYS - 1]} s apart, for as long as it takes.
+  {topology.RETRY_DELAYS_SECONDS[STORE_DELAYS - 1]} s apart, for as long as it takes.
 - What cannot be understood is parked at its first delivery, once; its sender gets a fault, too, if `reply_to` and
   `correlation_id` are usable.
 - A dead letter is the command as it came, with the reason in its headers. What RabbitMQ parks itself, after
@@ -69,8 +69,8 @@ number; an event that changes its shape gets another `type` (`.v2`).
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
-    """Of a command: the name of its operation, a title, and what there is to know."""
+class CommandText:
+    """The operation name, title and description of a command."""
 
     operation: str
     title: str
@@ -78,19 +78,19 @@ class Said:
 
 
 COMMANDS: Final = {
-    CommandType.CREATE_CHECKOUT: Said(
+    CommandType.CREATE_CHECKOUT: CommandText(
         operation="createCheckoutSession",
         title="Start a payment for a booking",
         description="Opens a checkout session at Stripe. Repeated with the same content it answers the same session; "
         "other content ends the booking's old session first. A booking that is paid is refused with `ALREADY_PAID`.",
     ),
-    CommandType.VERIFY_CHECKOUT: Said(
+    CommandType.VERIFY_CHECKOUT: CommandText(
         operation="verifyCheckoutSession",
         title="Ask Stripe how a checkout session stands",
         description="A final payment is answered from the database. If Stripe cannot be asked the answer is the last "
         "known status, and the header `x-payment-status-source` says `local`.",
     ),
-    CommandType.PAYMENT_STATUS: Said(
+    CommandType.PAYMENT_STATUS: CommandText(
         operation="getPaymentStatus",
         title="Read a payment's status without asking Stripe",
         description="From the database alone, as it was last known.",
@@ -100,7 +100,14 @@ COMMANDS: Final = {
 EVENTS: Final = {
     EventKey.PENDING: "A checkout session was opened: the payer can pay.",
     EventKey.COMPLETED: "The payer has paid. Final.",
-    EventKey.FAILED: "The payment was not made. Final; `data.reason` says why (`expired`, `refused`).",
+    EventKey.FAILED: "The payment was not made. Final; `data.reason` says why: `expired`, `replaced` (by another "
+    "create), `refused`, `closed` (by an operator).",
     EventKey.ATTENTION: "A person must look; the status stays as it is. `data.reason`: `paid_after_failed` (somebody "
-    "paid what had failed), `paid_differently` (another amount or currency), `unsettled` (ten tries in vain).",
+    "paid what had failed), `paid_differently` (another amount or currency), `unsettled` (ten tries in vain), "
+    "`unknown_session` (Stripe does not know its session, or has another one of this booking that may take or has "
+    "taken money); `closed`: one has looked.",
+    EventKey.REFUNDED: "Money was given back at Stripe; `data.refundedAmount` is what was in all, `data.reason` says "
+    "`whole` or `part`. The status stays as it is: to pay again, the booking needs a new id.",
+    EventKey.DISPUTED: "The payer's bank demands the money back, or has decided: `data.disputeStatus`, and why in "
+    "`data.reason`. The status stays as it is.",
 }

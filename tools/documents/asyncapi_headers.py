@@ -1,4 +1,4 @@
-"""AMQP properties and headers of each kind of message, as the schema of what AsyncAPI calls its headers."""
+"""The AMQP properties and headers of each message type, as the schema that AsyncAPI calls headers."""
 
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ Schema = dict[str, Any]
 _ID: Final = {"type": "string", "minLength": 1, "maxLength": envelope.MAX_ID_LENGTH}
 _TIME: Final = {"type": "string", "format": "date-time"}
 _OPEN: Final = {"x-extensible": True}
-"""On an enumeration of what we send: more may come, and a receiver must expect it."""
+"""Marks an enumeration of what we send: later versions may add values, and a receiver must expect them."""
 
 
 def _property(description: str, **schema: Any) -> Schema:
@@ -43,7 +43,7 @@ _TRACE_PARENT: Final = _header("W3C Trace Context.", **_pattern(envelope.TRACE_P
 
 
 def command(kind: CommandType) -> Schema:
-    """What a command must and may carry."""
+    """Properties and headers of a command."""
     members = {
         "message_id": _property(
             "New for each command, the same when it is sent again. Of a create it is a key for good.", **_ID
@@ -52,7 +52,7 @@ def command(kind: CommandType) -> Schema:
         "content_type": _property("", const=envelope.CONTENT_TYPE),
         "type": _property("Also the routing key.", const=kind.value),
         "timestamp": _property(
-            "When it was sent, whole unix seconds; at most 5 minutes in the future.", type="integer"
+            "When it was sent, whole unix seconds. One in the future counts as now.", type="integer"
         ),
         "expiration": _property(
             "Milliseconds from `timestamp` on that the sender waits; RabbitMQ itself drops what waits longer.",
@@ -68,6 +68,11 @@ def command(kind: CommandType) -> Schema:
         envelope.REQUEST_ID: _REQUEST_ID,
         envelope.TRACE_PARENT: _TRACE_PARENT,
         envelope.CALLER: _header("On whose behalf it is sent.", **_pattern(envelope.REQUEST_ID_PATTERN)),
+        envelope.CLOCK_UNKNOWN: _header(
+            "`timestamp` is by a clock that was never compared with the service's (with the `timestamp` of its "
+            "answers): the sender's time begins when the command arrives.",
+            const="true",
+        ),
     }
     if kind is CommandType.CREATE_CHECKOUT:
         members[envelope.IDEMPOTENCY_KEY] = _header(
@@ -85,9 +90,13 @@ def command(kind: CommandType) -> Schema:
 
 
 def reply(kind: CommandType) -> Schema:
-    """What the reply to a command carries."""
+    """Properties and headers of the reply to a command."""
     members = _answer(envelope.reply_type(kind)) | {envelope.REQUEST_ID: _REQUEST_ID}
     required = [*_ANSWERED, envelope.REQUEST_ID]
+    if kind is not CommandType.CREATE_CHECKOUT:
+        members[envelope.ATTENTION] = _header(
+            "Why a person must look at the payment, as `data.reason` of `payment.attention`. Absent if none must."
+        )
     if kind is CommandType.VERIFY_CHECKOUT:
         members[envelope.STATUS_SOURCE] = _header(
             "`local`: Stripe could not be asked, and this is the last known status.",
@@ -102,9 +111,11 @@ def reply(kind: CommandType) -> Schema:
 
 
 def fault() -> Schema:
-    """What a fault carries."""
+    """Properties and headers of a fault."""
     request_id = _REQUEST_ID | {"description": f"{_REQUEST_ID['description']} Absent if the command was not readable."}
-    return _schema(_answer(envelope.FAULT_TYPE) | {envelope.REQUEST_ID: request_id}, *_ANSWERED)
+    reason = _header("What is wrong with properties or headers, which is no fault of the body's author.", type="string")
+    members = {envelope.REQUEST_ID: request_id, envelope.REASON: reason}
+    return _schema(_answer(envelope.FAULT_TYPE) | members, *_ANSWERED)
 
 
 _ANSWERED: Final = ("correlation_id", "content_type", "type", "timestamp")
@@ -123,7 +134,7 @@ def _answer(message_type: str) -> dict[str, Schema]:
 
 
 def event(key: EventKey) -> Schema:
-    """What an event carries around its CloudEvent."""
+    """Properties and headers of an event, outside its CloudEvent."""
     members = {
         "message_id": _property("The event's `id`.", **_ID),
         "correlation_id": _property("The request id of what caused the event.", **_ID),
@@ -139,15 +150,17 @@ def event(key: EventKey) -> Schema:
 
 
 def retried(kind: CommandType) -> Schema:
-    """What a fire-and-forget command carries while it waits for its next try."""
+    """Properties and headers of a fire-and-forget command that waits for a retry."""
     schema = command(kind)
     members = {name: member for name, member in schema["properties"].items() if name not in {"reply_to", "expiration"}}
     failures = _failures()
-    return _schema(members | {envelope.SENDER: _SENDER} | failures, *schema["required"], *failures)
+    expiration = _header("The command's `expiration`, which RabbitMQ takes away.", type="integer", minimum=0)
+    own = {envelope.SENDER: _SENDER, envelope.EXPIRATION: expiration}
+    return _schema(members | own | failures, *schema["required"], *failures)
 
 
 def dead_letter() -> Schema:
-    """What a dead letter carries beside all that the command came with, and that may be anything."""
+    """What a dead letter carries beside the properties and headers of the command, which may be anything."""
     members = {
         envelope.REASON: _header(
             _reasons(), type="string", enum=[reason.value for reason in DeadLetterReason], **_OPEN

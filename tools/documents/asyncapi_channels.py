@@ -1,4 +1,4 @@
-"""Channels: where messages are published, and the queues that take them, out of `contracts.topology`.
+"""The channels: where messages are published and which queues receive them, from `contracts.topology`.
 
 AsyncAPI's AMQP binding has either an exchange or a queue; the other one is an extension (`x-queue`, `x-exchange`).
 """
@@ -8,7 +8,7 @@ from typing import Any, Final
 from contracts import envelope, topology
 from contracts.commands import CommandType
 from contracts.events import EventKey
-from deploy.documents import words
+from tools.documents import asyncapi_descriptions
 
 Part = dict[str, Any]
 
@@ -21,13 +21,13 @@ def ref(place: str, name: str) -> Part:
 
 
 def channels() -> Part:
-    """By name. A command's is where it is published; the queue behind it is an extension of its binding."""
+    """The channels by name. A command's channel is where it is published; its queue is an extension of the binding."""
     found: Part = {}
     for command in CommandType:
         name = command.value
         found[name] = _channel(
             name,
-            words.COMMANDS[command].title,
+            asyncapi_descriptions.COMMANDS[command].title,
             f"Published with the type as routing key. The queue `{topology.COMMAND_QUEUES[command].name}` takes it.",
             [name],
             _routing_key(topology.COMMANDS) | {"x-queue": _queue(topology.COMMAND_QUEUES[command])},
@@ -44,19 +44,19 @@ def channels() -> Part:
         found[key.value] = _channel(
             key.value,
             key.value.replace(".", " ").capitalize(),
-            words.EVENTS[key],
+            asyncapi_descriptions.EVENTS[key],
             [key.value],
             _routing_key(topology.EVENTS),
         )
     for command in CommandType:
-        found |= _trouble(command)
+        found |= _retry_and_dead_letter(command)
     return found
 
 
-def _trouble(command: CommandType) -> Part:
+def _retry_and_dead_letter(command: CommandType) -> Part:
     queue, delays = topology.DEAD_LETTER_QUEUES[command], topology.DELAY_QUEUES[command]
     times = {each.name.rpartition(".")[2]: each.arguments["x-message-ttl"] for each in delays}
-    retry, parked = f"{command.value}.retry", f"{command.value}.dead-letter"
+    retry, dead_letter = f"{command.value}.retry", f"{command.value}.dead-letter"
     delayed = _channel(
         f"{topology.COMMAND_QUEUES[command].name}.retry.{{delay}}",
         f"Delayed {command.value}",
@@ -74,7 +74,7 @@ def _trouble(command: CommandType) -> Part:
         ["dead-letter"],
         _is_queue(queue) | {"x-exchange": _exchange(topology.DEAD_LETTERS), "x-routing-key": queue.routing_key},
     )
-    return {retry: delayed, parked: dead}
+    return {retry: delayed, dead_letter: dead}
 
 
 def _channel(address: str, title: str, description: str, messages: list[str], binding: Part) -> Part:

@@ -1,4 +1,4 @@
-"""Messages and their schemas, out of `contracts`: commands, answers, events, what waits and what is parked."""
+"""The messages and their schemas, from `contracts`: commands, replies, faults, events, retries and dead letters."""
 
 from typing import Any, Final
 
@@ -10,8 +10,8 @@ from contracts.commands import COMMANDS, CommandType
 from contracts.events import EventKey, PaymentEvent
 from contracts.faults import Fault
 from contracts.replies import CheckoutSession, PaymentState
-from deploy.documents import examples, headers, words
-from deploy.documents.channels import Part, ref
+from tools.documents import asyncapi_descriptions, asyncapi_examples, asyncapi_headers
+from tools.documents.asyncapi_channels import Part, ref
 
 REPLIES: Final[dict[CommandType, type[BaseModel]]] = {
     CommandType.CREATE_CHECKOUT: CheckoutSession,
@@ -21,67 +21,68 @@ REPLIES: Final[dict[CommandType, type[BaseModel]]] = {
 
 
 def messages() -> Part:
-    """By name, which is the `type` property where there is one."""
+    """The messages by name, which is the `type` property where there is one."""
     found: Part = {}
     for command, model in COMMANDS.items():
-        said = words.COMMANDS[command]
-        schema, payload, example = headers.command(command), _schema(model.__name__), examples.COMMANDS[command]
+        text = asyncapi_descriptions.COMMANDS[command]
+        schema, payload = asyncapi_headers.command(command), _schema(model.__name__)
+        example = asyncapi_examples.COMMANDS[command]
         alone = frozenset({"reply_to", "expiration"})
         found[command.value] = _message(
             command.value,
-            said.title,
+            text.title,
             schema,
             payload,
-            _example("with an answer", headers=examples.headers(schema), payload=example),
-            _example("fire-and-forget", headers=examples.headers(schema, without=alone), payload=example),
+            _example("with an answer", schema, example),
+            _example("fire-and-forget", schema, example, without=alone),
         )
-        retried = headers.retried(command)
+        retried = asyncapi_headers.retried(command)
         found[f"{command.value}.retry"] = _message(
             f"{command.value}.retry",
             "Waits for its next try",
             retried,
             payload,
-            _example("after a failure", headers=examples.headers(retried), payload=example),
+            _example("after a failure", retried, example),
         )
-        answered, name = headers.reply(command), envelope.reply_type(command.value)
+        answered, name = asyncapi_headers.reply(command), envelope.reply_type(command.value)
         found[name] = _message(
             name,
             f"The answer to {command.value}",
             answered,
             _schema(REPLIES[command].__name__),
-            _example("done", headers=examples.headers(answered), payload=examples.REPLIES[command]),
+            _example("done", answered, asyncapi_examples.REPLIES[command]),
         )
-    fault = headers.fault()
+    fault = asyncapi_headers.fault()
     found[envelope.FAULT_TYPE] = _message(
         envelope.FAULT_TYPE,
         "Why a command was not done",
         fault,
         _schema(Fault.__name__),
-        _example("already paid", headers=examples.headers(fault), payload=examples.fault()),
+        _example("already paid", fault, asyncapi_examples.fault()),
     )
     for key in EventKey:
-        told = headers.event(key)
+        event_headers = asyncapi_headers.event(key)
         found[key.value] = _message(
             key.value,
-            words.EVENTS[key],
-            told,
+            asyncapi_descriptions.EVENTS[key],
+            event_headers,
             _schema(event_schema(key)),
-            _example(key.value, headers=examples.headers(told), payload=examples.event(key)),
+            _example(key.value, event_headers, asyncapi_examples.event(key)),
         ) | {"contentType": events.CONTENT_TYPE}
-    parked, command = headers.dead_letter(), CommandType.CREATE_CHECKOUT
+    dead_letter, command = asyncapi_headers.dead_letter(), CommandType.CREATE_CHECKOUT
     found["dead-letter"] = _message(
         "dead-letter",
         "A command that could not be done, as it came",
-        parked,
+        dead_letter,
         {"description": "Whatever was sent: a command's body, or what is none."},
-        _example("tried in vain", headers=examples.headers(parked), payload=examples.COMMANDS[command]),
+        _example("tried in vain", dead_letter, asyncapi_examples.COMMANDS[command]),
     )
     return found
 
 
 def schemas() -> Part:
-    """By name. Commands as they are accepted, everything else as it is written."""
-    # A fault leaves out what is not known, so that its optional members are optional for whoever reads it.
+    """The schemas by name: commands as they are accepted, all others as they are written."""
+    # A fault omits unknown members, so its optional members are optional for the receiver too.
     modes: dict[type[BaseModel], JsonSchemaMode] = {Fault: "validation", PaymentEvent: "serialization"}
     for command in CommandType:
         modes[COMMANDS[command]], modes[REPLIES[command]] = "validation", "serialization"
@@ -89,7 +90,7 @@ def schemas() -> Part:
     found: Part = definitions["$defs"]
     for name, schema in found.items():
         if name not in {model.__name__ for model in COMMANDS.values()}:
-            schema.pop("additionalProperties", None)  # we are strict with commands; others shall be lenient with us
+            schema.pop("additionalProperties", None)  # only commands are strict: receivers must tolerate new members
     found["FaultCode"]["x-extensible"] = True
     members = found[Fault.__name__]["properties"]
     for name in members.keys() - set(found[Fault.__name__]["required"]):  # `anyOf` it or null: it is left out instead
@@ -126,8 +127,8 @@ def _message(name: str, summary: str, header_schema: Part, payload: Part, *named
     return message
 
 
-def _example(name: str, **parts: Any) -> Part:
-    return {"name": name, **parts}
+def _example(name: str, schema: Part, payload: Any, *, without: frozenset[str] = frozenset()) -> Part:
+    return {"name": name, "headers": asyncapi_examples.headers(schema, without=without), "payload": payload}
 
 
 def _schema(name: str) -> Part:

@@ -1,7 +1,7 @@
-"""The AsyncAPI document, made of `contracts`.
+"""The AsyncAPI document, built from `contracts`.
 
-FastStream can write one, too, but it knows only what it subscribes to: no replies, exchanges, headers, events, dead
-letters or examples. A test compares what it does know.
+FastStream can generate one too, but knows only its subscriptions: no replies, exchanges, headers, events, dead letters
+or examples. A test compares what it does know.
 """
 
 from typing import Final
@@ -9,9 +9,9 @@ from typing import Final
 from contracts import VERSION, envelope
 from contracts.commands import CommandType
 from contracts.events import EventKey
-from deploy.documents import words
-from deploy.documents.channels import BINDING_VERSION, Part, channels, ref
-from deploy.documents.messages import event_schema, messages, schemas
+from tools.documents import asyncapi_descriptions
+from tools.documents.asyncapi_channels import BINDING_VERSION, Part, channels, ref
+from tools.documents.asyncapi_messages import event_schema, messages, schemas
 
 _USERS: Final = {
     "payment-bridge": "Sends commands and takes their answers: the bridge, and whoever else calls the service.",
@@ -29,7 +29,7 @@ def document() -> Part:
         "info": {
             "title": "BookTicket Payment Service",
             "version": VERSION,
-            "description": words.DESCRIPTION,
+            "description": asyncapi_descriptions.DESCRIPTION,
             "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         },
         "defaultContentType": envelope.CONTENT_TYPE,
@@ -61,31 +61,29 @@ def _servers() -> Part:
         "host": {"default": "localhost", "description": "Where RabbitMQ is."},
         "vhost": {"default": "payments", "description": "Its virtual host."},
     }
+    ports = {
+        "amqps": (5671, "RabbitMQ over TLS, one user per role."),
+        "amqp": (5672, "RabbitMQ in plain text: on one machine, for development."),
+    }
     return {
-        "amqps": {
-            "host": "{host}:5671",
-            "protocol": "amqps",
-            "description": "RabbitMQ over TLS, one user per role.",
+        protocol: {
+            "host": f"{{host}}:{port}",
+            "protocol": protocol,
+            "description": description,
             "variables": variables,
             **common,
-        },
-        "amqp": {
-            "host": "{host}:5672",
-            "protocol": "amqp",
-            "description": "RabbitMQ in plain text: on one machine, for development.",
-            "variables": variables,
-            **common,
-        },
+        }
+        for protocol, (port, description) in ports.items()
     }
 
 
 def _operations() -> Part:
     found: Part = {}
     for command in CommandType:
-        said = words.COMMANDS[command]
+        text = asyncapi_descriptions.COMMANDS[command]
         answers = (envelope.reply_type(command.value), envelope.FAULT_TYPE)
-        operation = _operation("receive", command.value, said.title, said.description, tag="commands")
-        found[said.operation] = operation | {
+        operation = _operation("receive", command.value, text.title, text.description, tag="commands")
+        found[text.operation] = operation | {
             "security": [ref("components/securitySchemes", "payment-bridge")],
             "bindings": {"amqp": {"ack": True, "timestamp": True, "bindingVersion": BINDING_VERSION}},
             "reply": {
@@ -100,10 +98,14 @@ def _operations() -> Part:
     for key in EventKey:
         name = f"publish{event_schema(key)}"
         found[name] = _sending(
-            key.value, key.value.replace(".", " ").capitalize(), words.EVENTS[key], "events", "payment-subscriber"
+            key.value,
+            key.value.replace(".", " ").capitalize(),
+            asyncapi_descriptions.EVENTS[key],
+            "events",
+            "payment-subscriber",
         )
     for command in CommandType:
-        name = words.COMMANDS[command].operation
+        name = asyncapi_descriptions.COMMANDS[command].operation
         name = name[0].upper() + name[1:]
         found[f"retry{name}"] = _sending(
             f"{command.value}.retry",
@@ -123,7 +125,7 @@ def _operations() -> Part:
 
 
 def _sending(channel: str, title: str, description: str, tag: str, reader: str) -> Part:
-    """`reader`: the RabbitMQ user by which what we send is read."""
+    """`reader`: the RabbitMQ user who consumes what we send."""
     amqp = {"deliveryMode": 2, "mandatory": tag != "events", "timestamp": True, "bindingVersion": BINDING_VERSION}
     return _operation("send", channel, title, description, tag=tag) | {
         "security": [ref("components/securitySchemes", reader)],
