@@ -1,4 +1,4 @@
-"""The addresses of the documents: what is served there, and that a browser is told to ask nobody else."""
+"""The pages of the documents: what is served, and a policy that keeps browsers from loading anything else."""
 
 from collections.abc import AsyncIterator
 
@@ -6,10 +6,9 @@ import httpx
 import pytest
 from faststream.asgi import AsgiFastStream
 
-from bridge.app import create_app
-from bridge.requester import Requester
-from deploy.documents.files import FOLDER, parsed
-from service.entrypoints import pages
+from service.entrypoints import docs_page
+from tests.kit.bridge import an_app, an_rpc_client
+from tools.documents.files import FOLDER, parsed
 
 BRIDGE = {
     "/docs": "text/html; charset=utf-8",
@@ -32,8 +31,8 @@ PLACES = [("bridge", address) for address in BRIDGE] + [("service", address) for
 @pytest.fixture
 async def clients() -> AsyncIterator[dict[str, httpx.AsyncClient]]:
     """Callers without an identity of the two processes' applications; neither has a broker."""
-    bridge = create_app(Requester(amqp_url="amqp://localhost", timeout_seconds=1, max_in_flight=1))
-    service = AsgiFastStream(asgi_routes=pages.routes(), logger=None)
+    bridge = an_app(an_rpc_client("amqp://localhost", timeout_seconds=1, max_in_flight=1))
+    service = AsgiFastStream(asgi_routes=docs_page.routes(), logger=None)
     async with (
         httpx.AsyncClient(transport=httpx.ASGITransport(bridge), base_url="http://bridge") as to_bridge,
         httpx.AsyncClient(transport=httpx.ASGITransport(service), base_url="http://service") as to_service,
@@ -42,7 +41,7 @@ async def clients() -> AsyncIterator[dict[str, httpx.AsyncClient]]:
 
 
 @pytest.mark.parametrize(("process", "address"), PLACES)
-async def test_a_page_and_its_files_come_with_a_policy_that_forbids_everything_from_elsewhere(
+async def test_a_page_and_its_files_are_only_read_and_forbid_everything_from_elsewhere(
     clients: dict[str, httpx.AsyncClient], process: str, address: str
 ) -> None:
     answer = await clients[process].get(address)
@@ -57,10 +56,6 @@ async def test_a_page_and_its_files_come_with_a_policy_that_forbids_everything_f
     assert sources <= {"'none'", "'self'", "'unsafe-inline'", "data:"}
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["cache-control"] in {"no-cache", "public, max-age=3600"}
-
-
-@pytest.mark.parametrize(("process", "address"), PLACES)
-async def test_they_are_only_read(clients: dict[str, httpx.AsyncClient], process: str, address: str) -> None:
     assert (await clients[process].head(address)).status_code == 200
     assert (await clients[process].post(address)).status_code == 405
 

@@ -1,26 +1,24 @@
-"""The OpenAPI document of the routes: words, headers and examples.
+"""The OpenAPI document of the bridge: words, headers and examples.
 
-The examples of errors are made by `problems` itself, so that a body or a header that changes there changes here.
+The examples of errors are made by `bridge.problems`, so that a body or a header that changes there changes here.
 """
 
 import json
 from collections.abc import Iterable
 from typing import Any, Final
 
-from fastapi import FastAPI
-from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from bridge import examples
-from bridge.errors import BridgeError
-from bridge.identity import Permission
-from bridge.problems import MEDIA_TYPE, STATUS, problem
-from bridge.schemas import RETRY_AFTER_PENDING_SECONDS, Problem
+from bridge.auth import Permission
+from bridge.errors import Refusal
+from bridge.problems import MEDIA_TYPE, STATUS, Problem, problem
+from bridge.routes import BASE_PATH, RETRY_AFTER_PENDING_SECONDS
 from contracts import VERSION, envelope
 from contracts.body import Record
 from contracts.commands import CreateCheckout, VerifyCheckout
 from contracts.replies import CheckoutSession, PaymentState, StatusSource
+from tools.documents import openapi_examples
 
 TITLE: Final = "BookTicket Payment Service"
 DESCRIPTION: Final = f"""\
@@ -64,13 +62,15 @@ _MEANING: Final = {
     "403": "The role `SERVICE_ACCOUNT`, or the scope, is missing.",
     "404": "No such payment here.",
     "408": "The body did not arrive in time.",
-    "409": "The booking is paid already (`ALREADY_PAID`), or is being worked on at this moment (`IN_PROGRESS`).",
+    "409": "The booking is paid already (`ALREADY_PAID`), is being worked on at this moment"
+    " (`IN_PROGRESS`), or has a newer checkout than this create (`SUPERSEDED`).",
     "413": "The body is over 16 KiB.",
-    "415": "The body is not declared as JSON.",
+    "415": "The body is not declared as JSON, or is encoded.",
     "422": "The idempotency key was used before with another body.",
     "429": "`RATE_LIMITED`: more requests of this caller, or for this booking, than are allowed. Repeating is safe.",
     "431": "The headers are over 8 KiB.",
     "500": "A bug of ours.",
+    "501": "A transfer coding other than chunked, or the method CONNECT.",
     "502": "Stripe failed, or the service's answer is none. Repeating is safe.",
     "503": "No service behind the broker, overload, or shutting down. Repeating is safe.",
     "504": "No answer in time, the outcome is unknown. Repeating is safe.",
@@ -80,7 +80,7 @@ _HEADERS: Final[dict[str, dict[str, Any]]] = {
     "X-Request-ID": {
         "description": "The request's id: yours, or one made here.",
         "schema": {"type": "string"},
-        "example": examples.REQUEST_ID,
+        "example": openapi_examples.REQUEST_ID,
     },
     "Retry-After": {
         "description": "Seconds to wait before the next try.",
@@ -91,6 +91,12 @@ _HEADERS: Final[dict[str, dict[str, Any]]] = {
         "description": "`local`: Stripe could not be asked, and the answer is the last known status.",
         "schema": {"type": "string", "enum": [source.value for source in StatusSource]},
         "example": StatusSource.GATEWAY.value,
+    },
+    "X-Payment-Attention": {
+        "description": "Why a person must look at the payment: `paid_differently`, `paid_after_failed`, `unsettled`, "
+        "`unknown_session`, or a word of a later release. Absent if none must.",
+        "schema": {"type": "string"},
+        "example": "paid_differently",
     },
     "Preference-Applied": {
         "description": "`wait=N`: your wish was heeded, and for how long at most. Absent if you did not wait, because "
@@ -113,31 +119,31 @@ _LINKS: Final = {
 """What can be asked about the session that was just created."""
 
 
-def create_operation() -> dict[str, Any]:
-    """The document's words for `createCheckoutSession`."""
+def _create() -> dict[str, Any]:
     key = _request_header(
         "Idempotency-Key",
         "Makes repeating safe for 30 days; scoped to the caller.",
-        example=examples.IDEMPOTENCY_KEY,
+        example=openapi_examples.IDEMPOTENCY_KEY,
         pattern=f"^{envelope.IDEMPOTENCY_KEY_PATTERN}$",
     )
-    content = {"schema": _ref(CreateCheckout), "examples": examples.REQUESTS}
-    created = {"created": {"value": examples.SESSION}}
-    return {
-        "operationId": "createCheckoutSession",
-        "summary": "Start a payment for a booking",
-        "security": _security(Permission.CREATE),
-        "parameters": [key, *_common_headers()],
-        "requestBody": {"required": True, "content": {"application/json": content}},
-        "responses": {"200": _answer("Send the payer to `paymentUrl`.", CheckoutSession, created) | {"links": _LINKS}}
-        | _refusals(examples.create_refusals()),
-    }
+    content = {"schema": _ref(CreateCheckout), "examples": openapi_examples.REQUESTS}
+    created = {"created": {"value": openapi_examples.SESSION}}
+    session = _answer("Send the payer to `paymentUrl`.", CheckoutSession, created) | {"links": _LINKS}
+    return _operation(
+        "createCheckoutSession",
+        "Start a payment for a booking",
+        "Start a payment for a booking. Safe to repeat.",
+        scope=Permission.CREATE,
+        parameters=[key],
+        answer=session,
+        refusals=openapi_examples.create_refusals(),
+        requestBody={"required": True, "content": {"application/json": content}},
+    )
 
 
-def verify_operation() -> dict[str, Any]:
-    """The document's words for `verifyCheckoutSession`."""
-    headers = ("Retry-After", "X-Payment-Status-Source", "Preference-Applied")
-    answer = _answer("The status.", PaymentState, examples.VERIFIED, *headers)
+def _verify() -> dict[str, Any]:
+    headers = ("Retry-After", "X-Payment-Status-Source", "X-Payment-Attention", "Preference-Applied")
+    answer = _answer("The status.", PaymentState, openapi_examples.VERIFIED, *headers)
     prefer = _request_header(
         "Prefer",
         "RFC 7240. `wait=N`: answer as soon as the payment is final, after N seconds with the last known status; N is "
@@ -145,42 +151,68 @@ def verify_operation() -> dict[str, Any]:
         "preferences are passed over. Let your own timeout be 15 s longer than N.",
         example="wait=2",
     )
+    return _operation(
+        "verifyCheckoutSession",
+        "Ask Stripe how a checkout session stands",
+        "Ask the gateway how a checkout session stands.",
+        scope=Permission.READ,
+        parameters=[_session_id("sessionId"), prefer],
+        answer=answer,
+        refusals=openapi_examples.verify_refusals(),
+    )
+
+
+def _status() -> dict[str, Any]:
+    headers = ("Retry-After", "X-Payment-Attention")
+    answer = _answer("The status as it was last known.", PaymentState, openapi_examples.STATES, *headers)
+    return _operation(
+        "getPaymentStatus",
+        "Read a payment's status without asking Stripe",
+        "Read a payment as it was last known; Stripe is not asked.",
+        scope=Permission.READ,
+        parameters=[_session_id("transactionId")],
+        answer=answer,
+        refusals=openapi_examples.status_refusals(),
+    )
+
+
+def _operation(
+    name: str,
+    summary: str,
+    description: str,
+    *,
+    scope: Permission,
+    parameters: list[Any],
+    answer: Any,
+    refusals: Iterable[Refusal],
+    **more: Any,
+) -> dict[str, Any]:
     return {
-        "operationId": "verifyCheckoutSession",
-        "summary": "Ask Stripe how a checkout session stands",
-        "security": _security(Permission.READ),
-        "parameters": [_session_id("sessionId"), prefer, *_common_headers()],
-        "responses": {"200": answer} | _refusals(examples.verify_refusals()),
+        "tags": ["payments"],
+        "description": description,
+        "operationId": name,
+        "summary": summary,
+        # Either the platform's two headers or a token.
+        "security": [{"platformUserId": [], "platformUserRoles": []}, {"serviceToken": [scope.value]}],
+        "parameters": [*parameters, *_common_headers()],
+        **more,
+        "responses": {"200": answer} | _refusals(refusals),
     }
 
 
-def status_operation() -> dict[str, Any]:
-    """The document's words for `getPaymentStatus`."""
-    answer = _answer("The status as it was last known.", PaymentState, examples.STATES, "Retry-After")
-    return {
-        "operationId": "getPaymentStatus",
-        "summary": "Read a payment's status without asking Stripe",
-        "security": _security(Permission.READ),
-        "parameters": [_session_id("transactionId"), *_common_headers()],
-        "responses": {"200": answer} | _refusals(examples.status_refusals()),
-    }
+def document() -> dict[str, Any]:
+    """The document.
 
-
-def document(app: FastAPI) -> dict[str, Any]:
-    """The document of an application: its routes with the words that came with them (`openapi_extra`).
-
-    Not by FastAPI's own generator: it leaves null out of examples, and makes floats of all bounds (2^63 - 1 is none).
+    FastAPI's own generator leaves null out of examples, and makes floats of all bounds (2^63 - 1 is none).
     """
-    paths: dict[str, Any] = {}
-    for route in app.routes:
-        if isinstance(route, APIRoute) and route.include_in_schema:
-            for method in route.methods or ():
-                operation = {"tags": ["payments"], "description": route.description, **(route.openapi_extra or {})}
-                paths.setdefault(route.path_format, {})[method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {"title": TITLE, "version": VERSION, "description": DESCRIPTION},
-        "paths": paths,
+        "paths": {
+            f"{BASE_PATH}/checkout/create": {"post": _create()},
+            f"{BASE_PATH}/checkout/verify/{{sessionId}}": {"get": _verify()},
+            f"{BASE_PATH}/status/{{transactionId}}": {"get": _status()},
+        },
         "components": {"schemas": _schemas(), "securitySchemes": _SECURITY_SCHEMES},
     }
 
@@ -203,22 +235,17 @@ def _ref(model: type[Record]) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
-def _security(scope: Permission) -> list[dict[str, list[str]]]:
-    """Either the platform's two headers or a token."""
-    return [{"platformUserId": [], "platformUserRoles": []}, {"serviceToken": [scope.value]}]
-
-
 def _answer(description: str, model: type[Record], named_examples: dict[str, Any], *headers: str) -> dict[str, Any]:
     content = {"application/json": {"schema": _ref(model), "examples": named_examples}}
     return {"description": description, "headers": _headers("X-Request-ID", *headers), "content": content}
 
 
-def _refusals(errors: Iterable[BridgeError]) -> dict[str, dict[str, Any]]:
+def _refusals(errors: Iterable[Refusal]) -> dict[str, dict[str, Any]]:
     """By status, with an example of each code, and the headers that come with it."""
     by_status: dict[str, dict[str, Any]] = {}
     for error in errors:
         status = str(int(STATUS[error.code]))
-        sent = problem(error, request_id=examples.REQUEST_ID)
+        sent = problem(error, request_id=openapi_examples.REQUEST_ID)
         response = by_status.setdefault(status, _refusal(status))
         response["headers"] |= _headers(*(name for name in _HEADERS if name in sent.headers))
         named = response["content"][MEDIA_TYPE].setdefault("examples", {})
@@ -240,12 +267,10 @@ def _common_headers() -> list[dict[str, Any]]:
             "X-Request-ID",
             "Carried through logs and messages, and echoed: 1 to 128 printable ASCII characters without blanks. "
             "Anything else is replaced.",
-            example=examples.REQUEST_ID,
+            example=openapi_examples.REQUEST_ID,
         ),
         _request_header(
-            "traceparent",
-            "W3C Trace Context; anything else is replaced.",
-            example=examples.TRACE_PARENT,
+            "traceparent", "W3C Trace Context; anything else is replaced.", example=openapi_examples.TRACE_PARENT
         ),
     ]
 
@@ -267,5 +292,5 @@ def _session_id(name: str) -> dict[str, Any]:
         "required": True,
         "description": schema["description"],
         "schema": {"type": schema["type"], "pattern": schema["pattern"]},
-        "example": examples.SESSION_ID,
+        "example": openapi_examples.SESSION_ID,
     }

@@ -1,22 +1,25 @@
-"""`contracts/openapi.json`: what the code says, with examples of everything that the bridge answers."""
+"""`contracts/openapi.json` matches the code and has examples of every answer of the bridge."""
 
 import inspect
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fastapi.routing import APIRoute
 
 from bridge.errors import BridgeCode
 from bridge.problems import STATUS
+from bridge.routes import BASE_PATH
 from contracts.faults import FaultCode
 from contracts.replies import PaymentStatus
-from deploy.documents.files import FOLDER, GENERATED, parsed
-from service.application import translation
+from service.application import sentences, translation
 from service.domain import errors
 from service.domain.payment import FailureReason
 from service.domain.payment import PaymentStatus as Status
-from tests.service_support import a_payment
-from tests.unit.documents.validation import problems
+from tests.kit.bridge import an_app, an_rpc_client
+from tests.kit.service import a_payment
+from tests.unit.tools.documents.validation import problems
+from tools.documents.files import FOLDER, GENERATED, parsed
 
 DOCUMENT = parsed((FOLDER / "openapi.json").read_text())
 OPERATIONS = {operation["operationId"]: operation for path in DOCUMENT["paths"].values() for operation in path.values()}
@@ -55,6 +58,34 @@ def test_a_request_may_leave_out_or_null_what_is_optional_and_nothing_else() -> 
     assert problems(DOCUMENT, schema, request | {"successUrl": None, "cancelUrl": None, "currency": None}) == []
     assert problems(DOCUMENT, schema, request | {"bookingId": None})
     assert problems(DOCUMENT, schema, request | {"succesUrl": None})
+
+
+def test_the_document_names_the_addresses_and_methods_of_the_bridge() -> None:
+    app = an_app(an_rpc_client("amqp://localhost", timeout_seconds=1, max_in_flight=1))
+    served = {
+        (route.path_format, method)
+        for route in app.routes
+        if isinstance(route, APIRoute) and route.path_format.startswith(BASE_PATH)
+        for method in route.methods
+    }
+    assert served == {(path, method.upper()) for path, methods in DOCUMENT["paths"].items() for method in methods}
+
+
+def test_the_document_says_who_may_call_and_with_which_headers_it_answers() -> None:
+    platform: dict[str, list[str]] = {"platformUserId": [], "platformUserRoles": []}
+    scopes = {"createCheckoutSession": "payments:create"}
+    for name, operation in OPERATIONS.items():
+        assert operation["security"] == [platform, {"serviceToken": [scopes.get(name, "payments:read")]}]
+        assert set(operation["responses"]["503"]["headers"]) == {"X-Request-ID", "Retry-After"}
+        assert "WWW-Authenticate" in operation["responses"]["401"]["headers"]
+    schemes = DOCUMENT["components"]["securitySchemes"]
+    assert [schemes[name]["name"] for name in platform] == ["X-User-Id", "X-User-Roles"]
+    assert (schemes["serviceToken"]["scheme"], schemes["serviceToken"]["bearerFormat"]) == ("bearer", "JWT")
+    assert set(OPERATIONS["verifyCheckoutSession"]["responses"]["200"]["headers"]) == {
+        *("X-Request-ID", "Retry-After", "X-Payment-Status-Source", "X-Payment-Attention", "Preference-Applied")
+    }
+    request = DOCUMENT["components"]["schemas"]["CreateCheckout"]
+    assert (request["additionalProperties"], request["properties"]["bookingId"]["maximum"]) == (False, 2**63 - 1)
 
 
 def test_parameters_and_headers_have_examples_that_fit() -> None:
@@ -101,7 +132,7 @@ def test_an_example_of_an_answer_says_what_the_service_says() -> None:
     for status in PaymentStatus:
         reason = FailureReason.EXPIRED.value if status is PaymentStatus.FAILED else None
         payment = a_payment(status=Status(status.value), reason=reason)
-        assert translation.payment_state(payment).message in shown
-    unasked = translation.payment_state(a_payment(), gateway_answered=False).message
-    assert unasked in shown
-    assert translation.checkout_session(a_payment(), pay_until=a_payment().expires_at).message in shown
+        assert sentences.of_state(payment) in shown
+    assert sentences.of_state(a_payment(), gateway_answered=False) in shown
+    assert sentences.of_state(a_payment(attention="paid_differently", last_outcome="paid")) in shown
+    assert translation.checkout_session(a_payment()).message in shown

@@ -1,27 +1,12 @@
-"""Examples for the OpenAPI document: requests, answers, and each refusal as the error that it is."""
+"""Examples for the OpenAPI document: requests, answers, and each refusal, made from the bridge's own error."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
-from bridge.errors import (
-    BadReplyError,
-    BodyTimeoutError,
-    BodyTooLargeError,
-    BridgeError,
-    DeadlineExceededError,
-    FaultError,
-    ForbiddenError,
-    HeadersTooLargeError,
-    InsufficientScopeError,
-    InternalError,
-    InvalidRequestError,
-    InvalidTokenError,
-    NoServiceError,
-    RateLimitedError,
-    UnauthorizedError,
-    UnsupportedMediaTypeError,
-)
-from bridge.identity import Permission
+from bridge import errors
+from bridge.auth import Permission
+from bridge.errors import Refusal
 from contracts.faults import Fault, FaultCode
 from contracts.replies import PaymentStatus
 
@@ -56,7 +41,7 @@ SESSION: Final[dict[str, Any]] = {
 _SENTENCES: Final = {
     PaymentStatus.PENDING: "Waiting for the payment.",
     PaymentStatus.COMPLETED: "The payment is complete.",
-    PaymentStatus.FAILED: "The payment was not made in time. Nothing was charged.",
+    PaymentStatus.FAILED: "The checkout ended before a payment was made. Nothing was charged.",
 }
 _NOT_ASKED: Final = (
     "The payment provider could not be asked just now. This is the last known status: waiting for the payment."
@@ -74,61 +59,75 @@ def _state(status: PaymentStatus, message: str) -> dict[str, Any]:
     }
 
 
-STATES: Final = {status.value: {"value": _state(status, message)} for status, message in _SENTENCES.items()}
+_DOES_NOT_FIT: Final = (
+    "Money has arrived that does not fit this payment, and we are looking into it. Please do not pay again."
+)
+STATES: Final = {status.value: {"value": _state(status, message)} for status, message in _SENTENCES.items()} | {
+    "PENDING, X-Payment-Attention": {"value": _state(PaymentStatus.PENDING, _DOES_NOT_FIT)}
+}
 VERIFIED: Final = STATES | {"PENDING, Stripe not asked": {"value": _state(PaymentStatus.PENDING, _NOT_ASKED)}}
 
 
-def create_refusals() -> tuple[BridgeError, ...]:
+_LOOKED_AT: Final = "We have to look at an earlier payment of this booking first. Please do not pay again."
+
+
+def create_refusals() -> tuple[Refusal, ...]:
     """What a create can be refused with, one of each code."""
     return (
         *_refusals(Permission.CREATE),
-        InvalidRequestError("bookingId is required."),
+        replace(errors.INVALID_REQUEST, message="bookingId is required."),
         _fault(FaultCode.FAILED, "The payment was refused. Please check the booking and try again."),
-        BodyTimeoutError(),
+        errors.BODY_TIMEOUT,
         _fault(FaultCode.ALREADY_PAID, "This booking has already been paid."),
         _in_progress(),
-        BodyTooLargeError(),
-        UnsupportedMediaTypeError(),
+        _fault(FaultCode.NEEDS_ATTENTION, _LOOKED_AT),
+        _fault(
+            FaultCode.SUPERSEDED,
+            "A newer checkout of this booking exists. Please use that one, or start a new one.",
+        ),
+        errors.BODY_TOO_LARGE,
+        errors.UNSUPPORTED_MEDIA_TYPE,
         _fault(FaultCode.IDEMPOTENCY_KEY_REUSED, "This idempotency key was used before for a different request."),
     )
 
 
-def verify_refusals() -> tuple[BridgeError, ...]:
+def verify_refusals() -> tuple[Refusal, ...]:
     """What a verify can be refused with."""
     return (*status_refusals(), _in_progress())
 
 
-def status_refusals() -> tuple[BridgeError, ...]:
+def status_refusals() -> tuple[Refusal, ...]:
     """What reading a status can be refused with."""
     return (
         *_refusals(Permission.READ),
-        InvalidRequestError("The id must be a checkout session id (cs_test_... or cs_live_...)."),
+        replace(errors.INVALID_REQUEST, message="The id must be a checkout session id (cs_test_... or cs_live_...)."),
         _fault(FaultCode.NOT_FOUND, "No payment with this id was found."),
     )
 
 
-def _refusals(scope: str) -> tuple[BridgeError, ...]:
+def _refusals(scope: str) -> tuple[Refusal, ...]:
     return (
-        InvalidTokenError(),
-        UnauthorizedError(),
-        InsufficientScopeError(scope),
-        ForbiddenError(),
-        RateLimitedError(retry_after_seconds=2),
-        HeadersTooLargeError(),
-        InternalError(),
+        errors.INVALID_TOKEN,
+        errors.NO_IDENTITY,
+        errors.insufficient_scope(scope),
+        errors.FORBIDDEN,
+        replace(errors.RATE_LIMITED, retry_after_seconds=2),
+        errors.HEADERS_TOO_LARGE,
+        errors.NOT_IMPLEMENTED,
+        errors.INTERNAL,
         _fault(FaultCode.GATEWAY_ERROR, "The payment provider had a problem. Please try again."),
-        BadReplyError(),
-        NoServiceError(),
-        DeadlineExceededError(),
+        errors.BAD_REPLY,
+        errors.NO_SERVICE,
+        errors.DEADLINE_EXCEEDED,
     )
 
 
-def _in_progress() -> BridgeError:
+def _in_progress() -> Refusal:
     message = "A checkout for this booking is being prepared. Please try again in a moment."
     return _fault(FaultCode.IN_PROGRESS, message, retry_after_seconds=1)
 
 
-def _fault(code: FaultCode, message: str, *, retry_after_seconds: int | None = None) -> FaultError:
+def _fault(code: FaultCode, message: str, *, retry_after_seconds: int | None = None) -> Refusal:
     """As the service answers it, with what it knows of the payment."""
     fault = Fault(
         code=code,
@@ -137,6 +136,6 @@ def _fault(code: FaultCode, message: str, *, retry_after_seconds: int | None = N
         retry_after_seconds=retry_after_seconds,
     )
     if code in {FaultCode.NOT_FOUND, FaultCode.IDEMPOTENCY_KEY_REUSED}:
-        return FaultError(fault)
+        return errors.by_fault(fault)
     payment = {"payment_id": 1001, "booking_id": 4711, "transaction_id": SESSION_ID, "amount": Decimal("540.9")}
-    return FaultError(fault.model_copy(update=payment))
+    return errors.by_fault(fault.model_copy(update=payment))
