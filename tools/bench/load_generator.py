@@ -1,4 +1,4 @@
-"""Load and what it feels: callers over raw kept-alive HTTP, open and closed loops, latencies as HDR histograms."""
+"""The load: callers over raw kept-alive HTTP, open and closed loops, latencies as HDR histograms."""
 
 import asyncio
 import itertools
@@ -22,10 +22,10 @@ LONGEST_SECONDS = 600
 _MICROSECONDS = 1_000_000
 
 Call = Callable[[int], Awaitable[int]]
-"""One request, told its number; the HTTP status of its answer."""
+"""One request, given its number; returns the HTTP status of the answer."""
 
 bookings = itertools.count(int(time.time() * 1000))
-"""Bookings that nobody has had, whatever a run does."""
+"""Booking ids that no other run has used."""
 
 
 class Latencies:
@@ -41,7 +41,7 @@ class Latencies:
         self._histogram.record_value(min(max(int(seconds * _MICROSECONDS), 1), LONGEST_SECONDS * _MICROSECONDS))
 
     def merge(self, other: "Latencies") -> None:
-        self._histogram.add(other._histogram)
+        self._histogram.add(other._histogram)  # noqa: SLF001 - of the same class
 
     def at(self, percentile: float) -> float | None:
         """Seconds; None if nothing was recorded."""
@@ -52,19 +52,19 @@ class Latencies:
         return None if seconds is None else round(seconds * 1000, 2)
 
     def curve(self) -> dict[str, float | None]:
-        """Milliseconds at the percentiles that are looked at."""
+        """Milliseconds at the usual percentiles."""
         return {f"{percentile:g}": self.ms(percentile) for percentile in (50, 75, 90, 95, 99, 99.9, 100)}
 
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What came of a load; `latencies` are those of the requests that were answered 200."""
+    """The result of a load; `latencies` are those of requests answered 200."""
 
     seconds: float = 0.0
     latencies: Latencies = field(default_factory=Latencies)
     statuses: Counter[int] = field(default_factory=Counter)
     missed: int = 0
-    """Due and never sent, because everybody was busy."""
+    """Requests that were due and never sent, because all slots were busy."""
 
     @property
     def served(self) -> int:
@@ -85,11 +85,11 @@ class Outcome:
 
 
 async def open_loop(call: Call, *, rate: float, seconds: float, at_most: int = 4000) -> Outcome:
-    """`rate` requests a second, whether or not earlier ones are answered.
+    """Sends `rate` requests a second, whether or not earlier ones are answered.
 
-    A request's latency is counted from when it was due: if it is sent late, because this process or `at_most` requests
-    under way held it up, that time belongs to it (else the worst moments would be those with the fewest samples:
-    coordinated omission). What is due and not begun when the time is over is `missed`.
+    Latency counts from when a request was due: a delay by this process or by `at_most` requests under way belongs to it
+    (otherwise the worst moments would have the fewest samples: coordinated omission). Requests that are due and not
+    begun at the end are `missed`.
     """
     outcome = Outcome()
     slots = asyncio.Semaphore(at_most)
@@ -116,7 +116,7 @@ async def open_loop(call: Call, *, rate: float, seconds: float, at_most: int = 4
 
 
 async def ticks(count: int, *, rate: float) -> AsyncIterator[tuple[int, float]]:
-    """Numbers and the moments at which they are due (time.perf_counter()), none before its own."""
+    """Numbers and the moments when they are due (time.perf_counter()); yields none before its moment."""
     started = time.perf_counter()
     for number in range(count):
         due = started + number / rate
@@ -125,23 +125,18 @@ async def ticks(count: int, *, rate: float) -> AsyncIterator[tuple[int, float]]:
         yield number, due
 
 
-async def closed_loop(call: Call, *, callers: int, seconds: float, warm_up_seconds: float = 0.0) -> Outcome:
-    """Each caller sends its next request when the last one is answered: for how much there can be, not for how long."""
+async def closed_loop(call: Call, *, callers: int, seconds: float) -> Outcome:
+    """Each caller sends its next request when the last one is answered: measures throughput, not latency."""
     numbers = itertools.count()
+    outcome, started = Outcome(), time.perf_counter()
 
-    async def caller(outcome: Outcome, end: float) -> None:
-        while (began := time.perf_counter()) < end:
+    async def caller() -> None:
+        while (began := time.perf_counter()) < started + seconds:
             outcome.add(await call(next(numbers)), time.perf_counter() - began)
 
-    async def run(length: float) -> Outcome:
-        outcome, began = Outcome(), time.perf_counter()
-        await asyncio.gather(*(caller(outcome, began + length) for _ in range(callers)))
-        outcome.seconds = time.perf_counter() - began
-        return outcome
-
-    if warm_up_seconds:
-        await run(warm_up_seconds)
-    return await run(seconds)
+    await asyncio.gather(*(caller() for _ in range(callers)))
+    outcome.seconds = time.perf_counter() - started
+    return outcome
 
 
 # --- HTTP -------------------------------------------------------------------------------------------------------------
@@ -149,7 +144,7 @@ async def closed_loop(call: Call, *, callers: int, seconds: float, warm_up_secon
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """`at` is when the last byte came (time.time())."""
+    """`at` is when the last byte arrived (time.time())."""
 
     status: int
     head: bytes = b""
@@ -166,13 +161,13 @@ class Answer:
 
 
 class _Connection(asyncio.Protocol):
-    """One kept-alive connection that does as little as possible, so that the load costs little."""
+    """One kept-alive connection with minimal work, so that the load costs little."""
 
     def __init__(self) -> None:
         self.is_open = False
         self._answer: asyncio.Future[Answer] | None = None
         self._received = b""
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
@@ -194,18 +189,16 @@ class _Connection(asyncio.Protocol):
             self._answer.set_result(Answer(status=LOST, at=time.time()))
 
     async def send(self, request: bytes) -> Answer:
-        assert self._transport is not None
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return await self._answer
 
     def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
+        self._transport.close()
 
 
 class Http:
-    """A server and as many connections to it as are needed at once; they are kept and used again."""
+    """A client of one server with as many kept-alive connections as there are concurrent requests."""
 
     def __init__(self, base: str) -> None:
         self._port = urlsplit(base).port or 80
@@ -238,7 +231,7 @@ class Http:
         return await self.send(f"POST {path} HTTP/1.1\r\nHost: bench\r\n{head}\r\n{content}".encode())
 
     async def create(self, booking: int) -> Answer:
-        """As the Booking Service asks for a checkout."""
+        """Creates a checkout as the Booking Service does."""
         body = {"bookingId": booking, "userId": 7, "amount": 449.97, "successUrl": None, "cancelUrl": None}
         return await self.post(f"{PATH}/checkout/create", body)
 
@@ -247,6 +240,11 @@ class Http:
 
     async def status(self, session: str) -> Answer:
         return await self.get(f"{PATH}/status/{session}")
+
+    async def pay(self, session: str) -> bool:
+        """Whether the sandbox took a good card."""
+        answer = await self.post(f"/_sandbox/sessions/{session}/pay", {"card": "4242 4242 4242 4242"}, "")
+        return answer.status == OK
 
     def close(self) -> None:
         for connection in self._all:
@@ -268,9 +266,18 @@ class Http:
         self._all.discard(connection)
 
 
+def creates_of(*clients: Http) -> Call:
+    """Creates of new bookings, by each client in turn."""
+
+    async def call(number: int) -> int:
+        return (await clients[number % len(clients)].create(next(bookings))).status
+
+    return call
+
+
 @asynccontextmanager
 async def http(base: str) -> AsyncIterator[Http]:
-    """Closes its connections at the end."""
+    """A client that closes its connections at the end."""
     client = Http(base)
     try:
         yield client

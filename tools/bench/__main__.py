@@ -1,4 +1,4 @@
-"""`make bench`: measures, prints, and keeps the figures as JSON and a page of plots in `.bench/` (ignored by git)."""
+"""`make bench`: measures, prints, and writes the figures as JSON and as a page of plots to `.bench/`."""
 
 import argparse
 import asyncio
@@ -15,22 +15,23 @@ from typing import Any
 
 import uvloop
 
-from deploy.local.settings import commit
-from tests.bench import creates, held, machine, page, pending, replicas, rush, status, verifies
-from tests.bench.figures import Part, as_json, markdown, text
-from tests.bench.system import Bench
+from tools.bench import bench_page, creates, long_polls, machine, pending_polls, replicas, rush, status_reads, verifies
+from tools.bench.bench_system import Bench
+from tools.bench.figures import Part, as_json, markdown
+from tools.devstack.stack_settings import commit
+from tools.html_report import terminal
 
 FOLDER = Path(__file__).parents[2] / ".bench"
-# Those that share a system stand beside each other.
+# Parts that share a system are neighbours.
 PARTS: dict[str, Callable[[Bench], Awaitable[Part]]] = {
     "p2": creates.throughput,
     "p4": creates.added_latency,
     "p5": creates.footprint,
-    "p3": status.status_reads,
+    "p3": status_reads.status_reads,
     "p9": verifies.verifies,
     "p8": replicas.replicas,
-    "p6": pending.pending,
-    "p7": held.held,
+    "p6": pending_polls.pending,
+    "p7": long_polls.long_polls,
     "p1": rush.rush,
     "p1b": rush.rush_with_early_polls,
 }
@@ -38,7 +39,7 @@ _QUIET_SECONDS = 1.0
 
 
 async def measure(folder: Path, names: list[str], *, quick: bool) -> dict[str, Any]:
-    """The parts of these names, in the order in which they share their systems. One that fails is said and left out."""
+    """Runs the named parts in the order of `PARTS`; a part that fails is reported and left out."""
     bench = Bench(folder=folder, quick=quick)
     parts, failed = [], {}
     try:
@@ -48,7 +49,7 @@ async def measure(folder: Path, names: list[str], *, quick: bool) -> dict[str, A
             sys.stderr.write(f"\n{name.upper()} ...\n")
             try:
                 part = await PARTS[name](bench)
-            except Exception as error:  # noqa: BLE001 - the other parts' figures are wanted all the same
+            except Exception as error:  # noqa: BLE001 - the other parts are still measured
                 failed[name] = f"{type(error).__name__}: {error}"
                 bench.say(f"failed: {failed[name]}")
                 await bench.close()
@@ -67,22 +68,21 @@ async def measure(folder: Path, names: list[str], *, quick: bool) -> dict[str, A
 
 
 def main() -> int:
-    """0 if every part could be measured, whatever the verdicts."""
+    """0 if every part was measured, whatever the verdicts."""
     arguments = _arguments()
     if arguments.markdown:
         sys.stdout.write(markdown(json.loads((FOLDER / "bench.json").read_text())))
         return 0
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # for us and what we start: thousands of connections
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # also for our children: thousands of connections
     with tempfile.TemporaryDirectory(prefix="bookticket-bench-") as folder:
         run = uvloop.run(measure(Path(folder), arguments.only, quick=arguments.quick))
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "bench.json").write_text(json.dumps(run, indent=2) + "\n")
-    (FOLDER / "bench.html").write_text(page.render(run))
-    sys.stdout.write(text(run))
-    sys.stdout.write(f"\nkept in {FOLDER.name}/bench.json and {FOLDER.name}/bench.html\n")
-    for name, reason in run["failed"].items():
-        sys.stdout.write(f"{name} could not be measured: {reason}\n")
+    (FOLDER / "bench.html").write_text(bench_page.render(run))
+    console = terminal()
+    bench_page.show(run, console)
+    console.print(f"kept in {FOLDER.name}/bench.json and {FOLDER.name}/bench.html")
     return 1 if run["failed"] else 0
 
 

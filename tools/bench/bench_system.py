@@ -1,4 +1,4 @@
-"""The system that is measured: a stack of its own for each set of settings, as many services and bridges as wanted."""
+"""The system under measurement: its own stack for each set of settings, with any number of services and bridges."""
 
 import asyncio
 import json
@@ -7,24 +7,28 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+from unittest.mock import patch
 
 import httpx
 import psutil
 
-from deploy.local import processes
-from deploy.local import settings as local_settings
-from deploy.local.console import Teller
-from deploy.local.stack import Stack, command_path
-from tests.bench.bare import KEY
-from tests.bench.load import OK, Http
+from tools.bench.bare_sdk import KEY
+from tools.bench.load_generator import OK, Http
+from tools.devstack import processes, stack_settings
+from tools.devstack.stack import Stack, command_path
+from tools.devstack.terminal import Terminal
 
 LATENCY_MS = 300
 UNPACED = {"STRIPE_REQUESTS_PER_SECOND": "0", "STRIPE_GLOBAL_REQUESTS_PER_SECOND": "0", "STRIPE_CONCURRENCY": "400"}
-"""As many calls at once as there are callers, and no limit: what fills up must be the machine, not a setting."""
+"""Unlimited calls to Stripe, so that the machine is the bottleneck and not a setting."""
+AS_SHIPPED: dict[str, str] = {}
+"""The default settings: 20 calls a second per endpoint, for all services together."""
+STRIPE_LIMIT = 25
+STRIPE_LIMITS = {"default": STRIPE_LIMIT, "global": 100}
+"""What Stripe serves a second, of one endpoint and in all."""
 READY_SECONDS = 60.0
 _ASIDE = {"epmd", "storefront"}
 _OURS = ("bridge", "service", "rabbitmq", "postgres")
@@ -32,7 +36,7 @@ _COMMANDS = {"service": ("payment-service", "SERVICE_PORT"), "bridge": ("payment
 
 
 class System:
-    """`start` brings everything up; `scale` replaces the services and bridges; `stop` ends all of it."""
+    """`start` starts everything; `scale` replaces the services and bridges; `stop` ends everything."""
 
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self.folder = folder
@@ -44,12 +48,14 @@ class System:
         self._started = 0
 
     async def start(self) -> None:
-        names = ("BRIDGE_PORT", "SERVICE_PORT", "SANDBOX_PORT", "STOREFRONT_PORT")
-        ports = dict(zip(names, map(str, processes.free_ports(4)), strict=True))
+        names = stack_settings.DEFAULT_PORTS
+        ports = dict(zip(names, map(str, processes.free_ports(len(names))), strict=True))
         own = {name: os.environ[name] for name in ("AMQP_URL", "DATABASE_URL") if name in os.environ}
-        chosen = local_settings.load({**own, **ports, "STACK_DIR": str(self.folder)})
-        self._stack = Stack(chosen, Teller())
-        with _environment({"LOG_LEVEL": "warning", "LOG_FORMAT": "json", **self.settings}):
+        chosen = stack_settings.load({**own, **ports, "STACK_DIR": str(self.folder)})
+        self._stack = Stack(chosen, Terminal())
+        with patch.dict(
+            os.environ, {"LOG_LEVEL": "warning", "LOG_FORMAT": "json", **self.settings}
+        ):  # the parts inherit it
             await self._stack.start()
         self.where = json.loads((self.folder / "stack.json").read_text())
         self.pids = {name: [pid] for name, pid in self.where["pids"].items()}
@@ -62,7 +68,7 @@ class System:
             await self._stack.stop()
 
     async def scale(self, *, services: int = 1, bridges: int = 1, settings: Mapping[str, str] | None = None) -> None:
-        """End the services and bridges that there are and start others, with the settings of the system or these."""
+        """Replaces the services and bridges by others, with the system's settings or these."""
         self.settings = dict(self.settings if settings is None else settings)
         for name in ("bridge", "service"):
             await asyncio.gather(*(processes.stop(pid) for pid in self.pids[name]))
@@ -74,11 +80,11 @@ class System:
         self.bridges = [base for _, base, _ in new[services:]]
 
     async def spawn(self, name: str) -> tuple[int, str, float]:
-        """Another service or bridge: its process, its address, and the seconds from its start until it was ready."""
+        """Starts another service or bridge: its pid, its URL, and the seconds until it was ready."""
         command, variable = _COMMANDS[name]
         (port,) = processes.free_ports(1)
         self._started += 1
-        folder = self.folder / f"{name}-{self._started}"  # where the stack looks for what it has to end
+        folder = self.folder / f"{name}-{self._started}"  # where the stack finds the processes that it has to end
         folder.mkdir()
         began = time.perf_counter()
         pid = processes.spawn(
@@ -100,23 +106,24 @@ class System:
             dies_with_us=signal.SIGTERM,
         )
         base = f"http://127.0.0.1:{port}"
-        await _ready(f"{base}/actuator/health/readiness", folder / "log")
+        ready = f"{base}/actuator/health/readiness"
+        await processes.wait_until_serving(name, pid, folder / "log", ready, seconds=READY_SECONDS)
         return pid, base, round(time.perf_counter() - began, 2)
 
     async def start_another(self, name: str) -> float:
-        """The seconds from the start of one more service or bridge until it was ready; it is ended at once."""
+        """The seconds until one more service or bridge was ready; it is ended at once."""
         pid, _, seconds = await self.spawn(name)
         await processes.stop(pid)
         return seconds
 
-    # --- Stripe's stand-in ------------------------------------------------------------------------------------------
+    # --- the sandbox ------------------------------------------------------------------------------------------------
 
     async def stripe(self, **changes: Any) -> None:
-        """How the sandbox behaves: `latency_ms`, `rate_limits`."""
+        """Configures the sandbox: `latency_ms`, `rate_limits`."""
         await self._sandbox("POST", "config", changes)
 
     async def reset_stripe(self) -> None:
-        """The sandbox forgets everything, its sessions too."""
+        """Deletes all state of the sandbox."""
         await self._sandbox("POST", "reset", {})
 
     async def stats(self) -> dict[str, Any]:
@@ -129,17 +136,17 @@ class System:
             found: dict[str, Any] = answer.json()
             return found
 
-    # --- what it costs ----------------------------------------------------------------------------------------------
+    # --- resources --------------------------------------------------------------------------------------------------
 
     def cpu(self) -> dict[str, float]:
-        """Seconds of processor time so far: each part with its children, and this process (the load)."""
+        """Processor seconds so far, of each part with its children and of this process (the load)."""
         seconds = {
             name: sum(_tree_seconds(pid) for pid in pids) for name, pids in self.pids.items() if name not in _ASIDE
         }
         return {**seconds, "load": _seconds(psutil.Process())}
 
     def resident_mb(self) -> dict[str, float]:
-        """Of service and bridge."""
+        """Resident memory of services and bridges."""
         return {
             name: round(sum(psutil.Process(pid).memory_info().rss for pid in self.pids[name]) / 2**20, 1)
             for name in ("service", "bridge")
@@ -148,7 +155,7 @@ class System:
 
 @dataclass(kw_only=True)
 class Bench:
-    """Hands the parts their system: the same one again for the same settings, unless they want a new one."""
+    """Provides the system of each part: the same one for the same settings, unless the part wants a new one."""
 
     folder: Path
     quick: bool = False
@@ -175,7 +182,7 @@ class Bench:
 
 @dataclass(kw_only=True)
 class Meter:
-    """Processor time and Stripe's calls between the two ends of a block."""
+    """Measures processor time and calls to Stripe during a `with` block."""
 
     system: System
     seconds: float = 0.0
@@ -198,23 +205,23 @@ class Meter:
 
     @property
     def ours(self) -> float:
-        """Cores that bridge, service, RabbitMQ and PostgreSQL used together."""
+        """Cores used by bridge, service, RabbitMQ and PostgreSQL together."""
         return sum(self.cores.get(name, 0.0) for name in _OURS)
 
     def ms_each(self, count: int) -> float | None:
-        """Milliseconds of our processor time for each of so many."""
+        """Milliseconds of our processor time per item."""
         return round(self.ours * self.seconds * 1000 / count, 2) if count else None
 
 
 def calls_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[dict[str, int], int]:
-    """Calls that reached Stripe per endpoint, and how many of them it limited."""
+    """Calls to Stripe by endpoint, and how many of them it answered 429."""
     counts = {name: (before["calls"][name], now) for name, now in after["calls"].items()}
     limited = sum(now["rate_limited"] - then["rate_limited"] for then, now in counts.values())
     return {name: now["calls"] - then["calls"] for name, (then, now) in counts.items()}, limited
 
 
 async def sessions_of(clients: list[Http], count: int, bookings: Iterator[int], *, callers: int = 100) -> list[str]:
-    """So many new unpaid payments, by the front door."""
+    """Creates unpaid payments through the bridge; their sessions."""
     made: list[str] = []
     wanted = iter(range(count))
 
@@ -228,26 +235,14 @@ async def sessions_of(clients: list[Http], count: int, bookings: Iterator[int], 
     return made
 
 
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """The parts of a stack inherit ours."""
-    before = dict(os.environ)
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
 async def _in_container(folder: Path) -> int | None:
-    """The broker itself where only the client of its container is our process."""
+    """The broker's pid, if it runs in a container and our process is only its client."""
     container = processes.read_text(folder / "container")
     if not container:
         return None
     client, name = container.rsplit(maxsplit=1)
-    status, said = await processes.run([client, "inspect", "--format", "{{.State.Pid}}", name])
-    return int(said) if status == 0 and said.strip().isdecimal() and psutil.pid_exists(int(said)) else None
+    status, output = await processes.run([client, "inspect", "--format", "{{.State.Pid}}", name])
+    return int(output) if status == 0 and output.strip().isdecimal() and psutil.pid_exists(int(output)) else None
 
 
 def _tree_seconds(pid: int) -> float:
@@ -258,21 +253,8 @@ def _tree_seconds(pid: int) -> float:
 def _seconds(process: psutil.Process) -> float:
     try:
         times = process.cpu_times()
-    except psutil.NoSuchProcess:  # it has ended since its parent named it, and counts among its parent's children
+    except psutil.NoSuchProcess:  # it ended meanwhile, and its parent's children_* times include it
         return 0.0
     if process.pid == os.getpid():
         return float(times.user + times.system)
     return float(times.user + times.system + times.children_user + times.children_system)
-
-
-async def _ready(url: str, log: Path) -> None:
-    async with httpx.AsyncClient(trust_env=False, timeout=2) as client:
-        deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                if (await client.get(url)).status_code == httpx.codes.OK:
-                    return
-            except httpx.TransportError:
-                pass
-            await asyncio.sleep(0.02)
-    raise TimeoutError(f"{url} is not ready after {READY_SECONDS:.0f} s: {processes.last_lines(log)}")

@@ -1,4 +1,4 @@
-"""The machine that the figures are from, and how quiet it was."""
+"""The machine that produced the figures, and how busy it was with other work."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-LOOKS = 15
+REPETITIONS = 15
 _WORK = 60_000
 
 
@@ -25,13 +25,13 @@ def describe() -> dict[str, Any]:
 
 
 def noise() -> dict[str, float]:
-    """What one piece of work took, done again and again while no load of ours ran; about 0.2 s in all.
+    """The duration of one repeated piece of work, measured while no load of ours runs; takes about 0.2 s.
 
-    `slowest` is the slowest run in units of the median one; `load` is the load average of the last minute, `steal` what
-    the hypervisor gave to others, in per cent.
+    `slowest` is the slowest repetition in units of the median; `load` the load average of the last minute; `steal` the
+    per cent of time that the hypervisor gave to other machines.
     """
     times = []
-    for _ in range(LOOKS):
+    for _ in range(REPETITIONS):
         began = time.perf_counter()
         sum(number * number for number in range(_WORK))
         times.append(time.perf_counter() - began)
