@@ -2,22 +2,23 @@
 
 import random
 import statistics
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import asyncpg
 
-from tests.bench.bare import Bare, bare
-from tests.bench.figures import Figure, Part, Plot
-from tests.bench.load import Call, Http, Latencies, Outcome, bookings, closed_loop, http
-from tests.bench.system import LATENCY_MS, UNPACED, Bench, Meter, System, sessions_of
+from tools.bench.bare_sdk import bare_sdk
+from tools.bench.bench_system import LATENCY_MS, UNPACED, Bench, Meter, System, sessions_of
+from tools.bench.figures import Figure, Part, compared, slices
+from tools.bench.load_generator import Answer, Call, Latencies, Outcome, bookings, closed_loop, http
 
 CALLERS = 200
 FEW, MANY = 2_000, 200_000
 SLICES = 3
 SLICE_SECONDS = 5.0
 SAME = 0.9
-"""What is left of the rate over few payments, if the rest is noise."""
+"""The least ratio of the two rates that counts as noise."""
 
 
 async def verifies(bench: Bench) -> Part:
@@ -26,17 +27,17 @@ async def verifies(bench: Bench) -> Part:
     system = await bench.system(UNPACED, new=True)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(http(system.bridges[0]))
-        stripe = await stack.enter_async_context(bare(system.where["sandbox"]))
+        stripe = await stack.enter_async_context(bare_sdk(system.where["sandbox"]))
         sessions = await sessions_of([client], few, bookings)
         await system.stripe(latency_ms=LATENCY_MS, rate_limits={})
-        verify, retrieve = _through(client, sessions), _alone(stripe, sessions)
-        alone = await _slices(retrieve, 1)
+        verify, retrieve = _drawn(client.verify, sessions), _drawn(stripe.verify, sessions)
+        [alone] = await _slices(retrieve, 1)
         over_few, few_calls, few_cpu = await _measured(system, verify)
         bench.say(f"{few} payments: {[each.per_second for each in over_few]}/s; now {many} ...")
         await add_unpaid(system, many - few)
         over_many, many_calls, many_cpu = await _measured(system, verify)
         bench.say(f"{many} payments: {[each.per_second for each in over_many]}/s")
-    slow, fast = (statistics.median(each.per_second for each in slices) for slices in (over_many, over_few))
+    slow, fast = (statistics.median(each.per_second for each in measured) for measured in (over_many, over_few))
     outcomes, latencies = [*over_few, *over_many], _together(over_few)
     return Part(
         name="p9",
@@ -45,44 +46,33 @@ async def verifies(bench: Bench) -> Part:
         f"{LATENCY_MS} ms, without limit; the median of {SLICES} slices of {SLICE_SECONDS:.0f} s. Then the same "
         f"payments with {many - few:,} other unpaid ones in the database.",
         figures=[
-            _rate(f"verifies/s, {few:,} unpaid", fast, alone[0].per_second, at_least=530),
-            _rate(f"verifies/s, {many:,} unpaid", slow, alone[0].per_second, at_least=530),
-            Figure(name="many, of few", value=round(slow / fast, 2) if fast else None, at_least=SAME),
             *(
-                Figure(
-                    name=f"a verify, p{percentile}",
-                    value=latencies.ms(percentile),
-                    unit="ms",
-                    baseline=alone[0].latencies.ms(percentile),
-                    against="bare SDK",
-                )
-                for percentile in (50, 99)
+                compared(f"verifies/s, {n:,} unpaid", rate, alone.per_second, "bare SDK", unit="/s", at_least=530)
+                for n, rate in ((few, fast), (many, slow))
             ),
-            Figure(name="calls to Stripe per verify, few", value=few_calls, baseline=1.0, against="bare SDK"),
-            Figure(name="calls to Stripe per verify, many", value=many_calls, baseline=1.0, against="bare SDK"),
-            Figure(name="our processor per verify, few", value=few_cpu, unit="ms"),
-            Figure(name="our processor per verify, many", value=many_cpu, unit="ms"),
-            Figure(name="errors", value=sum(each.errors for each in outcomes), at_most=0),
+            Figure("many, of few", round(slow / fast, 2) if fast else None, at_least=SAME),
+            *(
+                compared(f"a verify, p{p}", latencies.ms(p), alone.latencies.ms(p), "bare SDK", unit="ms")
+                for p in (50, 99)
+            ),
+            Figure("calls to Stripe per verify, few", few_calls, baseline=1.0, against="bare SDK"),
+            Figure("calls to Stripe per verify, many", many_calls, baseline=1.0, against="bare SDK"),
+            Figure("our processor per verify, few", few_cpu, "ms"),
+            Figure("our processor per verify, many", many_cpu, "ms"),
+            Figure("errors", sum(each.errors for each in outcomes), at_most=0),
         ],
         plots=[
-            Plot(
-                title="Each slice",
-                x=list(range(1, SLICES + 1)),
-                series={
-                    f"{few:,} unpaid": [each.per_second for each in over_few],
-                    f"{many:,} unpaid": [each.per_second for each in over_many],
+            slices(
+                {
+                    f"{n:,} unpaid": [each.per_second for each in outcomes]
+                    for n, outcomes in ((few, over_few), (many, over_many))
                 },
-                xlabel="slice",
-                ylabel="verifies per second",
+                "verifies per second",
                 goal=530,
             )
         ],
-        notes=["What is added are copies of a row, with sessions that the sandbox does not know."],
+        notes=["The added payments are copies of a row, with sessions that the sandbox does not know."],
     )
-
-
-def _rate(name: str, value: float, baseline: float, *, at_least: float) -> Figure:
-    return Figure(name=name, value=value, unit="/s", baseline=baseline, against="bare SDK", at_least=at_least)
 
 
 async def _slices(call: Call, count: int) -> list[Outcome]:
@@ -90,7 +80,7 @@ async def _slices(call: Call, count: int) -> list[Outcome]:
 
 
 async def _measured(system: System, call: Call) -> tuple[list[Outcome], float, float | None]:
-    """The slices, Stripe calls per verify, and milliseconds of our processor per verify."""
+    """The slices, calls to Stripe per verify, and milliseconds of our processor per verify."""
     await closed_loop(call, callers=CALLERS, seconds=2.0)
     async with Meter(system=system) as meter:
         outcomes = await _slices(call, SLICES)
@@ -105,26 +95,18 @@ def _together(outcomes: list[Outcome]) -> Latencies:
     return every
 
 
-def _through(client: Http, sessions: list[str]) -> Call:
+def _drawn(verify: Callable[[str], Awaitable[Answer | tuple[int, bool]]], sessions: list[str]) -> Call:
     rng = random.Random(9)  # noqa: S311 - the same order in each run
 
     async def call(_: int) -> int:
-        return (await client.verify(rng.choice(sessions))).status
-
-    return call
-
-
-def _alone(stripe: Bare, sessions: list[str]) -> Call:
-    rng = random.Random(9)  # noqa: S311
-
-    async def call(_: int) -> int:
-        return (await stripe.retrieve(rng.choice(sessions)))[0]
+        answer = await verify(rng.choice(sessions))
+        return answer.status if isinstance(answer, Answer) else answer[0]
 
     return call
 
 
 async def add_unpaid(system: System, count: int) -> None:
-    """Copies of the newest payment, each with a booking, a reference and a session of its own."""
+    """Adds copies of the newest payment, each with its own booking, reference and session."""
     connection: Any = await asyncpg.connect(system.where["database"])
     try:
         columns = [

@@ -1,4 +1,4 @@
-"""Buyers in a rush: each wants a checkout, pays a little later, and looks until it reads that it is paid."""
+"""Buyers in a rush: each creates a checkout, pays a little later, and polls until the payment is COMPLETED."""
 
 import asyncio
 import random
@@ -8,31 +8,31 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tests.bench.bare import LIMITED, Bare
-from tests.bench.load import OK, Http, Latencies, bookings
+from tools.bench.bare_sdk import LIMITED
+from tools.bench.load_generator import OK, Http, Latencies, bookings
 
 PAY_AFTER_SECONDS = (5.0, 20.0)
 POLL_SECONDS = 2.0
 EARLY_POLLS = 15
-"""As the Booking Service polls for whoever comes back before paying."""
+"""How often the Booking Service polls for a user who returns before paying."""
 COME_BACK_SECONDS = 1.0
-"""When its HTTP client repeats a 429 or 503 that names no time."""
+"""The delay before its HTTP client repeats a 429 or 503 without `Retry-After`."""
 BEGIN_ANEW_SECONDS = 2.0
 UNAVAILABLE = 503
 
 
 class Shop(Protocol):
-    """Where buyers buy: ours, or whatever it is compared with."""
+    """Where buyers buy: our system or a baseline."""
 
     async def create(self, booking: int) -> tuple[int, str, float | None]:
-        """HTTP status, session, and the seconds after which to come back."""
+        """HTTP status, session, and the seconds of `Retry-After`."""
 
     async def verify(self, session: str) -> tuple[int, bool]:
         """HTTP status, and whether the payment is COMPLETED."""
 
 
 class BridgeShop:
-    """The system as it is, by the bridge's HTTP."""
+    """Our system, over the bridge's REST interface."""
 
     def __init__(self, http: Http) -> None:
         self._http = http
@@ -48,28 +48,14 @@ class BridgeShop:
         return answer.status, answer.status == OK and answer.body["paymentStatus"] == "COMPLETED"
 
 
-class NaiveShop:
-    """A service that asks Stripe for each create and each poll at once, and paces nothing."""
-
-    def __init__(self, stripe: Bare) -> None:
-        self._stripe = stripe
-
-    async def create(self, booking: int) -> tuple[int, str, float | None]:
-        status, session = await self._stripe.create(booking)
-        return UNAVAILABLE if status == LIMITED else status, session, None
-
-    async def verify(self, session: str) -> tuple[int, bool]:
-        return await self._stripe.retrieve(session)
-
-
 @dataclass(kw_only=True)
 class Buyer:
-    """What one has been through; times in seconds (time.perf_counter())."""
+    """The history of one buyer; times are of time.perf_counter()."""
 
     due: float
     refusals: int = 0
     errors: int = 0
-    """Times that the checkout failed for the buyer, who began anew with another booking."""
+    """How often the checkout failed and the buyer began anew with another booking."""
     session: str = ""
     checkout_at: float | None = None
     paid_at: float | None = None
@@ -78,7 +64,7 @@ class Buyer:
 
 @dataclass(kw_only=True)
 class Crowd:
-    """`buyers` arrive at random moments of `seconds`; `early` of them also poll from the checkout on, paid or not."""
+    """`count` buyers arrive at random moments of `seconds`; `early` of them also poll before they pay."""
 
     shop: Shop
     pay: Callable[[str], Awaitable[bool]]
@@ -88,7 +74,7 @@ class Crowd:
     pay_after_seconds: tuple[float, float] = PAY_AFTER_SECONDS
     begin_anew_seconds: float = BEGIN_ANEW_SECONDS
     patience_seconds: float = 120.0
-    """How long after the last arrival the run may go on."""
+    """How long the run may continue after the last arrival."""
     seed: int = 20
     buyers: list[Buyer] = field(default_factory=list)
     verifies: Latencies = field(default_factory=Latencies)
@@ -107,30 +93,29 @@ class Crowd:
                     thinks = rng.uniform(*self.pay_after_seconds)
                     group.create_task(self._buy(buyer, thinks, polls_early=number in early))
         except TimeoutError:
-            pass  # who is not done is counted
+            pass  # unfinished buyers are counted
 
     def waiting(self, now: float) -> int:
-        """Buyers who have come and have no checkout yet."""
+        """Buyers who have arrived and have no checkout yet."""
         return sum(buyer.due <= now and buyer.checkout_at is None for buyer in self.buyers)
 
     async def _buy(self, buyer: Buyer, thinks: float, *, polls_early: bool) -> None:
         await _until(buyer.due)
-        await self._checkout(buyer)
-        assert buyer.checkout_at is not None
-        polls = asyncio.create_task(self._poll(buyer.session, buyer.checkout_at)) if polls_early else None
+        buyer.checkout_at = began = await self._checkout(buyer)
+        polls = asyncio.create_task(self._poll(buyer.session, began)) if polls_early else None
         try:
-            await _until(buyer.checkout_at + thinks)
+            await _until(began + thinks)
             if await self.pay(buyer.session):
                 buyer.paid_at = time.perf_counter()
-                await self._look(buyer, buyer.paid_at)
+                await self._poll_until_completed(buyer, buyer.paid_at)
             if polls is not None:
                 await polls
         finally:
             if polls is not None:
                 polls.cancel()
 
-    async def _checkout(self, buyer: Buyer) -> None:
-        """As the Booking Service: its client repeats a refusal once by itself; what else fails the user begins anew."""
+    async def _checkout(self, buyer: Buyer) -> float:
+        """As the Booking Service: its client repeats a refusal once; after any other failure the user begins anew."""
         while True:
             booking = next(bookings)
             status, session, wait = await self._create(buyer, booking)
@@ -138,8 +123,8 @@ class Crowd:
                 await asyncio.sleep(COME_BACK_SECONDS if wait is None else wait)
                 status, session, _ = await self._create(buyer, booking)
             if status == OK:
-                buyer.session, buyer.checkout_at = session, time.perf_counter()
-                return
+                buyer.session = session
+                return time.perf_counter()
             buyer.errors += 1
             await asyncio.sleep(self.begin_anew_seconds)
 
@@ -149,8 +134,8 @@ class Crowd:
         buyer.refusals += answer[0] in {LIMITED, UNAVAILABLE}
         return answer
 
-    async def _look(self, buyer: Buyer, due: float) -> None:
-        """At once and every two seconds, until it is COMPLETED."""
+    async def _poll_until_completed(self, buyer: Buyer, due: float) -> None:
+        """Polls at once and then every two seconds."""
         while not await self._verify(buyer.session, due):
             due = time.perf_counter() + POLL_SECONDS
             await _until(due)

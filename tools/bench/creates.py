@@ -1,13 +1,13 @@
-"""P2, P4, P5: creates by the front door while Stripe takes 300 ms, against the bare SDK; and what is left in memory."""
+"""P2, P4, P5: creates through the bridge while Stripe takes 300 ms, compared with the bare SDK; and memory."""
 
 import asyncio
 from contextlib import AsyncExitStack
 from typing import Any
 
-from tests.bench.bare import Bare, bare
-from tests.bench.figures import Figure, Part, Plot
-from tests.bench.load import Call, Http, Outcome, bookings, closed_loop, http, open_loop
-from tests.bench.system import LATENCY_MS, UNPACED, Bench, Meter, System
+from tools.bench.bare_sdk import BareSdk, bare_sdk
+from tools.bench.bench_system import LATENCY_MS, UNPACED, Bench, Meter, System
+from tools.bench.figures import Figure, Part, Plot, compared, percentiles, stacked
+from tools.bench.load_generator import Call, Outcome, bookings, closed_loop, creates_of, http, open_loop
 
 CALLERS = (10, 50, 200, 400)
 SLICE_SECONDS = 6.0
@@ -25,8 +25,8 @@ async def throughput(bench: Bench) -> Part:
     seconds = 2.0 if bench.quick else SLICE_SECONDS
     rows = []
     async with AsyncExitStack() as stack:
-        create = _through(await stack.enter_async_context(http(system.bridges[0])))
-        alone = _alone(await stack.enter_async_context(bare(system.where["sandbox"])))
+        create = creates_of(await stack.enter_async_context(http(system.bridges[0])))
+        alone = _alone(await stack.enter_async_context(bare_sdk(system.where["sandbox"])))
         for callers in CALLERS:
             baseline, _ = await _loaded(system, alone, callers, seconds)
             outcome, meter = await _loaded(system, create, callers, seconds)
@@ -39,27 +39,15 @@ async def throughput(bench: Bench) -> Part:
         how=f"Callers that each send their next create when the last one is answered, for {seconds:.0f} s, while "
         f"Stripe takes {LATENCY_MS} ms and has no limit; everything, the load and the sandbox too, on this machine.",
         figures=[
-            *(
-                Figure(
-                    name=f"creates/s, {row['callers']} callers",
-                    value=row["per_second"],
-                    unit="/s",
-                    baseline=row["bare_per_second"],
-                    against="bare SDK",
-                    at_least=320 if row is full else None,
-                )
-                for row in rows
-            ),
-            Figure(name="errors", value=sum(row["errors"] for row in rows), at_most=0),
+            *(_rate(row) for row in rows[:-1]),
+            _rate(full, at_least=320),
+            Figure("errors", sum(row["errors"] for row in rows), at_most=0),
             Figure(
-                name="processor per create: bridge, service, RabbitMQ, PostgreSQL",
-                value=full["cpu_ms_each"],
-                unit="ms",
-                at_most=4.5,
+                "processor per create: bridge, service, RabbitMQ, PostgreSQL", full["cpu_ms_each"], "ms", at_most=4.5
             ),
         ],
         plots=_plots(rows),
-        notes=["A closed loop tells how much, not how long: see the open loop of P4 for latency."],
+        notes=["A closed loop measures throughput; for latency see the open loop of P4."],
         details={"rows": rows},
     )
 
@@ -69,12 +57,12 @@ async def added_latency(bench: Bench) -> Part:
     system = await bench.system(UNPACED)
     await system.stripe(latency_ms=LATENCY_MS, rate_limits={})
     seconds = 5.0 if bench.quick else RATE_SECONDS
-    async with http(system.bridges[0]) as client, bare(system.where["sandbox"]) as stripe:
-        await closed_loop(_through(client), callers=20, seconds=WARM_UP_SECONDS)
+    async with http(system.bridges[0]) as client, bare_sdk(system.where["sandbox"]) as stripe:
+        await closed_loop(creates_of(client), callers=20, seconds=WARM_UP_SECONDS)
         await closed_loop(_alone(stripe), callers=20, seconds=WARM_UP_SECONDS)
         async with Meter(system=system) as meter:
             ours, alone = await asyncio.gather(
-                open_loop(_through(client), rate=RATE, seconds=seconds),
+                open_loop(creates_of(client), rate=RATE, seconds=seconds),
                 open_loop(_alone(stripe), rate=RATE, seconds=seconds),
             )
     added = {p: _minus(ours.latencies.ms(p), alone.latencies.ms(p)) for p in (50.0, 90.0, 99.0)}
@@ -85,30 +73,16 @@ async def added_latency(bench: Bench) -> Part:
         how=f"{RATE:.0f} creates a second for {seconds:.0f} s through everything, and beside them as many by the SDK "
         f"at the same sandbox ({LATENCY_MS} ms), both in an open loop; added is the difference of the same percentile.",
         figures=[
-            Figure(name="added, p50", value=added[50.0], unit="ms", at_most=10),
-            Figure(name="added, p90", value=added[90.0], unit="ms"),
-            Figure(name="added, p99", value=added[99.0], unit="ms", at_most=30),
+            Figure("added, p50", added[50.0], "ms", at_most=10),
+            Figure("added, p90", added[90.0], "ms"),
+            Figure("added, p99", added[99.0], "ms", at_most=30),
             *(
-                Figure(
-                    name=f"a create, p{percentile}",
-                    value=curve[percentile],
-                    unit="ms",
-                    baseline=baseline[percentile],
-                    against="bare SDK",
-                )
+                compared(f"a create, p{percentile}", curve[percentile], baseline[percentile], "bare SDK", unit="ms")
                 for percentile in ("50", "99")
             ),
-            Figure(name="errors, or due and not sent", value=ours.errors + ours.missed, at_most=0),
+            Figure("errors, or due and not sent", ours.errors + ours.missed, at_most=0),
         ],
-        plots=[
-            Plot(
-                title=f"A create at {RATE:.0f}/s",
-                x=list(curve),
-                series={"ours": list(curve.values()), "bare SDK": list(baseline.values())},
-                xlabel="percentile",
-                ylabel="ms",
-            )
-        ],
+        plots=[percentiles(f"A create at {RATE:.0f}/s", {"ours": curve, "bare SDK": baseline})],
         details={"ours_ms": curve, "bare_ms": baseline, "cores": meter.cores},
     )
 
@@ -118,7 +92,7 @@ async def footprint(bench: Bench) -> Part:
     system = await bench.system(UNPACED)
     await system.stripe(latency_ms=LATENCY_MS, rate_limits={})
     async with http(system.bridges[0]) as client:
-        await closed_loop(_through(client), callers=max(CALLERS), seconds=2.0 if bench.quick else SLICE_SECONDS)
+        await closed_loop(creates_of(client), callers=max(CALLERS), seconds=2.0 if bench.quick else SLICE_SECONDS)
     memory = system.resident_mb()
     ready: dict[str, list[float]] = {}
     for name in ("service", "bridge"):
@@ -129,10 +103,10 @@ async def footprint(bench: Bench) -> Part:
         how=f"Resident memory after creates by {max(CALLERS)} callers; the median of {STARTS} starts beside the stack, "
         "from the start of the process until its readiness page says so.",
         figures=[
-            Figure(name="memory of service and bridge", value=round(sum(memory.values()), 1), unit="MB", at_most=200),
-            *(Figure(name=f"memory of the {name}", value=value, unit="MB") for name, value in memory.items()),
+            Figure("memory of service and bridge", round(sum(memory.values()), 1), "MB", at_most=200),
+            *(Figure(f"memory of the {name}", value, "MB") for name, value in memory.items()),
             *(
-                Figure(name=f"start to ready, {name}", value=sorted(values)[STARTS // 2], unit="s", at_most=2)
+                Figure(f"start to ready, {name}", sorted(values)[STARTS // 2], "s", at_most=2)
                 for name, values in ready.items()
             ),
         ],
@@ -140,16 +114,9 @@ async def footprint(bench: Bench) -> Part:
     )
 
 
-def _through(client: Http) -> Call:
+def _alone(stripe: BareSdk) -> Call:
     async def call(_: int) -> int:
-        return (await client.create(next(bookings))).status
-
-    return call
-
-
-def _alone(stripe: Bare) -> Call:
-    async def call(_: int) -> int:
-        return (await stripe.create())[0]
+        return (await stripe.create(next(bookings)))[0]
 
     return call
 
@@ -174,28 +141,27 @@ def _row(callers: int, baseline: Outcome, outcome: Outcome, meter: Meter) -> dic
     }
 
 
+def _rate(row: dict[str, Any], **goal: float) -> Figure:
+    name = f"creates/s, {row['callers']} callers"
+    return compared(name, row["per_second"], row["bare_per_second"], "bare SDK", unit="/s", **goal)
+
+
 def _plots(rows: list[dict[str, Any]]) -> list[Plot]:
     callers = [row["callers"] for row in rows]
+    cores = [{name: row["cores"].get(name, 0.0) for name in _PARTS} for row in rows]
     return [
         Plot(
-            title=f"Creates while Stripe takes {LATENCY_MS} ms",
-            x=callers,
-            series={
+            f"Creates while Stripe takes {LATENCY_MS} ms",
+            callers,
+            {
                 "through everything": [row["per_second"] for row in rows],
                 "bare SDK": [row["bare_per_second"] for row in rows],
                 "callers / 300 ms": [row["ceiling_per_second"] for row in rows],
             },
-            xlabel="callers",
-            ylabel="per second",
+            "callers",
+            "per second",
         ),
-        Plot(
-            title="Who uses the processor",
-            x=[str(count) for count in callers],
-            series={name: [row["cores"].get(name, 0.0) for row in rows] for name in _PARTS},
-            xlabel="callers",
-            ylabel="cores",
-            kind="stacked",
-        ),
+        stacked("Who uses the processor", [*map(str, callers)], cores, "callers", "cores"),
     ]
 
 

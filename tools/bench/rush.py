@@ -1,35 +1,31 @@
-"""P1, P1b: a rush of buyers while Stripe limits its calls, against a service that passes everything on at once."""
+"""P1, P1b: a rush of buyers while Stripe limits its calls, compared with a service that only passes calls on."""
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from tests.bench.bare import bare
-from tests.bench.buyers import BridgeShop, Buyer, Crowd, NaiveShop, Shop
-from tests.bench.figures import Figure, Number, Part, Plot
-from tests.bench.load import OK, Http, Latencies, http
-from tests.bench.system import LATENCY_MS, Bench, Meter, System, calls_between
+from tools.bench.bare_sdk import bare_sdk
+from tools.bench.bench_system import LATENCY_MS, STRIPE_LIMIT, STRIPE_LIMITS, Bench, Meter, System, calls_between
+from tools.bench.buyers import BridgeShop, Buyer, Crowd, Shop
+from tools.bench.figures import Figure, Number, Part, Plot, bars, percentiles, stacked
+from tools.bench.load_generator import OK, Latencies, http
 
-LIMIT = 25
-LIMITS = {"default": LIMIT, "global": 100}
 SETTINGS = {"STRIPE_REQUESTS_PER_SECOND": "24.5"}
 BUYERS, SECONDS, EARLY = 2000, 60.0, 1000
 QUICK, NAIVE = 0.25, 0.4
-"""The share of buyers and of time that `--quick` takes, and the baseline, which takes long: the rate is the same."""
+"""The share of buyers and time of `--quick`, and of the baseline, which is slow; the rate is the same."""
 PATIENCE_SECONDS, NAIVE_PATIENCE_SECONDS = 120.0, 60.0
-"""How long after the last arrival a run may go on; who is not done by then is counted as such."""
+"""How long a run may continue after the last arrival; unfinished buyers are counted."""
 _READS = ("checkout.sessions.retrieve", "checkout.sessions.list", "events.list")
 _CREATE = "checkout.sessions.create"
 
 
 @dataclass(kw_only=True)
 class Run:
-    """A crowd's figures, and what was seen each second."""
+    """The figures of a crowd, and the observations of each second."""
 
     crowd: Crowd
     seconds: list[dict[str, Any]] = field(default_factory=list)
@@ -43,7 +39,7 @@ class Run:
         return self.crowd.buyers
 
     def times(self, since: str, until: str) -> Latencies:
-        """From one of a buyer's moments to another, for those who had both."""
+        """The durations between two moments of a buyer, for buyers who reached both."""
         found = Latencies()
         for buyer in self.buyers:
             first, second = getattr(buyer, since), getattr(buyer, until)
@@ -68,10 +64,12 @@ class Run:
 
     @property
     def use_of_limit(self) -> float | None:
-        """Creates that Stripe served, as a share of its limit, in the seconds through which a second's worth queued."""
-        busy = [each for first, each in pairwise(self.seconds) if min(first["waiting"], each["waiting"]) >= LIMIT]
+        """Creates served by Stripe as a share of its limit, in the seconds with at least one second's worth queued."""
+        busy = [
+            each for first, each in pairwise(self.seconds) if min(first["waiting"], each["waiting"]) >= STRIPE_LIMIT
+        ]
         length = sum(each["length"] for each in busy)
-        return round(sum(each["creates"] for each in busy) / length / LIMIT, 3) if length else None
+        return round(sum(each["creates"] for each in busy) / length / STRIPE_LIMIT, 3) if length else None
 
 
 async def rush(bench: Bench) -> Part:
@@ -87,12 +85,12 @@ async def rush_with_early_polls(bench: Bench) -> Part:
 async def _part(bench: Bench, *, name: str, title: str, early: int) -> Part:
     share = QUICK if bench.quick else 1.0
     system = await bench.system(SETTINGS, new=True)
-    await system.stripe(latency_ms=LATENCY_MS, rate_limits=LIMITS)
-    # Before ours: its payments are not known to the service, so nothing of the service disturbs it.
-    async with bare(system.where["sandbox"]) as stripe:
-        naive = await _run(system, NaiveShop(stripe), min(share, NAIVE), early, NAIVE_PATIENCE_SECONDS)
+    await system.stripe(latency_ms=LATENCY_MS, rate_limits=STRIPE_LIMITS)
+    # Before ours: the service does not know these payments and so does not disturb the run.
+    async with bare_sdk(system.where["sandbox"]) as stripe:
+        naive = await _run(system, stripe, min(share, NAIVE), early, NAIVE_PATIENCE_SECONDS)
     await system.reset_stripe()
-    await system.stripe(latency_ms=LATENCY_MS, rate_limits=LIMITS)
+    await system.stripe(latency_ms=LATENCY_MS, rate_limits=STRIPE_LIMITS)
     bench.say(f"naive: {len(naive.buyers)} buyers, {naive.errors} errors on create; now ours ...")
     async with http(system.bridges[0]) as bridge:
         ours = await _run(system, BridgeShop(bridge), share, early, PATIENCE_SECONDS)
@@ -103,8 +101,8 @@ async def _part(bench: Bench, *, name: str, title: str, early: int) -> Part:
         how=f"{len(ours.buyers):,} buyers in {ours.crowd.seconds:.0f} s: each creates, pays 5 to 20 s after the "
         "checkout, then verifies at once and every 2 s until COMPLETED"
         + (f"; {ours.crowd.early:,} of them also verify every 2 s from the checkout on, 15 times. " if early else ". ")
-        + f"Stripe takes {LATENCY_MS} ms and serves {LIMIT} calls a second per endpoint, 100 in all. A refused create "
-        "is repeated once after Retry-After; if that fails too the buyer begins anew with another booking.",
+        + f"Stripe takes {LATENCY_MS} ms and serves {STRIPE_LIMIT} calls a second per endpoint, 100 in all. A refused "
+        "create is repeated once after Retry-After; if that fails too the buyer begins anew with another booking.",
         figures=_figures(ours, naive),
         plots=_plots(ours, naive),
         notes=[
@@ -125,10 +123,10 @@ def _naive_in_words(naive: Run) -> str:
 
 
 async def _run(system: System, shop: Shop, share: float, early: int, patience_seconds: float) -> Run:
-    async with _payer(system.where["sandbox"]) as pay:
+    async with http(system.where["sandbox"]) as payer:
         crowd = Crowd(
             shop=shop,
-            pay=pay,
+            pay=payer.pay,
             count=round(BUYERS * share),
             seconds=SECONDS * share,
             early=round(early * share),
@@ -145,7 +143,7 @@ async def _run(system: System, shop: Shop, share: float, early: int, patience_se
 
 
 async def _watch(system: System, run: Run) -> None:
-    """Each second: who waits, and what Stripe was asked and served."""
+    """Records each second: waiting buyers, and the calls that Stripe received and served."""
     before, then, began = await system.stats(), time.perf_counter(), time.perf_counter()
     while True:
         await asyncio.sleep(1)
@@ -165,18 +163,6 @@ async def _watch(system: System, run: Run) -> None:
         before, then = after, now
 
 
-@asynccontextmanager
-async def _payer(sandbox: str) -> AsyncIterator[Callable[[str], Awaitable[bool]]]:
-    client: Http
-    async with http(sandbox) as client:
-
-        async def pay(session: str) -> bool:
-            answer = await client.post(f"/_sandbox/sessions/{session}/pay", {"card": "4242 4242 4242 4242"}, "")
-            return answer.status == OK
-
-        yield pay
-
-
 def _figures(ours: Run, naive: Run) -> list[Figure]:
     checkout, naive_checkout = ours.times("due", "checkout_at"), naive.times("due", "checkout_at")
     outcome, naive_outcome = ours.times("paid_at", "completed_at"), naive.times("paid_at", "completed_at")
@@ -184,30 +170,30 @@ def _figures(ours: Run, naive: Run) -> list[Figure]:
     paid = buyers - ours.missing("paid_at")
 
     def against(name: str, value: Number, baseline: Number, unit: str = "", **goal: Number) -> Figure:
-        return Figure(name=name, value=value, unit=unit, baseline=baseline, against="naive", **goal)
+        return Figure(name, value, unit, baseline=baseline, against="naive", **goal)
 
     def each(run: Run, count: int) -> float:
         """Per buyer, as the two crowds differ in size."""
         return round(count / len(run.buyers), 3)
 
     return [
-        Figure(name="buyers without a checkout", value=ours.missing("checkout_at"), at_most=0),
-        Figure(name="most refusals of one buyer", value=max(buyer.refusals for buyer in ours.buyers), at_most=1),
+        Figure("buyers without a checkout", ours.missing("checkout_at"), at_most=0),
+        Figure("most refusals of one buyer", max(buyer.refusals for buyer in ours.buyers), at_most=1),
         against("refusals per buyer", each(ours, _refusals(ours)), each(naive, _refusals(naive))),
-        Figure(name="errors to creating buyers", value=ours.errors, at_most=0),
+        Figure("errors to creating buyers", ours.errors, at_most=0),
         against("errors per creating buyer", each(ours, ours.errors), each(naive, naive.errors)),
         against("creates served, of Stripe's limit, in a queue", ours.use_of_limit, naive.use_of_limit, at_least=0.95),
         against("from arrival to checkout, p50", checkout.at(50), naive_checkout.at(50), "s"),
         against("from arrival to checkout, p99", checkout.at(99), naive_checkout.at(99), "s"),
         against("paid → COMPLETED, p50", outcome.at(50), naive_outcome.at(50), "s", at_most=0.4),
         against("paid → COMPLETED, p99", outcome.at(99), naive_outcome.at(99), "s", at_most=1.5),
-        Figure(name="paid and never read COMPLETED", value=paid - (buyers - ours.missing("completed_at")), at_most=0),
-        Figure(name="verifies answered with an error", value=ours.verify_errors, at_most=0),
+        Figure("paid and never read COMPLETED", paid - (buyers - ours.missing("completed_at")), at_most=0),
+        Figure("verifies answered with an error", ours.verify_errors, at_most=0),
         against("errors to verify per buyer", each(ours, ours.verify_errors), each(naive, naive.verify_errors)),
-        Figure(name="429s at Stripe", value=ours.limited, at_most=0),
+        Figure("429s at Stripe", ours.limited, at_most=0),
         against("429s at Stripe per buyer", each(ours, ours.limited), each(naive, naive.limited)),
         against("reads at Stripe per payment", each(ours, ours.reads), each(naive, naive.reads), at_most=1.3),
-        Figure(name="most payable sessions of one booking", value=ours.most_payable, at_most=1),
+        Figure("most payable sessions of one booking", ours.most_payable, at_most=1),
     ]
 
 
@@ -219,48 +205,16 @@ def _plots(ours: Run, naive: Run) -> list[Plot]:
     at = [each["at"] for each in ours.seconds]
     outcome, baseline = (run.times("paid_at", "completed_at").curve() for run in (ours, naive))
     refusals = Counter(buyer.refusals for buyer in ours.buyers)
-    counts = list(range(max(refusals) + 1))
+    waiting = {"buyers": [each["waiting"] for each in ours.seconds]}
+    served = {name: _rates(ours, name) for name in ("creates", "reads")}
     return [
-        Plot(
-            title="Buyers who have come and have no checkout",
-            x=at,
-            series={"buyers": [each["waiting"] for each in ours.seconds]},
-            xlabel="seconds",
-            ylabel="buyers",
+        Plot("Buyers who have come and have no checkout", at, waiting, "seconds", "buyers"),
+        Plot("What Stripe serves", at, served, "seconds", "per second", goal=STRIPE_LIMIT, goal_name="Stripe's limit"),
+        percentiles("From paid to COMPLETED", {"ours": outcome, "naive": baseline}, log=True),
+        bars(
+            "Refusals per buyer", {count: refusals[count] for count in range(max(refusals) + 1)}, "refusals", "buyers"
         ),
-        Plot(
-            title="What Stripe serves",
-            x=at,
-            series={name: _rates(ours, name) for name in ("creates", "reads")},
-            xlabel="seconds",
-            ylabel="per second",
-            goal=LIMIT,
-            goal_name="Stripe's limit",
-        ),
-        Plot(
-            title="From paid to COMPLETED",
-            x=list(outcome),
-            series={"ours": list(outcome.values()), "naive": list(baseline.values())},
-            xlabel="percentile",
-            ylabel="ms",
-            log=True,
-        ),
-        Plot(
-            title="Refusals per buyer",
-            x=counts,
-            series={"buyers": [refusals[count] for count in counts]},
-            xlabel="refusals",
-            ylabel="buyers",
-            kind="bars",
-        ),
-        Plot(
-            title="Who uses the processor, on average",
-            x=["ours", "naive"],
-            series={name: [run.cores.get(name, 0.0) for run in (ours, naive)] for name in ours.cores},
-            xlabel="",
-            ylabel="cores",
-            kind="stacked",
-        ),
+        stacked("Who uses the processor, on average", ["ours", "naive"], [ours.cores, naive.cores], "", "cores"),
     ]
 
 
