@@ -1,22 +1,20 @@
-"""P8: several services and bridges on one database and one broker: the budget, the invariants, and what each adds."""
+"""P8: several services and bridges on one database and broker: the rate limit, the invariants and the throughput."""
 
 import asyncio
 import itertools
 from contextlib import AsyncExitStack
 from typing import Any
 
-from tests.bench.figures import Figure, Part, Plot
-from tests.bench.load import OK, Call, Http, bookings, closed_loop, http, open_loop, ticks
-from tests.bench.system import LATENCY_MS, UNPACED, Bench, Meter, System
+from tools.bench.bench_system import AS_SHIPPED, LATENCY_MS, STRIPE_LIMITS, UNPACED, Bench, Meter, System
+from tools.bench.figures import Figure, Part, bars, compared, stacked
+from tools.bench.load_generator import OK, Http, bookings, closed_loop, creates_of, http, open_loop, ticks
 
 SERVICES, BRIDGES = (1, 2, 3), (1, 2)
-LIMITS = {"default": 25, "global": 100}
-PACED: dict[str, str] = {}
-"""As shipped: 20 calls a second for each endpoint, for all services together."""
 OFFERED = 60.0
 SECONDS, FULL_SECONDS = 8.0, 5.0
 CALLERS = 200
 PAIRS = 15
+_COUNTED = "services and bridges"
 
 
 async def replicas(bench: Bench) -> Part:
@@ -34,15 +32,15 @@ async def replicas(bench: Bench) -> Part:
 
 
 async def _limited(system: System, services: int, bridges: int) -> dict[str, Any]:
-    """More creates than Stripe allows, and pairs of creates of one booking at once, by different bridges."""
+    """More creates than Stripe allows, and concurrent pairs of creates of one booking through different bridges."""
     await system.reset_stripe()
-    await system.stripe(latency_ms=LATENCY_MS, rate_limits=LIMITS)
-    await system.scale(services=services, bridges=bridges, settings=PACED)
+    await system.stripe(latency_ms=LATENCY_MS, rate_limits=STRIPE_LIMITS)
+    await system.scale(services=services, bridges=bridges, settings=AS_SHIPPED)
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(http(base)) for base in system.bridges]
         async with Meter(system=system) as meter:
             outcome, pairs = await asyncio.gather(
-                open_loop(_creates(clients), rate=OFFERED, seconds=SECONDS), _pairs(clients)
+                open_loop(creates_of(*clients), rate=OFFERED, seconds=SECONDS), _pairs(clients)
             )
     stats = await system.stats()
     return {
@@ -62,7 +60,7 @@ async def _unlimited(system: System, services: int, bridges: int) -> dict[str, A
     await system.scale(services=services, bridges=bridges, settings=UNPACED)
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(http(base)) for base in system.bridges]
-        create = _creates(clients)
+        create = creates_of(*clients)
         await closed_loop(create, callers=CALLERS, seconds=1.5)
         async with Meter(system=system) as meter:
             outcome = await closed_loop(create, callers=CALLERS, seconds=FULL_SECONDS)
@@ -74,15 +72,8 @@ async def _unlimited(system: System, services: int, bridges: int) -> dict[str, A
     }
 
 
-def _creates(clients: list[Http]) -> Call:
-    async def call(number: int) -> int:
-        return (await clients[number % len(clients)].create(next(bookings))).status
-
-    return call
-
-
 async def _pairs(clients: list[Http]) -> list[set[str]]:
-    """The sessions that both creates of each booking were told; a refused one is told none."""
+    """The sessions that the two creates of each booking received; a refused create received none."""
 
     async def pair(booking: int) -> set[str]:
         answers = await asyncio.gather(*(client.create(booking) for client in (clients[0], clients[-1])))
@@ -94,9 +85,8 @@ async def _pairs(clients: list[Http]) -> list[set[str]]:
 
 
 def _part(rows: list[dict[str, Any]]) -> Part:
-    alone = rows[0]["creates_per_second"]
     names = [f"{row['services']} and {row['bridges']}" for row in rows]
-    cores = sorted({name for row in rows for name in row["cores"]})
+    creates = {name: row["creates_per_second"] for name, row in zip(names, rows, strict=True)}
     return Part(
         name="p8",
         title="Several services and bridges",
@@ -104,56 +94,28 @@ def _part(rows: list[dict[str, Any]]) -> Part:
         f"ourselves 20 in all, and {PAIRS} bookings are created twice at once. Then without limits, {CALLERS} callers "
         f"for {FULL_SECONDS:.0f} s. Everything on the same machine.",
         figures=[
-            Figure(name="calls beyond Stripe's limit", value=sum(row["overruns"] for row in rows), at_most=0),
+            Figure("calls beyond Stripe's limit", sum(row["overruns"] for row in rows), at_most=0),
+            Figure("most payable sessions of one booking", max(row["most_payable"] for row in rows), at_most=1),
             Figure(
-                name="most payable sessions of one booking", value=max(row["most_payable"] for row in rows), at_most=1
-            ),
-            Figure(
-                name="bookings whose two creates got different sessions",
-                value=sum(row["different_answers"] for row in rows),
+                "bookings whose two creates got different sessions",
+                sum(row["different_answers"] for row in rows),
                 at_most=0,
             ),
-            Figure(
-                name="creates that failed otherwise than by 503", value=sum(row["failed"] for row in rows), at_most=0
-            ),
+            Figure("creates that failed otherwise than by 503", sum(row["failed"] for row in rows), at_most=0),
             *(
-                Figure(
-                    name=f"creates/s within the budget, {name}",
-                    value=row["paced_per_second"],
-                    unit="/s",
-                    baseline=25,
-                    against="Stripe's limit",
+                compared(
+                    f"creates/s within the rate limit, {name}", row["paced_per_second"], 25, "Stripe's limit", unit="/s"
                 )
                 for name, row in zip(names, rows, strict=True)
             ),
             *(
-                Figure(
-                    name=f"creates/s without limits, {name}",
-                    value=row["creates_per_second"],
-                    unit="/s",
-                    baseline=alone,
-                    against=names[0],
-                )
-                for name, row in zip(names, rows, strict=True)
+                compared(f"creates/s without limits, {name}", rate, creates[names[0]], names[0], unit="/s")
+                for name, rate in creates.items()
             ),
         ],
         plots=[
-            Plot(
-                title="Creates without limits",
-                x=names,
-                series={"creates per second": [row["creates_per_second"] for row in rows]},
-                xlabel="services and bridges",
-                ylabel="per second",
-                kind="bars",
-            ),
-            Plot(
-                title="Who uses the processor meanwhile",
-                x=names,
-                series={name: [row["cores"].get(name, 0.0) for row in rows] for name in cores},
-                xlabel="services and bridges",
-                ylabel="cores",
-                kind="stacked",
-            ),
+            bars("Creates without limits", creates, _COUNTED, "creates per second"),
+            stacked("Who uses the processor meanwhile", names, [row["cores"] for row in rows], _COUNTED, "cores"),
         ],
         details={"rows": rows},
     )

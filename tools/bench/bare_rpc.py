@@ -1,7 +1,6 @@
-"""How much of a bare request-reply round trip over RabbitMQ is left when HTTP stands in front of it.
+"""Two request-reply round trips over RabbitMQ to the same echo responder: by plain aio-pika, and by the bridge.
 
-Both sides go to the same echo responder in a process of its own: aio-pika as one would write it down, and the bridge in
-its own process over kept-alive connections.
+Responder and bridge run in processes of their own; the bridge is called over kept-alive connections.
 """
 
 import asyncio
@@ -14,12 +13,13 @@ from uuid import uuid4
 
 import aio_pika
 import aiormq
+import httpx
 import uvloop
 
 from contracts import envelope, topology
 from contracts.commands import CommandType
-from deploy.local import processes
-from tests.bench.load import OK, Call, http
+from tools.bench.load_generator import OK, Call, http
+from tools.devstack import processes
 
 CALLERS = 64
 START_SECONDS = 30.0
@@ -32,15 +32,15 @@ _REPLY = (
 
 
 @asynccontextmanager
-async def ways(amqp_url: str) -> AsyncIterator[tuple[Call, Call]]:
-    """One round trip by aio-pika, and one by the bridge, on a broker that nobody else uses.
+async def round_trips(amqp_url: str) -> AsyncIterator[tuple[Call, Call]]:
+    """A call by aio-pika and a call by the bridge, on a broker without other clients.
 
     Raises:
-        TimeoutError: something did not start.
+        TimeoutError: the responder or the bridge did not start.
     """
     async with (
         _declared(amqp_url),
-        _process("-m", "tests.bench.requester", amqp_url),
+        _process("-m", "tools.bench.bare_rpc", amqp_url),
         _bridge(amqp_url) as base,
         _bare(amqp_url) as bare,
         http(base) as client,
@@ -51,7 +51,7 @@ async def ways(amqp_url: str) -> AsyncIterator[tuple[Call, Call]]:
             return answer.status if answer.content == _REPLY else -answer.status
 
         async with asyncio.timeout(START_SECONDS):
-            await bare(0)  # waits until the responder is there
+            await bare(0)  # waits for the responder
             while await by_http(0) != OK:  # noqa: ASYNC110 - another process, no event to wait for
                 await asyncio.sleep(0.1)
         yield bare, by_http
@@ -59,10 +59,10 @@ async def ways(amqp_url: str) -> AsyncIterator[tuple[Call, Call]]:
 
 @asynccontextmanager
 async def _bare(amqp_url: str) -> AsyncIterator[Call]:
-    waiting: dict[str, asyncio.Future[bytes]] = {}
+    pending: dict[str, asyncio.Future[bytes]] = {}
 
     async def on_reply(message: aio_pika.abc.AbstractIncomingMessage) -> None:
-        waiting.pop(message.correlation_id or "").set_result(message.body)
+        pending.pop(message.correlation_id or "").set_result(message.body)
 
     async with await aio_pika.connect(amqp_url) as connection:
         channel = await connection.channel()
@@ -72,7 +72,7 @@ async def _bare(amqp_url: str) -> AsyncIterator[Call]:
 
         async def call(_: int) -> int:
             correlation_id = str(uuid4())
-            waiting[correlation_id] = reply = asyncio.get_running_loop().create_future()
+            pending[correlation_id] = reply = asyncio.get_running_loop().create_future()
             command = aio_pika.Message(
                 _COMMAND,
                 content_type=envelope.CONTENT_TYPE,
@@ -92,16 +92,11 @@ async def _bridge(amqp_url: str) -> AsyncIterator[str]:
     (port,) = processes.free_ports(1)
     environment = {"AMQP_URL": amqp_url, "BRIDGE_PORT": str(port), "LOG_FORMAT": "json", "LOG_LEVEL": "warning"}
     base = f"http://127.0.0.1:{port}"
-    async with _process("-m", "bridge", "run", environment=environment):
+    async with _process("-m", "bridge", "run", environment=environment), httpx.AsyncClient(trust_env=False) as client:
         async with asyncio.timeout(START_SECONDS):
-            while not await _is_ready(base):  # noqa: ASYNC110 - another process, no event to wait for
+            while not await processes.is_serving(client, f"{base}/actuator/health/readiness"):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.1)
         yield base
-
-
-async def _is_ready(base: str) -> bool:
-    async with http(base) as client:
-        return (await client.get("/actuator/health/readiness")).status == OK
 
 
 @asynccontextmanager
@@ -118,7 +113,7 @@ async def _process(*arguments: str, environment: dict[str, str] | None = None) -
 
 
 async def _respond(amqp_url: str) -> None:
-    """Echo every verify command until the process is ended."""
+    """Answers every verify command until the process is ended."""
     async with aiormq.connect(amqp_url) as connection:
         channel: Any = await connection.channel(publisher_confirms=False)
         await channel.basic_qos(prefetch_count=4 * CALLERS)
@@ -126,8 +121,7 @@ async def _respond(amqp_url: str) -> None:
         async def answer(message: aiormq.abc.DeliveredMessage) -> None:
             command = message.header.properties
             properties = aiormq.spec.Basic.Properties(
-                correlation_id=command.correlation_id,
-                message_type=envelope.reply_type(command.message_type or ""),
+                correlation_id=command.correlation_id, message_type=envelope.reply_type(command.message_type or "")
             )
             await channel.basic_publish(_REPLY, routing_key=command.reply_to or "", properties=properties, wait=False)
             await channel.basic_ack(message.delivery_tag, wait=False)
@@ -138,7 +132,7 @@ async def _respond(amqp_url: str) -> None:
 
 @asynccontextmanager
 async def _declared(amqp_url: str) -> AsyncIterator[None]:
-    """The part of the service's topology that verifying needs, exactly as the service declares it."""
+    """Declares the part of the service's topology that a verify needs, exactly as the service does."""
     queue = topology.COMMAND_QUEUES[CommandType.VERIFY_CHECKOUT]
     async with aiormq.connect(amqp_url) as connection:
         channel = await connection.channel()
