@@ -1,10 +1,9 @@
-"""`python -m tests.chaos --seed N`: break everything while people buy, mend it, and look whether the money is right.
+"""`python -m tools.chaos --seed N`: break everything while people buy, repair it, and check that the money is right.
 
-Two services and two bridges, a RabbitMQ, a PostgreSQL and the sandbox, all real processes of this run's own, with links
-between them that can be cut. Buyers buy while faults happen; both are drawn from the seed. Then everything is healed,
-and the database, Stripe's ledger, the queues and what clients were told are held against each other (`invariants`).
-A seed repeats the buyers and the faults; how they meet is up to the machine.
-The result is printed and kept in `.chaos/`. Exit status 1 if anything was violated, 2 if the run itself failed.
+Two services, two bridges, RabbitMQ, PostgreSQL and the sandbox run as real processes, with proxied links between them.
+Buyers buy while faults happen; the seed determines both, the machine how they coincide. Then every fault is reverted,
+and the database, Stripe's ledger, the queues and the answers to clients are compared (`invariants`).
+The result is printed and kept in `.chaos/`. The exit status is 1 after a violation and 2 if the run itself failed.
 """
 
 import argparse
@@ -14,7 +13,6 @@ import logging
 import os
 import platform
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -26,27 +24,35 @@ import psutil
 import uvloop
 from rich.console import Console
 
-from deploy.local.processes import LocalError
-from service.adapters.store.database import POOL_SIZE
-from tests.chaos import facts, faults, invariants, logs, page, report
-from tests.chaos.facts import Facts, Leaks, Sampler
-from tests.chaos.faults import Window
-from tests.chaos.load import Buyers
-from tests.chaos.plan import Plan, draw
-from tests.chaos.system import System
+from service.adapters.postgres.database import POOL_SIZE
+from tools.chaos import chaos_page, facts, fault_injection, invariants, log_counts, report
+from tools.chaos.chaos_system import System
+from tools.chaos.clients import Buyers
+from tools.chaos.cluster import cluster_run
+from tools.chaos.facts import Facts, Leaks, Sampler
+from tools.chaos.fault_injection import Window
+from tools.chaos.plan import draw
+from tools.devstack import interruption
+from tools.devstack.processes import LocalError
+from tools.html_report import terminal
 
 FOLDER = Path(__file__).parents[2] / ".chaos"
 WAIT_SECONDS = 100.0
-"""Longer than the time to pay: until then the settler has work."""
+"""Longer than the time to pay: until then the sweeper has work."""
 LATE_SECONDS = 60.0
-"""How long clients that are still repeating may go on after the last fault."""
-PIPE_WIDTH = 130
-FAILED, INTERRUPTED = 2, 130
+"""How long clients may still retry after the last fault."""
+FAILED = 2
 
 
-async def chaos(plan: Plan, arguments: argparse.Namespace, folder: Path, console: Console) -> dict[str, Any]:
+async def chaos(arguments: argparse.Namespace, folder: Path, console: Console) -> dict[str, Any]:
     """The whole run; its figures."""
     say = console.print
+    plan = draw(
+        arguments.seed,
+        seconds=arguments.minutes * 60,
+        operations=arguments.operations,
+        kills_per_minute=arguments.kills,
+    )
     system = System(folder, say)
     say(f"seed {plan.seed}: {len(plan.buyers)} buyers and {len(plan.faults)} faults in {plan.seconds:.0f} s")
     async with system.running():
@@ -56,16 +62,19 @@ async def chaos(plan: Plan, arguments: argparse.Namespace, folder: Path, console
         started = time.monotonic()
         buyers = Buyers(
             bridges=[bridge.base for bridge in system.bridges],
-            sandbox=system.sandbox,
+            sandbox=system.stripe.url,
             amqp_url=system.amqp_url,
+            operate=system.operate,
             started=started,
         )
+        before_restore: list[tuple[str, bytes]] = []
+        system.before_restore = lambda: facts.drain_audit_in_time(system, before_restore)
         sampler, windows = Sampler(system), list[Window]()
         psutil.cpu_percent(None)
         sampling = asyncio.create_task(sampler.run(), name="sampler")
         buying = asyncio.create_task(buyers.play(plan.buyers, at_once=arguments.buyers, until=plan.seconds))
         used = _own_seconds()
-        await faults.play(system, plan.faults, started=started, tell=say, windows=windows)
+        await fault_injection.play(system, plan.faults, started=started, report=say, windows=windows)
         await asyncio.sleep(max(0.0, started + plan.seconds - time.monotonic()))
         busy, used = psutil.cpu_percent(None), _own_seconds() - used
         seconds = buyers.now()
@@ -73,7 +82,10 @@ async def chaos(plan: Plan, arguments: argparse.Namespace, folder: Path, console
         await system.heal()
         async with asyncio.timeout(LATE_SECONDS):
             done = await buying
-        gathered, waited = await _settle(system, buyers, arguments.wait)
+        gathered = Facts(operations=buyers.operations, commands=buyers.commands, delivered_before=before_restore)
+        gathered.losses = [(copied - started, restored - started) for copied, restored in system.losses]
+        waited = await _wait_for_completion(system, gathered, arguments.wait)
+        gathered.differences = await facts.differences(system)
         after, limits = await facts.size(system), facts.allowed(system, before)
         gathered.leaks = Leaks(
             database_sessions=(sampler.most_sessions, POOL_SIZE * len(system.services)),
@@ -83,7 +95,7 @@ async def chaos(plan: Plan, arguments: argparse.Namespace, folder: Path, console
         )
         sampling.cancel()
         violations = invariants.check(gathered)
-        figures = report.summed_up(
+        figures = report.figures_of(
             operations=buyers.operations, windows=windows, violations=violations, seconds=seconds
         )
         served = (
@@ -92,7 +104,7 @@ async def chaos(plan: Plan, arguments: argparse.Namespace, folder: Path, console
         )
         return figures | {
             "seed": plan.seed,
-            "command": f"python -m tests.chaos --seed {plan.seed} --minutes {arguments.minutes:g}"
+            "command": f"python -m tools.chaos --seed {plan.seed} --minutes {arguments.minutes:g}"
             f" --operations {len(plan.buyers)} --kills {arguments.kills:g}",
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
@@ -105,30 +117,33 @@ async def chaos(plan: Plan, arguments: argparse.Namespace, folder: Path, console
                 "most database sessions of the services": sampler.most_sessions,
                 "payments": len(gathered.payments),
                 "sessions at Stripe": len(gathered.sessions),
-                "events delivered": len(gathered.delivered),
-                "events delivered again": len(gathered.delivered) - len({each for each, _ in gathered.delivered}),
+                "events delivered": len(gathered.all_delivered),
+                "events delivered again": len(gathered.all_delivered) - len(dict(gathered.all_delivered)),
+                "times that the database was put back": len(gathered.losses),
+                "payments that were adopted": sum(line["kind"] == "adopted" for line in gathered.journal),
+                "payments that need or needed a person": sum(bool(each["attention"]) for each in gathered.payments),
+                "differences that reconcile tells": len(gathered.differences),
             },
             "deaths": {name: member.deaths for name, member in system.members.items() if member.deaths},
-            "logged": logs.counted(folder / "logs", "ERROR", "CRITICAL"),
-            "warned": logs.counted(folder / "logs", "WARNING"),
+            "logged": log_counts.counted(folder / "logs", "ERROR", "CRITICAL"),
+            "warned": log_counts.counted(folder / "logs", "WARNING"),
             "violations": [vars(each) for each in violations],
         }
 
 
-async def _settle(system: System, buyers: Buyers, wait_seconds: float) -> tuple[Facts, float]:
-    """Look again and again until nothing is left to do, or the wait is over; the last facts."""
+async def _wait_for_completion(system: System, gathered: Facts, wait_seconds: float) -> float:
+    """Collects the facts until no work is left or the wait is over; the seconds waited."""
     began = time.monotonic()
-    gathered = Facts(operations=buyers.operations, commands=buyers.commands)
     while True:
         gathered.payments, gathered.journal, gathered.unsent = await facts.tables(system.database_url)
-        gathered.sessions, gathered.most_payable = await system.ledger(), await system.most_payable()
+        gathered.sessions, gathered.most_payable = await system.stripe.ledger(), await system.stripe.most_payable()
         await facts.drain_audit(system, gathered.delivered)
-        gathered.dead, gathered.delayed = await facts.parked(system)
+        gathered.dead, gathered.delayed = await facts.undelivered(system)
         waited = time.monotonic() - began
-        pending = any(payment["status"] == "PENDING" for payment in gathered.payments)
+        pending = any(each["status"] == "PENDING" and not each["attention"] for each in gathered.payments)
         unfinished = pending or gathered.unsent or any(each.invariant != "I11" for each in invariants.check(gathered))
         if waited > wait_seconds or not unfinished:
-            return gathered, waited
+            return waited
         await asyncio.sleep(2)
 
 
@@ -138,24 +153,18 @@ def _own_seconds() -> float:
 
 
 def main() -> int:
+    """The exit status."""
     arguments = _arguments()
-    plan = draw(
-        arguments.seed,
-        seconds=arguments.minutes * 60,
-        operations=arguments.operations,
-        kills_per_minute=arguments.kills,
-    )
-    for library in ("aio_pika", "aiormq"):  # that the broker is down is no news here
+    for library in ("aio_pika", "aiormq"):  # the broker is expected to be down
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = PIPE_WIDTH
+    console = terminal()
     folder = Path(tempfile.mkdtemp(prefix="bookticket-chaos-"))
     try:
-        figures = _until_interrupted(plan, arguments, folder, console)
+        run = cluster_run.chaos(arguments, folder, console) if arguments.cluster else chaos(arguments, folder, console)
+        figures = interruption.run(run, loop_factory=uvloop.new_event_loop)
     except asyncio.CancelledError:
         console.print("interrupted; everything was ended")
-        return INTERRUPTED
+        return interruption.STATUS
     except (LocalError, TimeoutError) as error:
         console.print(f"the run failed: {type(error).__name__}: {error}", markup=False)
         return FAILED
@@ -165,44 +174,34 @@ def main() -> int:
         else:
             shutil.rmtree(folder, ignore_errors=True)
     FOLDER.mkdir(exist_ok=True)
-    kept = FOLDER / f"chaos-{plan.seed}"
+    kept = FOLDER / f"{'cluster' if arguments.cluster else 'chaos'}-{arguments.seed}"
     kept.with_suffix(".json").write_text(json.dumps(figures, indent=2) + "\n")
-    kept.with_suffix(".html").write_text(page.render(figures))
-    report.tell(figures, console)
-    console.print(f"\nkept in {FOLDER.name}/{kept.name}.json and .html; repeat with: {figures['command']}")
+    if arguments.cluster:
+        cluster_run.show(figures, console)
+        console.print(f"kept in {FOLDER.name}/{kept.name}.json")
+        return 1 if figures["violations"] or figures["problem"] else 0
+    kept.with_suffix(".html").write_text(chaos_page.render(figures))
+    report.show(figures, console)
+    console.print(f"kept in {FOLDER.name}/{kept.name}.json and .html")
     return 1 if figures["violations"] else 0
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tools.chaos", description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=1, help="the same seed is the same buyers and faults")
     parser.add_argument("--minutes", type=float, default=2.0, help="how long people buy and things break")
     parser.add_argument("--operations", type=int, help="buyers, spread evenly over the time (300 a minute)")
     parser.add_argument("--kills", type=float, default=10, help="processes killed a minute, besides all other faults")
     parser.add_argument("--buyers", type=int, default=60, help="buyers at once; the others wait until one is done")
     parser.add_argument("--wait", type=float, default=WAIT_SECONDS, help="seconds to wait at most for what is open")
+    parser.add_argument(
+        "--cluster", action="store_true", help="the cluster: kill and freeze its members, one at a time"
+    )
+    parser.add_argument("--only", help="with --cluster: the faults whose names contain one of these words, by commas")
     parser.add_argument("--keep", action="store_true", help="keep the temporary folder with every log")
     arguments = parser.parse_args()
     arguments.operations = arguments.operations or max(1, round(300 * arguments.minutes))
     return arguments
-
-
-def _until_interrupted(plan: Plan, arguments: argparse.Namespace, folder: Path, console: Console) -> dict[str, Any]:
-    """Runs it; Ctrl-C and SIGTERM cancel it once, and a second one does not disturb the ending."""
-
-    async def cancellable() -> dict[str, Any]:
-        task = asyncio.ensure_future(chaos(plan, arguments, folder, console))
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, _cancel_once, task)
-        return await task
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(cancellable())
-
-
-def _cancel_once(task: asyncio.Task[Any]) -> None:
-    if not task.cancelling():
-        task.cancel()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What will happen, all of it drawn from one `random.Random`: the same seed is the same buyers and the same faults."""
+"""The buyers and faults of a run, all drawn from one `random.Random`: the same seed gives the same plan."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from random import Random
 
 
-class Way(StrEnum):
+class Strategy(StrEnum):
     """How a buyer's checkout is created."""
 
     PLAIN = "as the Booking Service does it, without a key"
@@ -17,38 +17,35 @@ class Way(StrEnum):
     TWINS = "the same key at both bridges at once"
     MESSAGE = "a fire-and-forget command"
     COPIES = "a fire-and-forget command, delivered more than once"
+    CLOSED = "created, closed by an operator, then created again"
 
 
 class Payer(StrEnum):
-    """What the person in front of the payment page does."""
+    """How the payer behaves on the payment page."""
 
     GOOD = "pays"
     SECOND_CARD = "is declined, then pays"
     SECURE = "pays with 3-D Secure"
+    SLOW_MONEY = "pays by a delayed method, and the money comes later"
+    DIFFERENT = "pays another amount than was asked"
+    REFUNDED = "pays, and gets the money back in two parts"
+    DISPUTED = "pays, and the bank takes the money back"
     NEVER = "never pays"
 
 
-WAYS = {
-    Way.PLAIN: 30,
-    Way.KEYED: 20,
-    Way.AGAIN: 10,
-    Way.CHANGED: 8,
-    Way.DROPPED: 8,
-    Way.DESERTED: 6,
-    Way.TWINS: 6,
-    Way.MESSAGE: 6,
-    Way.COPIES: 6,
-}
-PAYERS = {Payer.GOOD: 55, Payer.SECOND_CARD: 12, Payer.SECURE: 13, Payer.NEVER: 20}
+WAYS = dict(zip(Strategy, (30, 20, 10, 8, 8, 6, 6, 6, 6, 2), strict=True))
+ASKING = 0.7
+CLOSING = 0.5
+PAYERS = dict(zip(Payer, (42, 10, 11, 7, 4, 5, 4, 17), strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Buyer:
-    """One booking. Amounts are the text that Java prints for its Double, and what it means in minor units."""
+    """One booking. Amounts are both Java's text of a Double and the same amount in minor units."""
 
     booking: int
     at: float
-    way: Way
+    way: Strategy
     payer: Payer
     amount: str
     minor: int
@@ -60,14 +57,17 @@ class Buyer:
     think_seconds: float
     polls: int
     asks: bool
-    """After a fire-and-forget command: whether it also creates over REST, and so learns of the session."""
+    """After a fire-and-forget command: whether the buyer also creates over REST, which returns the session."""
+    is_closed: bool
+    """After another amount than was asked: whether an operator has dealt with the money and closes the payment."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A kind of fault; `targets` are parts or links, of which no two faults have the same at once.
+    """A kind of fault; `targets` are parts or links, each hit by one fault at a time.
 
-    `tail`: about how long it takes, after the fault's own seconds, until what was ended is up again.
+    `tail`: about how long after the fault the ended parts need to be ready again. While a fault that is `alone` lasts,
+    nothing else but kills happens.
     """
 
     name: str
@@ -76,11 +76,12 @@ class Kind:
     values: tuple[float, ...] = (0.0,)
     not_before: float = 0.0
     tail: float = 0.0
+    alone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One fault, seconds from the start of the load; `value` is its kind's own measure."""
+    """One fault, in seconds from the start of the load; the meaning of `value` depends on the kind."""
 
     number: int
     kind: str
@@ -109,18 +110,24 @@ KINDS = (
     Kind(name="Stripe down", targets=("stripe",), seconds=(2, 6)),
     Kind(name="Stripe answers dropped", targets=("stripe",), seconds=(2, 5), values=(5, 20)),
     Kind(name="Stripe rate limits", targets=("stripe",), seconds=(3, 8), values=(2, 5)),
+    Kind(name="Stripe refuses our account", targets=("stripe",), seconds=(2, 6)),
+    Kind(name="Stripe's events late", targets=("events",), seconds=(10, 20), values=(3, 30)),
+    Kind(name="Stripe's clock off", targets=("clock",), seconds=(4, 9), values=(-240, -60, 60, 240)),
+    Kind(name="database restored", targets=("database",), seconds=(5, 12), not_before=25, tail=25, alone=True),
 )
 CALM_SECONDS = 5.0
-"""Before the first fault, and at the end: what an undisturbed system does belongs into the picture."""
+"""Without faults at the start and the end, so that the plot also shows the undisturbed system."""
 OVERLAPPING = 0.4
 KILLED_SECONDS = 4.0
-"""From a kill until the process is up again, about."""
+"""About the time from a kill until the process is ready again."""
 MOST_AT_ONCE = 3
-"""More than that, and nobody can say which of them it was."""
+"""With more, an effect could not be attributed to one of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
+    """What happens in a run."""
+
     seed: int
     seconds: float
     buyers: list[Buyer]
@@ -128,8 +135,8 @@ class Plan:
 
 
 def draw(seed: int, *, seconds: float, operations: int, kills_per_minute: float) -> Plan:
-    """The plan of a seed. The kills come on top of the faults, whatever else is broken at that moment."""
-    random = Random(seed)  # noqa: S311 - to be repeated, not to be secret
+    """The plan of a seed. Kills come in addition to the faults, at any moment."""
+    random = Random(seed)  # noqa: S311 - repeatable, not secret
     faults = _numbered(_faults(random, seconds) + _kills(random, seconds, kills_per_minute))
     buyers = [_buyer(random, number, seconds * number / operations) for number in range(operations)]
     return Plan(seed=seed, seconds=seconds, buyers=buyers, faults=faults)
@@ -152,7 +159,8 @@ def _buyer(random: Random, number: int, at: float) -> Buyer:
         drop_seconds=random.uniform(0.005, 0.5),
         think_seconds=random.uniform(0.2, 3.0),
         polls=random.randint(1, 6),
-        asks=random.random() < 0.7,
+        asks=random.random() < ASKING,
+        is_closed=random.random() < CLOSING,
     )
 
 
@@ -163,7 +171,7 @@ def _amount(random: Random) -> tuple[str, int]:
 
 
 def _faults(random: Random, seconds: float) -> list[Fault]:
-    """Every kind once, in random order, before any comes again."""
+    """Every kind once, in random order, before any is repeated."""
     faults: list[Fault] = []
     bag: list[Kind] = []
     busy: dict[str, float] = {}
@@ -177,25 +185,15 @@ def _faults(random: Random, seconds: float) -> list[Fault]:
             continue
         bag.remove(kind)
         target = random.choice(kind.targets)
-        at = max(at, busy.get(target, 0.0))
+        at = max(at, busy.get(target, 0.0), end if kind.alone else 0.0)
         length = random.uniform(*kind.seconds)
         if at + length > seconds - CALM_SECONDS:
             break
-        value = random.choice(kind.values)
-        faults.append(
-            Fault(
-                number=len(faults) + 1,
-                kind=kind.name,
-                target=target,
-                at=round(at, 2),
-                seconds=round(length, 2),
-                value=value,
-            )
-        )
+        faults.append(_fault(kind.name, target, at, length, random.choice(kind.values)))
         end = max(end, at + length + kind.tail)
         busy[target] = at + length + kind.tail + 0.5
         together += 1
-        if together < MOST_AT_ONCE and random.random() < OVERLAPPING:
+        if not kind.alone and together < MOST_AT_ONCE and random.random() < OVERLAPPING:
             at += random.uniform(0.3, 2.0)
         else:
             at, together = end + random.uniform(0.7, 2.0), 0
@@ -203,7 +201,7 @@ def _faults(random: Random, seconds: float) -> list[Fault]:
 
 
 def _kills(random: Random, seconds: float, per_minute: float) -> list[Fault]:
-    """`kill -9` of a service or a bridge, again and again; each is given the time to be up again."""
+    """`kill -9` of services and bridges at the given rate; each process gets the time to be ready again."""
     kills: list[Fault] = []
     up_at: dict[str, float] = {}
     at = CALM_SECONDS
@@ -214,11 +212,15 @@ def _kills(random: Random, seconds: float, per_minute: float) -> list[Fault]:
         target = random.choice(targets)
         up_at[target] = at + KILLED_SECONDS
         kind = "service killed" if target in SERVICES else "bridge killed"
-        kills.append(Fault(number=0, kind=kind, target=target, at=round(at, 2), seconds=0.0, value=0.0))
+        kills.append(_fault(kind, target, at))
     return kills
 
 
+def _fault(kind: str, target: str, at: float, seconds: float = 0.0, value: float = 0.0) -> Fault:
+    return Fault(number=0, kind=kind, target=target, at=round(at, 2), seconds=round(seconds, 2), value=value)
+
+
 def _numbered(faults: list[Fault]) -> list[Fault]:
-    """In the order of their times."""
+    """Sorted by time and numbered from 1."""
     ordered = sorted(faults, key=lambda fault: fault.at)
     return [replace(fault, number=number) for number, fault in enumerate(ordered, start=1)]

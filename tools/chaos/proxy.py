@@ -1,12 +1,13 @@
-"""A network that can be broken: forwards TCP until it is told to refuse, hold, cut or slow it down."""
+"""A faulty network link: a TCP proxy that can refuse, hold, cut or delay traffic."""
 
 import asyncio
 import contextlib
 import socket
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import Enum
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 CHUNK = 64 * 1024
@@ -14,6 +15,8 @@ _RESET = struct.pack("ii", 1, 0)  # linger for 0 s: closing sends RST instead of
 
 
 class Mode(Enum):
+    """How a link behaves."""
+
     NORMAL = "forwards"
     DOWN = "refuses connections and has cut those it had"
     BLACK_HOLE = "accepts everything and delivers nothing; what it holds arrives once it forwards again"
@@ -21,7 +24,7 @@ class Mode(Enum):
 
 
 class Proxy:
-    """One link. Black-holed bytes are held and not lost, as TCP itself would repeat them after a partition."""
+    """One link. A black hole holds bytes and loses none, as TCP retransmits after a partition."""
 
     def __init__(self, name: str, target_port: int, *, target_host: str = "127.0.0.1") -> None:
         self.name = name
@@ -37,16 +40,16 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        """Connections that go through at the moment."""
+        """The number of open connections."""
         return len(self._links)
 
     async def start(self) -> None:
-        """Listen, on a free port the first time and on the same one afterwards."""
+        """Listens, on a free port the first time and on the same one afterwards."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=CHUNK)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Refuse, and end what goes through."""
+        """Refuses connections and ends the open ones."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -54,9 +57,12 @@ class Proxy:
         for link in links:
             link.cancel()
         await asyncio.gather(*links, return_exceptions=True)
+        for writer in list(self._writers):  # a link that was cancelled before it began has closed nothing
+            writer.close()
+        self._writers.clear()
 
     async def set(self, mode: Mode, *, delay_seconds: float = 0.3) -> None:
-        """Change how it behaves, for the connections it has and for those to come."""
+        """Changes the mode, for open connections and for new ones."""
         if mode is Mode.BLACK_HOLE:
             self._open.clear()
         else:
@@ -68,24 +74,28 @@ class Proxy:
             await self.start()
 
     def reset(self) -> None:
-        """Cut every connection by RST, whatever was on its way; new ones are welcome."""
+        """Cuts every open connection by RST and loses bytes in flight; accepts new ones."""
         for writer in list(self._writers):
             with contextlib.suppress(OSError):
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             writer.transport.abort()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = asyncio.current_task()
-        assert link is not None
-        self._links.add(link)
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:  # it was accepted while the proxy stopped
+            writer.close()
+            return
         self._writers.add(writer)
+        link = asyncio.create_task(self._serve(reader, writer))
+        self._links.add(link)
+        link.add_done_callback(self._links.discard)
         self.most_connections = max(self.most_connections, len(self._links))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            with contextlib.suppress(OSError, asyncio.CancelledError):  # cancelled: by `stop`, and then it is done
+            with contextlib.suppress(OSError):
                 await self._open.wait()
                 await self._forward(reader, writer)
         finally:
-            self._links.discard(link)
             self._writers.discard(writer)
             writer.close()
 
@@ -100,7 +110,7 @@ class Proxy:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._writers.discard(target_writer)
-            target_writer.close()  # first: `stop` may cancel us while we wait for the pumps
+            target_writer.close()  # first: `stop` may cancel this task while it waits for the pumps
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
@@ -113,16 +123,24 @@ class Proxy:
                 await self._open.wait()
                 writer.write(piece)
                 await writer.drain()
-            await self._open.wait()  # the news of an end is held back, too
+            await self._open.wait()  # a black hole holds the end of a stream too
+
+
+AProxy = TypeVar("AProxy", bound=Proxy)
+
+
+def behind_proxy(url: str) -> AbstractAsyncContextManager[tuple[Proxy, str]]:
+    """A proxy before the URL's server: the proxy, and the URL that leads through it."""
+    return behind(Proxy, url)
 
 
 @asynccontextmanager
-async def behind_proxy(url: str) -> AsyncIterator[tuple[Proxy, str]]:
-    """The URL's server behind a proxy: the proxy, and the URL that leads through it."""
+async def behind(kind: type[AProxy], url: str) -> AsyncIterator[tuple[AProxy, str]]:
+    """The same with a proxy of another kind."""
     parts = urlsplit(url)
-    assert parts.hostname
-    assert parts.port
-    proxy = Proxy(parts.scheme, parts.port, target_host=parts.hostname)
+    if parts.hostname is None or parts.port is None:
+        raise ValueError("A proxied URL must name host and port.")
+    proxy = kind(parts.scheme, parts.port, target_host=parts.hostname)
     await proxy.start()
     credentials, at, _ = parts.netloc.rpartition("@")
     try:

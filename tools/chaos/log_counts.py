@@ -1,4 +1,4 @@
-"""What our processes said, by how often they said it."""
+"""Counts the log lines of our processes by their text."""
 
 import json
 import re
@@ -10,7 +10,7 @@ _NUMBERS = re.compile(r"0x[0-9a-f]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0
 
 
 def counted(folder: Path, *levels: str) -> dict[str, int]:
-    """Each line of these levels in a folder's logs, by kind of process, without its numbers and ids; frequent first."""
+    """Log lines of these levels by kind of process, without numbers and ids; most frequent first."""
     lines: Counter[str] = Counter()
     for log in sorted(folder.glob("*.log")):
         kind = log.name.partition("-")[0].partition(".")[0]
@@ -20,7 +20,7 @@ def counted(folder: Path, *levels: str) -> dict[str, int]:
 
 
 def _text(line: str, levels: tuple[str, ...]) -> str:
-    """The message and the last line of its traceback; empty if it is not of these levels."""
+    """The message and the last line of its traceback; empty for other levels."""
     try:
         entry = json.loads(line)
     except ValueError:
