@@ -1,23 +1,23 @@
-"""Doing to the system what the plan says, and taking it back."""
+"""Applies the faults of a plan to the system and reverts them."""
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 
-from deploy.local.processes import LocalError
-from tests.chaos.plan import BRIDGES, SERVICES, Fault
-from tests.chaos.system import System
-from tests.proxy import Mode
+from tools.chaos import restoring
+from tools.chaos.chaos_system import System
+from tools.chaos.plan import BRIDGES, SERVICES, Fault
+from tools.chaos.proxy import Mode
+from tools.devstack.processes import LocalError
 
 
 @dataclass(kw_only=True)
 class Window:
-    """A fault that was done: from its beginning until its cause is gone. `felt`: until what it ended is up again."""
+    """An applied fault: from its beginning until its cause is gone. `felt`: until the ended parts are ready again."""
 
     fault: Fault
     began: float
@@ -27,22 +27,22 @@ class Window:
 
 
 async def play(
-    system: System, faults: list[Fault], *, started: float, tell: Callable[[str], None], windows: list[Window]
+    system: System, faults: list[Fault], *, started: float, report: Callable[[str], None], windows: list[Window]
 ) -> None:
-    """Every fault at its time. `windows` grows as they begin, so that an interrupted run can tell them, too."""
+    """Applies every fault at its time. `windows` grows as they begin, so that an interrupted run has them too."""
     async with asyncio.TaskGroup() as group:
         for fault in faults:
             await asyncio.sleep(max(0.0, started + fault.at - time.monotonic()))
-            group.create_task(_play(system, fault, started, tell, windows))
+            group.create_task(_play(system, fault, started, report, windows))
 
 
 async def _play(
-    system: System, fault: Fault, started: float, tell: Callable[[str], None], windows: list[Window]
+    system: System, fault: Fault, started: float, report: Callable[[str], None], windows: list[Window]
 ) -> None:
     began = time.monotonic() - started
     window = Window(fault=fault, began=began, ended=began)
     windows.append(window)
-    tell(f"{began:6.1f} s  {fault.kind:<28} {fault.target:<18} {f'{fault.seconds:.1f} s' if fault.seconds else ''}")
+    report(f"{began:6.1f} s  {fault.kind:<28} {fault.target:<18} {f'{fault.seconds:.1f} s' if fault.seconds else ''}")
     try:
         await ACTIONS[fault.kind](system, fault)
         window.ended = time.monotonic() - started
@@ -50,30 +50,13 @@ async def _play(
             await system.ready(system.members[fault.target])
     except (LocalError, OSError, asyncpg.PostgresError, TimeoutError) as error:
         window.problem = f"{type(error).__name__}: {error}"
-        tell(f"          {fault.kind}: {window.problem}")
+        report(f"          {fault.kind}: {window.problem}")
     window.felt = time.monotonic() - started
 
 
-async def _kill(system: System, fault: Fault) -> None:
-    await system.kill(fault.target)
-
-
-async def _roll_services(system: System, _: Fault) -> None:
-    for name in SERVICES:
+async def _roll(system: System, names: tuple[str, ...]) -> None:
+    for name in names:
         await system.roll(name)
-
-
-async def _roll_bridges(system: System, _: Fault) -> None:
-    for name in BRIDGES:
-        await system.roll(name)
-
-
-async def _kill_broker(system: System, fault: Fault) -> None:
-    await system.kill_broker(fault.seconds)
-
-
-async def _kill_database(system: System, fault: Fault) -> None:
-    await system.kill_database(fault.seconds)
 
 
 async def _end_sessions(system: System, _: Fault) -> None:
@@ -85,6 +68,20 @@ async def _end_sessions(system: System, _: Fault) -> None:
         )
     finally:
         connection.terminate()
+
+
+async def _restore(system: System, fault: Fault) -> None:
+    copy = await restoring.copied(system)
+    await asyncio.sleep(fault.seconds)
+    await restoring.put_back(system, copy)
+
+
+async def _clock_off(system: System, fault: Fault) -> None:
+    await system.stripe.set_clock(int(fault.value))
+    try:
+        await asyncio.sleep(fault.seconds)
+    finally:
+        await system.stripe.set_clock(0)
 
 
 async def _reset(system: System, fault: Fault) -> None:
@@ -105,28 +102,22 @@ def _link(mode: Mode) -> Callable[[System, Fault], Awaitable[None]]:
 
 def _stripe(on: Callable[[Fault], dict[str, Any]], **off: Any) -> Callable[[System, Fault], Awaitable[None]]:
     async def action(system: System, fault: Fault) -> None:
-        async with _stripe_fault(system, on(fault), off):
+        await system.stripe.set(**on(fault))
+        try:
             await asyncio.sleep(fault.seconds)
+        finally:
+            await system.stripe.set(**off)
 
     return action
 
 
-@asynccontextmanager
-async def _stripe_fault(system: System, on: dict[str, Any], off: dict[str, Any]) -> AsyncGenerator[None]:
-    await system.stripe(**on)
-    try:
-        yield
-    finally:
-        await system.stripe(**off)
-
-
 ACTIONS: dict[str, Callable[[System, Fault], Awaitable[None]]] = {
-    "service killed": _kill,
-    "bridge killed": _kill,
-    "broker killed": _kill_broker,
-    "database killed": _kill_database,
-    "services rolled": _roll_services,
-    "bridges rolled": _roll_bridges,
+    "service killed": lambda system, fault: system.kill(fault.target),
+    "bridge killed": lambda system, fault: system.kill(fault.target),
+    "broker killed": lambda system, fault: system.kill_broker(fault.seconds),
+    "database killed": lambda system, fault: system.kill_database(fault.seconds),
+    "services rolled": lambda system, _: _roll(system, SERVICES),
+    "bridges rolled": lambda system, _: _roll(system, BRIDGES),
     "link refuses": _link(Mode.DOWN),
     "link black hole": _link(Mode.BLACK_HOLE),
     "link reset": _reset,
@@ -137,4 +128,8 @@ ACTIONS: dict[str, Callable[[System, Fault], Awaitable[None]]] = {
     "Stripe down": _stripe(lambda _: {"down": True}, down=False),
     "Stripe answers dropped": _stripe(lambda fault: {"drop_responses": int(fault.value)}, drop_responses=0),
     "Stripe rate limits": _stripe(lambda fault: {"rate_limits": {"default": fault.value}}, rate_limits={}),
+    "Stripe refuses our account": _stripe(lambda _: {"account_error": True}, account_error=False),
+    "Stripe's events late": _stripe(lambda fault: {"events_late_seconds": fault.value}, events_late_seconds=0),
+    "Stripe's clock off": _clock_off,
+    "database restored": _restore,
 }
