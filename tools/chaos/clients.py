@@ -1,10 +1,11 @@
-"""The buyers: a closed loop of clients that behave like the Booking Service, other services and people with cards."""
+"""The simulated clients: a closed loop of buyers who act like the Booking Service, other services and payers."""
 
 import asyncio
 import json
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 import aio_pika
@@ -13,91 +14,62 @@ from aio_pika.abc import AbstractChannel, AbstractRobustConnection
 
 from contracts import envelope, topology
 from contracts.commands import CommandType
-from tests.chaos.plan import Buyer, Payer, Way
+from runtime.aio import Backoff
+from tools.chaos.plan import Buyer, Payer, Strategy
+from tools.chaos.wishes import Attempt, Command, Operation
 
 PATH = "/api/v1/internal/payments"
 WHO = {"X-User-Id": "7", "X-User-Roles": "USER,SERVICE_ACCOUNT"}
-CARDS = {
-    Payer.GOOD: ({"card": "4242 4242 4242 4242"},),
-    Payer.SECOND_CARD: ({"card": "4000 0000 0000 0002"}, {"card": "4242 4242 4242 4242"}),
-    Payer.SECURE: ({"card": "4000 0000 0000 3220", "authentication": "complete"},),
+OTHER_MINOR = 1_000_001
+"""More than any buyer is asked for."""
+_GOOD = ("pay", {"card": "4242 4242 4242 4242"})
+ACTS: dict[Payer, tuple[tuple[str, dict[str, Any]], ...]] = {
+    Payer.GOOD: (_GOOD,),
+    Payer.SECOND_CARD: (("pay", {"card": "4000 0000 0000 0002"}), _GOOD),
+    Payer.SECURE: (("pay", {"card": "4000 0000 0000 3220", "authentication": "complete"}),),
+    Payer.SLOW_MONEY: (("settle", {"outcome": "unpaid"}), ("settle", {"outcome": "paid"})),
+    Payer.DIFFERENT: (("settle", {"outcome": "paid", "amount_total": OTHER_MINOR}),),
+    Payer.REFUNDED: (_GOOD, ("refund", {"amount": 100}), ("refund", {})),
+    Payer.DISPUTED: (_GOOD, ("dispute", {})),
     Payer.NEVER: (),
 }
+"""What happens to the session, in the words of the sandbox's control API."""
+PAUSES = {Payer.SLOW_MONEY}
+"""Payers between whose acts some time passes."""
+CLOSING_SECONDS = 2.0
 PATIENCE_SECONDS = 30.0
 """How long a client repeats one operation before it gives up."""
 ATTEMPT_SECONDS = 15.0
-LONGEST_PAUSE_SECONDS = 3.0
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.3, 3.0
 PUBLISH_SECONDS = 5.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """One request, seconds from the start of the load; `status` 0 with the `error` that came instead of an answer."""
-
-    at: float
-    seconds: float
-    status: int
-    error: str = ""
-
-
-@dataclass(kw_only=True)
-class Operation:
-    """What a client wanted, with all its attempts. Acknowledged means a 2xx; `answer` is that body, or the last."""
-
-    kind: str
-    booking: int
-    began: float
-    minor: int = 0
-    asked: str = ""
-    attempts: list[Attempt] = field(default_factory=list)
-    answer: dict[str, Any] = field(default_factory=dict)
-    deserted: bool = False
-
-    @property
-    def status(self) -> int:
-        return self.attempts[-1].status if self.attempts else 0
-
-    @property
-    def acknowledged(self) -> bool:
-        return 200 <= self.status < 300
-
-    @property
-    def recovered(self) -> bool:
-        """Acknowledged in the end, after an attempt that was not."""
-        return self.acknowledged and any(not 200 <= attempt.status < 300 for attempt in self.attempts)
-
-    @property
-    def ended(self) -> float:
-        return self.attempts[-1].at + self.attempts[-1].seconds if self.attempts else self.began
-
-
-@dataclass(kw_only=True)
-class Command:
-    """A fire-and-forget create; `confirmed` by the broker, which from then on answers for it."""
-
-    message_id: str
-    booking: int
-    minor: int
-    confirmed: bool = False
-
-
 class Buyers:
-    """Plays the buyers of a plan and remembers everything that they were told."""
+    """Plays the buyers of a plan and records every answer."""
 
-    def __init__(self, *, bridges: list[str], sandbox: str, amqp_url: str, started: float) -> None:
+    def __init__(
+        self,
+        *,
+        bridges: list[str],
+        sandbox: str,
+        amqp_url: str,
+        operate: Callable[..., Awaitable[tuple[int, str]]],
+        started: float,
+    ) -> None:
         self.operations: list[Operation] = []
         self.commands: list[Command] = []
         self.under_way = 0
         self._bridges = bridges
         self._sandbox = sandbox
         self._amqp_url = amqp_url
+        self._operate = operate
         self._started = started
         self._http: aiohttp.ClientSession
         self._connection: AbstractRobustConnection | None = None
         self._channel: AbstractChannel | None = None
 
     async def play(self, buyers: list[Buyer], *, at_once: int, until: float) -> int:
-        """Let at most `at_once` buyers act at a time; none begins after `until`. How many there were."""
+        """Runs at most `at_once` buyers at a time and starts none after `until`; the number of buyers that ran."""
         queue = iter(buyers)
         done = 0
 
@@ -134,82 +106,111 @@ class Buyers:
         if session is None:
             return
         await asyncio.sleep(buyer.think_seconds)
-        for card in CARDS[buyer.payer]:
-            await self._pay(buyer, session, card)
+        for kind, details in ACTS[buyer.payer]:
+            await self._act(kind, buyer, session, details)
+            if buyer.payer in PAUSES:
+                await asyncio.sleep(buyer.think_seconds)
         for _ in range(buyer.polls):
             verified = await self._read("verify", buyer, session)
             if verified.answer.get("paymentStatus") in {"COMPLETED", "FAILED"}:
                 break
             await asyncio.sleep(0.7)
         await self._read("status", buyer, session)
+        if buyer.payer is Payer.DIFFERENT and buyer.is_closed and await self._close(buyer, session):
+            await self._read("verify", buyer, session)
 
     async def _checkout(self, buyer: Buyer) -> str | None:
-        """The session that the client was told, if it was."""
+        """The session id that the client received, if any."""
         key = f"key-{buyer.booking}"
+        made: Operation | None
         match buyer.way:
-            case Way.PLAIN:
+            case Strategy.PLAIN:
                 made = await self._create(buyer)
-            case Way.KEYED:
+            case Strategy.KEYED:
                 made = await self._create(buyer, key=key)
-            case Way.AGAIN:
+            case Strategy.AGAIN:
                 await self._create(buyer)
                 made = await self._create(buyer, bridge=buyer.other_bridge)
-            case Way.CHANGED:
+            case Strategy.CHANGED:
                 made = await self._change(buyer)
-            case Way.DROPPED:
+            case Strategy.DROPPED:
                 await self._drop(buyer, key)
                 made = await self._create(buyer, key=key, bridge=buyer.other_bridge)
-            case Way.DESERTED:
+            case Strategy.DESERTED:
                 await self._drop(buyer, None)
                 return None
-            case Way.TWINS:
+            case Strategy.TWINS:
                 both = (self._create(buyer, key=key, bridge=bridge) for bridge in range(2))
                 made, _ = await asyncio.gather(*both)
-            case Way.MESSAGE | Way.COPIES:
-                await self._send(buyer, copies=3 if buyer.way is Way.COPIES else 1)
-                if not buyer.asks:
-                    return None
+            case Strategy.CLOSED:
+                made = await self._create_after_close(buyer)
+            case Strategy.MESSAGE | Strategy.COPIES:
+                await self._send(buyer, copies=3 if buyer.way is Strategy.COPIES else 1)
                 await asyncio.sleep(buyer.think_seconds)
-                made = await self._create(buyer)
-        session: str | None = made.answer.get("sessionId") if made.acknowledged else None
+                made = await self._create(buyer) if buyer.asks else None
+        session: str | None = made.answer.get("sessionId") if made is not None and made.acknowledged else None
         return session
 
     async def _create(
         self, buyer: Buyer, *, key: str | None = None, bridge: int | None = None, other: bool = False
     ) -> Operation:
         minor = buyer.other_minor if other else buyer.minor
-        operation = Operation(kind="create", booking=buyer.booking, began=self.now(), minor=minor)
+        operation = self._begin("create", buyer, minor=minor)
         request = self._post(buyer, key, other=other)
         return await self._repeat(operation, request, buyer.bridge if bridge is None else bridge)
 
     async def _change(self, buyer: Buyer) -> Operation:
-        """Another amount for the same booking; and a payer whose browser still shows the old page."""
+        """Creates with another amount for the same booking, while a payer uses the old page."""
         old = await self._create(buyer)
         made = await self._create(buyer, other=True, bridge=buyer.other_bridge)
         if old.acknowledged and made.acknowledged:
-            await self._pay(buyer, old.answer["sessionId"], CARDS[Payer.GOOD][0])
+            await self._act("pay", buyer, old.answer["sessionId"], _GOOD[1])
         return made
 
+    async def _create_after_close(self, buyer: Buyer) -> Operation:
+        """Creates, and again once an operator has ended the first checkout."""
+        made = await self._create(buyer)
+        if not made.acknowledged or not await self._close(buyer, made.answer["sessionId"]):
+            return made
+        await self._read("verify", buyer, made.answer["sessionId"])
+        return await self._create(buyer)
+
     async def _drop(self, buyer: Buyer, key: str | None) -> None:
-        """Send a create and close the socket before, or while, it is answered."""
-        operation = Operation(kind="create", booking=buyer.booking, began=self.now(), minor=buyer.minor, deserted=True)
-        self.operations.append(operation)
+        """Sends a create and closes the socket before or while it is answered."""
+        operation = self._begin("create", buyer, minor=buyer.minor, deserted=True)
         with suppress(TimeoutError):
             async with asyncio.timeout(buyer.drop_seconds):
                 await self._attempt(operation, self._post(buyer, key), self._bridges[buyer.bridge])
 
     async def _read(self, kind: str, buyer: Buyer, session: str) -> Operation:
-        operation = Operation(kind=kind, booking=buyer.booking, began=self.now(), asked=session)
+        operation = self._begin(kind, buyer, asked=session)
         path = f"{PATH}/checkout/verify/{session}" if kind == "verify" else f"{PATH}/status/{session}"
         return await self._repeat(operation, {"method": "GET", "path": path}, buyer.bridge)
 
-    async def _pay(self, buyer: Buyer, session: str, card: dict[str, str]) -> None:
-        """At Stripe, past every proxy: the payer's browser is none of our links."""
-        operation = Operation(kind="pay", booking=buyer.booking, began=self.now(), asked=session)
+    async def _act(self, kind: str, buyer: Buyer, session: str, details: dict[str, Any]) -> None:
+        """Something happens at Stripe, past every proxy: faults do not affect the payer's browser."""
+        request = {"method": "POST", "path": f"/_sandbox/sessions/{session}/{kind}", "json": details}
+        await self._attempt(self._begin(kind, buyer, asked=session), request, self._sandbox)
+
+    async def _close(self, buyer: Buyer, session: str) -> bool:
+        """Whether an operator has closed the payment; its command is repeated as `_repeat` does."""
+        operation = self._begin("close", buyer, asked=session)
+        arguments = ("close", session, "--reason", "no longer wanted", "--by", "chaos", "--json")
+        while not operation.acknowledged and self.now() - operation.began < PATIENCE_SECONDS:
+            at = self.now()
+            status, output = await self._operate(*arguments)
+            code = HTTPStatus.CONFLICT if status else HTTPStatus.OK
+            operation.attempts.append(Attempt(at=at, seconds=self.now() - at, status=code))
+            with suppress(ValueError, IndexError):
+                operation.answer = json.loads(output.splitlines()[-1])
+            if status:
+                await asyncio.sleep(CLOSING_SECONDS)
+        return operation.acknowledged
+
+    def _begin(self, kind: str, buyer: Buyer, **more: Any) -> Operation:
+        operation = Operation(kind=kind, booking=buyer.booking, began=self.now(), **more)
         self.operations.append(operation)
-        await self._attempt(
-            operation, {"method": "POST", "path": f"/_sandbox/sessions/{session}/pay", "json": card}, self._sandbox
-        )
+        return operation
 
     # --- HTTP -------------------------------------------------------------------------------------------------------
 
@@ -220,19 +221,17 @@ class Buyers:
         return {"method": "POST", "path": f"{PATH}/checkout/create", "data": content, "headers": headers}
 
     async def _repeat(self, operation: Operation, request: dict[str, Any], bridge: int) -> Operation:
-        """Until it is answered for good, at one bridge and then the other, as a load balancer would have it."""
-        self.operations.append(operation)
-        pause = 0.3
+        """Repeats until a final answer, alternating between the bridges as a load balancer does."""
+        backoff = Backoff(first_seconds=FIRST_PAUSE_SECONDS, longest_seconds=LONGEST_PAUSE_SECONDS)
         for number in range(100):
             wait = await self._attempt(operation, request, self._bridges[(bridge + number) % 2])
             if wait is None or self.now() - operation.began > PATIENCE_SECONDS:
                 break
-            await asyncio.sleep(wait or pause)
-            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(wait or backoff.next_seconds())
         return operation
 
     async def _attempt(self, operation: Operation, request: dict[str, Any], base: str) -> float | None:
-        """None if that was the answer; else the seconds to wait before a repeat, 0 if the client may choose."""
+        """None after a final answer; else the seconds to wait before a retry, 0 if the client may choose."""
         at = self.now()
         status, error, wait = 0, "", None
         options = {**request, "headers": {**WHO, **request.get("headers", {})}}
@@ -250,7 +249,8 @@ class Buyers:
         else:
             with suppress(ValueError):
                 operation.answer = json.loads(body)
-            if status == 200 or not operation.answer.get("retryable", status >= 500):
+            is_retryable = operation.answer.get("retryable", status >= HTTPStatus.INTERNAL_SERVER_ERROR)
+            if status == HTTPStatus.OK or not is_retryable:
                 wait = None
         finally:
             operation.attempts.append(Attempt(at=at, seconds=self.now() - at, status=status, error=error))
@@ -259,11 +259,12 @@ class Buyers:
     # --- messages ---------------------------------------------------------------------------------------------------
 
     async def _send(self, buyer: Buyer, *, copies: int) -> None:
-        """A command without a reply address, repeated with the same id until the broker has confirmed it."""
-        command = Command(message_id=f"command-{buyer.booking}", booking=buyer.booking, minor=buyer.minor)
+        """Sends a command without a reply address, again and again with the same id until the broker confirms it."""
+        command = Command(
+            message_id=f"command-{buyer.booking}", booking=buyer.booking, minor=buyer.minor, at=self.now()
+        )
         self.commands.append(command)
-        operation = Operation(kind="command", booking=buyer.booking, began=self.now(), minor=buyer.minor)
-        self.operations.append(operation)
+        operation = self._begin("command", buyer, minor=buyer.minor)
         sent = 0
         while sent < copies and self.now() - operation.began < PATIENCE_SECONDS:
             at, error = self.now(), ""
@@ -276,7 +277,7 @@ class Buyers:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
                     raise
-                error = type(caught).__name__  # aiormq ends what waits on a lost connection with this exception
+                error = type(caught).__name__  # aiormq raises this in waiters of a lost connection
             operation.attempts.append(Attempt(at=at, seconds=self.now() - at, status=0 if error else 202, error=error))
             if error:
                 await asyncio.sleep(0.5)
