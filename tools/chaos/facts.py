@@ -1,12 +1,13 @@
-"""Gathering what is so: from the database, from Stripe's ledger, from the queues. Plain data for `invariants`."""
+"""Collects the facts that `invariants` checks, as plain data: from the database, Stripe's ledger and the queues."""
 
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
 
 import aio_pika
 import asyncpg
@@ -15,37 +16,54 @@ from aio_pika.abc import AbstractQueue
 
 from contracts import envelope, topology
 from contracts.commands import CommandType
-from deploy.local import processes, rabbitmq_install
-from service.adapters.store.database import POOL_SIZE
-from tests.chaos.load import Command, Operation
-from tests.chaos.system import WINDOW_SECONDS, System
+from service.adapters.postgres.database import POOL_SIZE
+from tools.chaos.chaos_system import WINDOW_SECONDS, System
+from tools.chaos.wishes import Command, Operation
+from tools.devstack import processes, rabbitmq_install
+
+
+class Observed(Protocol):
+    """The system whose queues are read."""
+
+    @property
+    def amqp_url(self) -> str:
+        """Of an administrator, at a node that answers."""
+
+    @property
+    def services(self) -> Sequence[object]: ...
+
 
 AUDIT = "chaos.audit"
 SAMPLE_SECONDS = 2.0
 PEEK_SECONDS = 3.0
+BROKER_SECONDS = 60.0
 GRACE_SECONDS = 30
-"""How late the settler may be with a payment that is due."""
+"""How late the sweeper may be with a due payment."""
 QUIET_SECONDS = 3.0
-"""Connections that nobody needs any more are gone after this."""
+"""Unused connections are closed after this time."""
 SERVICE_CONNECTIONS, BRIDGE_CONNECTIONS = 2, 1
-"""To the broker, of one process each: the service consumes and publishes on separate ones."""
+"""Connections of one process to the broker: the service consumes and publishes on separate ones."""
 STRIPE_CONCURRENCY = 64
 
 
 @dataclass(kw_only=True)
 class Leaks:
-    """Pairs are (measured, allowed)."""
+    """Resources after the run; pairs are (measured, allowed)."""
 
     database_sessions: tuple[int, int] = (0, 0)
     idle_in_transaction_seconds: tuple[float, float] = (0.0, 5.0)
     consumers: dict[str, tuple[int, int]] = field(default_factory=dict)
     growth: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Connections, channels and descriptors after everything is healed, and what was there before the load."""
+    """Connections, channels and descriptors, compared with those before the load."""
 
 
 @dataclass(kw_only=True)
 class Facts:
-    """`delivered`: (event id, body) in the order of arrival; `dead`: reasons by message id."""
+    """The state after a run. `delivered`: (event id, body) in the order of arrival; `dead`: reasons by message id.
+
+    `delivered_before`: what was delivered before the database was last put back to an older copy; `losses`: when that
+    copy was made and put back, in seconds from the start of the load. `differences`: what reconcile printed.
+    """
 
     payments: list[dict[str, Any]] = field(default_factory=list)
     journal: list[dict[str, Any]] = field(default_factory=list)
@@ -53,11 +71,19 @@ class Facts:
     sessions: list[dict[str, Any]] = field(default_factory=list)
     most_payable: int = 1
     delivered: list[tuple[str, bytes]] = field(default_factory=list)
+    delivered_before: list[tuple[str, bytes]] = field(default_factory=list)
+    losses: list[tuple[float, float]] = field(default_factory=list)
+    differences: list[dict[str, Any]] = field(default_factory=list)
     operations: list[Operation] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
     dead: dict[str, str] = field(default_factory=dict)
     delayed: set[str] = field(default_factory=set)
     leaks: Leaks = field(default_factory=Leaks)
+
+    @property
+    def all_delivered(self) -> list[tuple[str, bytes]]:
+        """Also what was delivered before the database was put back."""
+        return self.delivered_before + self.delivered
 
 
 async def tables(database_url: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
@@ -74,15 +100,29 @@ async def tables(database_url: str) -> tuple[list[dict[str, Any]], list[dict[str
                 float(WINDOW_SECONDS),
                 float(GRACE_SECONDS),
             )
-            journal = await connection.fetch("SELECT payment_id, version, kind, status FROM journal ORDER BY id")
+            journal = await connection.fetch(
+                "SELECT payment_id, version, kind, status, detail FROM journal ORDER BY id"
+            )
             unsent = await connection.fetchval("SELECT count(*) FROM outbox WHERE sent_at IS NULL")
     finally:
         connection.terminate()
-    return [dict(row) for row in payments], [dict(row) for row in journal], unsent
+    lines = [dict(row) | {"detail": json.loads(row["detail"])} for row in journal]
+    return [dict(row) for row in payments], lines, unsent
+
+
+async def differences(system: System) -> list[dict[str, Any]]:
+    """What `payment-service reconcile` tells of the whole run, also of what Stripe dated while its clock was off."""
+    until = datetime.now(UTC) + timedelta(hours=1)
+    arguments = ("--since", "2h", "--until", until.isoformat(), "--json")
+    status, output = await system.operate("reconcile", *arguments)
+    printed = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    if not printed or "sessions" not in printed[-1]:
+        return [{"kind": f"reconcile ended with status {status}: {output.strip()}"}]
+    return [each for each in printed if "kind" in each]
 
 
 class Sampler:
-    """Looks at the database's sessions every now and then, as long as it is up."""
+    """Measures the database's sessions periodically while the database is up."""
 
     def __init__(self, system: System) -> None:
         self._system = system
@@ -116,20 +156,20 @@ class Sampler:
 
 
 @asynccontextmanager
-async def _channel(system: System) -> AsyncGenerator[Any]:
+async def _channel(system: Observed) -> AsyncGenerator[Any]:
     async with await aio_pika.connect(system.amqp_url, timeout=5) as connection, connection.channel() as channel:
         yield channel
 
 
-async def bind_audit(system: System) -> None:
-    """A subscriber's queue for every event, from the beginning: durable and replicated, as a careful one would be."""
+async def bind_audit(system: Observed) -> None:
+    """Declares a durable, replicated queue that receives every event from the beginning."""
     async with _channel(system) as channel:
         queue = await channel.declare_queue(AUDIT, durable=True, arguments={"x-queue-type": "quorum"})
         await queue.bind(topology.EVENTS.name, "payment.#")
 
 
-async def drain_audit(system: System, delivered: list[tuple[str, bytes]]) -> None:
-    """Take what lies in the audit queue now."""
+async def drain_audit(system: Observed, delivered: list[tuple[str, bytes]]) -> None:
+    """Takes all messages out of the audit queue."""
     async with _channel(system) as channel:
         queue = await channel.declare_queue(AUDIT, passive=True)
         async for message in _now_in(queue):
@@ -137,12 +177,24 @@ async def drain_audit(system: System, delivered: list[tuple[str, bytes]]) -> Non
             await message.ack()
 
 
-async def parked(system: System) -> tuple[dict[str, str], set[str]]:
-    """Creates in the dead-letter queue with their reasons, and those in the delay queues; all are left there."""
+async def drain_audit_in_time(system: Observed, delivered: list[tuple[str, bytes]]) -> None:
+    """The same as soon as the broker can be reached, which may be down."""
+    deadline = time.monotonic() + BROKER_SECONDS
+    while True:
+        try:
+            return await drain_audit(system, delivered)
+        except (aio_pika.exceptions.AMQPError, OSError, TimeoutError):
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.5)
+
+
+async def undelivered(system: Observed) -> tuple[dict[str, str], set[str]]:
+    """Creates in the dead-letter queue with their reasons, and those in the delay queues; all of them stay there."""
     dead: dict[str, str] = {}
     delayed: set[str] = set()
     create = CommandType.CREATE_CHECKOUT
-    async with _channel(system) as channel:  # closing it returns what was taken
+    async with _channel(system) as channel:  # closing it requeues the messages
         queue = await channel.declare_queue(topology.DEAD_LETTER_QUEUES[create].name, passive=True)
         async for message in _now_in(queue):
             dead[message.message_id or ""] = _reason(message.headers)
@@ -161,7 +213,7 @@ def _reason(headers: dict[str, Any]) -> str:
 
 
 async def _now_in(queue: AbstractQueue) -> AsyncGenerator[Any]:
-    """What the queue holds at this moment. The count may lag behind, so an empty answer decides."""
+    """The messages of a queue. Its count may lag behind, so only an empty answer ends the loop."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         message = await queue.get(fail=False, timeout=PEEK_SECONDS)
@@ -170,8 +222,8 @@ async def _now_in(queue: AbstractQueue) -> AsyncGenerator[Any]:
         yield message
 
 
-async def consumers(system: System) -> dict[str, tuple[int, int]]:
-    """Consumers of each command queue, and how many there should be."""
+async def consumers(system: Observed) -> dict[str, tuple[int, int]]:
+    """Consumers of each command queue, measured and expected."""
     async with _channel(system) as channel:
         counts = {}
         for data in topology.COMMAND_QUEUES.values():
@@ -180,7 +232,7 @@ async def consumers(system: System) -> dict[str, tuple[int, int]]:
     return counts
 
 
-# --- what must not grow -----------------------------------------------------------------------------------------------
+# --- resources --------------------------------------------------------------------------------------------------------
 
 
 async def size(system: System) -> dict[str, int]:
@@ -188,25 +240,25 @@ async def size(system: System) -> dict[str, int]:
     await asyncio.sleep(QUIET_SECONDS)
     sizes = {f"connections {name}": link.connections for name, link in system.links.items()}
     for member in system.members.values():
-        with suppress(psutil.Error):  # it may be down at the moment
+        with suppress(psutil.Error):  # it may be restarting
             sizes[f"descriptors {member.name}"] = psutil.Process(member.pid).num_fds()
     channels = await _channels(system)
     return sizes if channels is None else sizes | {"channels": channels}
 
 
 async def _channels(system: System) -> int | None:
-    """As `rabbitmqctl` counts them; None if there is none beside the server."""
+    """The broker's channels, from `rabbitmqctl`; None where that is not installed."""
     how = rabbitmq_install.installed()
     if how is None:
         return None
     environment = psutil.Process(system.broker_pid).environ()
-    command = [how.server.parent / "rabbitmqctl", "-q", "list_channels", "--no-table-headers", "pid"]
-    status, said = await processes.run(command, env=environment)
-    return len(said.split()) if status == 0 else None
+    options = ["-q", "list_channels", "--no-table-headers", "pid"]
+    status, output = await processes.run([how.server.parent / "rabbitmqctl", *options], env=environment)
+    return len(output.split()) if status == 0 else None
 
 
 def allowed(system: System, before: dict[str, int]) -> dict[str, int]:
-    """How much each may be afterwards. A pool grows to its size when it is first used and keeps it: no leak."""
+    """The limit of each size after the run. A pool that grows to its size on first use is no leak."""
     limits = {name: count + (150 if name.startswith("descriptors") else 0) for name, count in before.items()}
     services, bridges = len(system.services), len(system.bridges)
     limits["connections services-broker"] = SERVICE_CONNECTIONS * services
@@ -220,3 +272,18 @@ def event(body: bytes) -> tuple[int, int, dict[str, Any]]:
     """Payment id, sequence and data of an event."""
     data = json.loads(body)["data"]
     return data["paymentId"], data["sequence"], data
+
+
+def reference_of(session: dict[str, Any]) -> str:
+    """The payment's reference, a UUID that the service puts into the session's metadata."""
+    return str(session["metadata"].get("paymentReference", ""))
+
+
+def booking_of(session: dict[str, Any]) -> int:
+    """The booking of a session, 0 if it has none."""
+    return int(session["metadata"].get("bookingId") or session["client_reference_id"] or 0)
+
+
+def short(session_id: str) -> str:
+    """The beginning of a session's id."""
+    return f"{session_id[:16]}…"
