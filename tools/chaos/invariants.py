@@ -1,14 +1,18 @@
-"""What must hold, whatever happened. Pure: facts in, violations out, so that each can be seen to turn red."""
+"""The invariants that must hold after any faults: pure functions from facts to violations."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from tests.chaos.facts import Facts, event
-from tests.chaos.load import Operation
+from tools.chaos.facts import Facts, booking_of, event, reference_of, short
+from tools.chaos.money_invariants import Found, unknown_money, unsettled_differences, untrue_sentences
+from tools.chaos.wishes import Command, Operation
 
 FINAL = {"COMPLETED", "FAILED"}
+AFTER_FINAL = {"attention", "closed", "refunded", "disputed"}
+"""Kinds of changes that leave a final status as it is."""
 
 INVARIANTS = {
     "I1": "No Stripe session without a payment that knows it",
@@ -23,24 +27,27 @@ INVARIANTS = {
     "I10": "Money is equal everywhere",
     "I11": "Nothing leaks",
     "I12": "What is over does not stay unfinished",
+    "I13": "Money that Stripe took or gave back is known here",
+    "I14": "No sentence contradicts Stripe's ledger",
+    "I15": "Reconcile tells nothing that no person was called for",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Violation:
-    """One breach; `booking` 0 if it belongs to none."""
+    """One breach of an invariant; `booking` is 0 if it belongs to no booking."""
 
     invariant: str
     text: str
     booking: int = 0
 
 
-Found = Iterator[tuple[int, str]]
-"""Booking and what is wrong with it."""
+AROUND_A_COPY_SECONDS = 40.0
+"""How long a command may have waited before a copy of the database was made."""
 
 
 def check(facts: Facts) -> list[Violation]:
-    """Every violation, by invariant."""
+    """Every violation, in the order of the invariants."""
     return [
         Violation(invariant=name, booking=booking, text=text)
         for name, rule in RULES.items()
@@ -49,10 +56,10 @@ def check(facts: Facts) -> list[Violation]:
 
 
 def still_open(facts: Facts) -> dict[str, int]:
-    """What is not wrong but not finished either."""
+    """Counts of unfinished work, which is no violation."""
     paid = {session["id"] for session in facts.sessions if session["payment_status"] == "paid"}
     pending = [payment for payment in facts.payments if payment["status"] == "PENDING"]
-    known = _by_reference(facts)
+    known = {reference_of(session) for session in facts.sessions}
     return {
         "paid at Stripe, not yet COMPLETED here": sum(payment["session_id"] in paid for payment in pending),
         "PENDING without a session, and Stripe has none": sum(
@@ -63,7 +70,7 @@ def still_open(facts: Facts) -> dict[str, int]:
         ),
         "events not yet published": facts.unsent,
         "commands waiting for another try": len(facts.delayed),
-        **{f"creates parked: {reason}": count for reason, count in Counter(facts.dead.values()).items()},
+        **{f"creates dead-lettered: {reason}": count for reason, count in Counter(facts.dead.values()).items()},
     }
 
 
@@ -74,11 +81,16 @@ def _unknown_sessions(facts: Facts) -> Found:
     known = {payment["session_id"] for payment in facts.payments}
     by_reference = {payment["reference"]: payment for payment in facts.payments}
     for session in facts.sessions:
-        if session["id"] in known:
+        if session["id"] in known or (facts.losses and _took_nothing(session)):
             continue
-        payment = by_reference.get(_reference(session))
+        payment = by_reference.get(reference_of(session))
         row = "no payment" if payment is None else f"payment {payment['id']} is {payment['status']} without it"
-        yield _booking(session), f"session {_short(session['id'])} is {session['status']} at Stripe, but {row}"
+        yield booking_of(session), f"session {short(session['id'])} is {session['status']} at Stripe, but {row}"
+
+
+def _took_nothing(session: dict[str, Any]) -> bool:
+    """Whether it ended unpaid: lost by a restore, it is not adopted if its booking has another payment."""
+    return bool(session["status"] == "expired" and session["payment_status"] == "unpaid")
 
 
 def _payable_twice(facts: Facts) -> Found:
@@ -103,10 +115,10 @@ def _charged_twice(facts: Facts) -> Found:
 
 
 def _lost_events(facts: Facts) -> Found:
-    told = {event(body)[:2] for _, body in facts.delivered}
+    published = {event(body)[:2] for _, body in facts.all_delivered}
     bookings = _bookings(facts)
     for line in facts.journal:
-        if line["kind"] != "created" and (line["payment_id"], line["version"]) not in told:
+        if line["kind"] not in {"created", "adopted"} and (line["payment_id"], line["version"]) not in published:
             what = f"payment {line['payment_id']} version {line['version']} ({line['kind']}) has no event"
             yield bookings.get(line["payment_id"], 0), what
 
@@ -116,7 +128,7 @@ def _ghost_events(facts: Facts) -> Found:
     for identifier, body in facts.delivered:
         payment, sequence, data = event(body)
         if committed.get((payment, sequence)) != data["status"]:
-            yield data["bookingId"], f"event {identifier} tells {data['status']} {sequence} of payment {payment}"
+            yield data["bookingId"], f"event {identifier} reports {data['status']} {sequence} of payment {payment}"
 
 
 def _ambiguous_duplicates(facts: Facts) -> Found:
@@ -143,79 +155,81 @@ def _rewritten(facts: Facts) -> Found:
         lines[line["payment_id"]].append(line)
     for payment in facts.payments:
         history = sorted(lines[payment["id"]], key=lambda line: line["version"])
-        where = f"payment {payment['id']}"
+        booking, where = payment["booking_id"], f"payment {payment['id']}"
         if [line["version"] for line in history] != list(range(payment["version"] + 1)):
-            yield payment["booking_id"], f"{where}: the journal's versions are not 0 to {payment['version']}"
+            yield booking, f"{where}: the journal's versions are not 0 to {payment['version']}"
             continue
         if history[-1]["status"] != payment["status"]:
-            yield (
-                payment["booking_id"],
-                f"{where} is {payment['status']}, but its journal ends {history[-1]['status']}",
-            )
-        after_final = False
-        for line in history:
-            if after_final and line["kind"] != "attention":
-                yield payment["booking_id"], f"{where} was final, and then {line['kind']}"
-            after_final = after_final or line["status"] in FINAL
+            yield booking, f"{where} is {payment['status']}, but its journal ends {history[-1]['status']}"
+        for before, line in pairwise(history):
+            if before["status"] in FINAL and line["kind"] not in AFTER_FINAL:
+                yield booking, f"{where} was final, and then {line['kind']}"
 
 
 def _lost_commands(facts: Facts) -> Found:
     ended = {payment["booking_id"] for payment in facts.payments if payment["session_id"] or payment["status"] in FINAL}
     for command in facts.commands:
-        parked = facts.dead.get(command.message_id)
-        if parked == "":
-            yield command.booking, f"{command.message_id} is parked without a reason"
-        lost = parked is None and command.message_id not in facts.delayed and command.booking not in ended
-        if command.confirmed and lost:
+        reason = facts.dead.get(command.message_id)
+        if reason == "":
+            yield command.booking, f"{command.message_id} is dead-lettered without a reason"
+        lost = reason is None and command.message_id not in facts.delayed and command.booking not in ended
+        if command.confirmed and lost and not _undone(facts, command):
             yield command.booking, f"{command.message_id} was confirmed and is nowhere"
 
 
-# --- what clients were told -------------------------------------------------------------------------------------------
+def _undone(facts: Facts, command: Command) -> bool:
+    """Whether it may have been executed after a copy of the database was made that was put back later."""
+    return any(copied - AROUND_A_COPY_SECONDS < command.at < restored for copied, restored in facts.losses)
+
+
+# --- answers to clients -----------------------------------------------------------------------------------------------
 
 
 def _untrue_answers(facts: Facts) -> Found:
     rows = {payment["session_id"]: payment for payment in facts.payments if payment["session_id"]}
     paid = {session["id"]: session for session in facts.sessions if session["payment_status"] == "paid"}
-    yield from _untrue_creates(facts, rows, {_booking(session) for session in paid.values()})
+    yield from _untrue_creates(facts, rows, {booking_of(session) for session in paid.values()})
     yield from _untrue_states(facts, rows, set(paid))
-    for session in paid:
-        row = rows.get(session)
-        if row is not None and row["status"] == "FAILED" and not row["attention"]:
-            yield row["booking_id"], f"payment {row['id']} is FAILED, its session is paid, and nobody was called"
 
 
 def _untrue_creates(facts: Facts, rows: dict[str, dict[str, Any]], paid_bookings: set[int]) -> Found:
+    harmless = {session["id"] for session in facts.sessions if facts.losses and _took_nothing(session)}
     for operation in facts.operations:
         if operation.kind != "create":
             continue
         if operation.acknowledged:
             row = rows.get(operation.answer["sessionId"])
+            if row is None and operation.answer["sessionId"] in harmless:
+                continue
             if row is None or row["booking_id"] != operation.booking:
-                told = _short(operation.answer["sessionId"])
-                yield operation.booking, f"a create was answered {told}: no such payment"
+                answered = short(operation.answer["sessionId"])
+                yield operation.booking, f"a create was answered {answered}: no such payment"
         elif operation.answer.get("paymentStatus") == "ALREADY_PAID" and operation.booking not in paid_bookings:
             yield operation.booking, "a create was answered ALREADY_PAID, but nobody paid"
 
 
 def _untrue_states(facts: Facts, rows: dict[str, dict[str, Any]], paid: set[str]) -> Found:
-    """Final answers of verify and status: the same for ever, and the ledger's."""
-    told: dict[str, set[str]] = defaultdict(set)
+    """Final answers of verify and status must never change and must match the ledger."""
+    harmless = {session["id"] for session in facts.sessions if facts.losses and _took_nothing(session)}
+    answered: dict[str, set[str]] = defaultdict(set)
     for operation in facts.operations:
         if operation.kind in {"verify", "status"} and operation.acknowledged:
-            told[operation.asked].add(operation.answer["paymentStatus"])
-    for session, statuses in told.items():
-        said = statuses & FINAL
-        row = rows.get(session, {"booking_id": 0, "status": "unknown"})
-        answer = f"{_short(session)} was said to be {' and '.join(sorted(said))}"
-        if said and said != {row["status"]}:
+            answered[operation.asked].add(operation.answer["paymentStatus"])
+    for session, statuses in answered.items():
+        final = statuses & FINAL
+        row = rows.get(session, {"booking_id": 0, "status": "FAILED" if session in harmless else "unknown"})
+        answer = f"{short(session)} was reported {' and '.join(sorted(final))}"
+        undone = facts.losses and row.get("attention")  # a person had ended it, which is lost, and is called again
+        if final and final != {row["status"]} and not undone:
             yield row["booking_id"], f"{answer}, but is {row['status']}"
-        if said and ("COMPLETED" in said) != (session in paid):
+        if final and ("COMPLETED" in final) != (session in paid) and not row.get("attention"):
             yield row["booking_id"], f"{answer}, but is {'paid' if session in paid else 'not paid'}"
 
 
 def _unequal_money(facts: Facts) -> Found:
     asked: dict[int, set[int]] = defaultdict(set)
-    for wish in (*facts.operations, *facts.commands):
+    wishes: tuple[Operation | Command, ...] = (*facts.operations, *facts.commands)
+    for wish in wishes:
         if wish.minor:
             asked[wish.booking].add(wish.minor)
     rows = {payment["session_id"]: payment for payment in facts.payments if payment["session_id"]}
@@ -226,37 +240,33 @@ def _unequal_money(facts: Facts) -> Found:
     for session in facts.sessions:
         row = rows.get(session["id"])
         at_stripe = (session["amount_total"], session["currency"])
-        if row is not None and at_stripe != (row["amount_minor"], row["currency"]):
+        called = row is not None and row["attention"] is not None
+        if row is not None and not called and at_stripe != (row["amount_minor"], row["currency"]):
             yield row["booking_id"], f"payment {row['id']}: {row['amount_minor']} here, {at_stripe[0]} at Stripe"
     for identifier, body in facts.delivered:
         payment_id, _, data = event(body)
         row = by_id.get(payment_id)
         if row is not None and (data["amountMinor"], data["currency"]) != (row["amount_minor"], row["currency"]):
-            yield (
-                row["booking_id"],
-                f"event {identifier}: {data['amountMinor']}, but the payment is {row['amount_minor']}",
-            )
-    yield from _other_money(facts.operations, rows)
+            text = f"event {identifier}: {data['amountMinor']}, but the payment is {row['amount_minor']}"
+            yield row["booking_id"], text
+    yield from _other_money(facts, rows)
 
 
-def _other_money(operations: Iterable[Operation], rows: dict[str, dict[str, Any]]) -> Found:
-    for operation in operations:
+def _other_money(facts: Facts, rows: dict[str, dict[str, Any]]) -> Found:
+    for operation in facts.operations:
         row = rows.get(operation.answer.get("sessionId", ""))
-        if row is None or not operation.acknowledged or operation.kind != "create":
-            continue
-        told = round(operation.answer["amount"] * 100)
-        if not operation.minor == row["amount_minor"] == told:
-            yield (
-                operation.booking,
-                f"asked for {operation.minor}, told {told}, and payment {row['id']} is over {row['amount_minor']}",
-            )
+        if row is not None and operation.kind == "create" and operation.acknowledged:
+            answered, stored = round(operation.answer["amount"] * 100), row["amount_minor"]
+            if not operation.minor == stored == answered:
+                text = f"asked {operation.minor}, answered {answered}, and payment {row['id']} is over {stored}"
+                yield operation.booking, text
 
 
 def _neglected(facts: Facts) -> Found:
-    """With a session: its time to pay is over. Without: its creator is gone. And the settler has not come when due."""
+    """Overdue payments that no sweeper handles: the time to pay is over, or the creator is gone before a session."""
     for payment in facts.payments:
         if payment["neglected"]:
-            yield payment["booking_id"], f"payment {payment['id']} is over and still PENDING, and nobody tries any more"
+            yield payment["booking_id"], f"payment {payment['id']} is overdue and PENDING, and no sweeper handles it"
 
 
 def _leaks(facts: Facts) -> Found:
@@ -287,6 +297,9 @@ RULES: dict[str, Callable[[Facts], Found]] = {
     "I10": _unequal_money,
     "I11": _leaks,
     "I12": _neglected,
+    "I13": unknown_money,
+    "I14": untrue_sentences,
+    "I15": unsettled_differences,
 }
 
 
@@ -294,26 +307,9 @@ def _sessions_of_bookings(facts: Facts, wanted: Callable[[dict[str, Any]], bool]
     found: dict[int, list[str]] = defaultdict(list)
     for session in facts.sessions:
         if wanted(session):
-            found[_booking(session)].append(_short(session["id"]))
+            found[booking_of(session)].append(short(session["id"]))
     return found
-
-
-def _by_reference(facts: Facts) -> set[str]:
-    return {_reference(session) for session in facts.sessions}
 
 
 def _bookings(facts: Facts) -> dict[int, int]:
     return {payment["id"]: payment["booking_id"] for payment in facts.payments}
-
-
-def _reference(session: dict[str, Any]) -> str:
-    """The payment's own name, which the service sends along: a UUID among the session's metadata."""
-    return str(session["metadata"].get("paymentReference", ""))
-
-
-def _booking(session: dict[str, Any]) -> int:
-    return int(session["metadata"].get("bookingId") or session["client_reference_id"] or 0)
-
-
-def _short(session_id: str) -> str:
-    return f"{session_id[:16]}…"
