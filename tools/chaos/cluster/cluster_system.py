@@ -1,0 +1,204 @@
+"""The cluster under test: `make cluster` in a folder of its own, and how to find and hit its members."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import httpx
+import psutil
+
+from tools.chaos.chaos_system import WINDOW_SECONDS
+from tools.devstack import processes, stack_settings
+from tools.devstack.addresses import Addresses
+from tools.devstack.cluster.cluster_stack import Cluster
+from tools.devstack.cluster.patroni_members import HEALTHY
+from tools.devstack.erlang_node import AMQP, answers
+from tools.devstack.terminal import Terminal
+
+SETTINGS = {
+    "LOG_LEVEL": "warning",
+    "LOG_FORMAT": "json",
+    "STRIPE_REQUESTS_PER_SECOND": "200",
+    "STRIPE_GLOBAL_REQUESTS_PER_SECOND": "0",
+    "PAYMENT_WINDOW_SECONDS": str(WINDOW_SECONDS),
+}
+HEALTHY_SECONDS = 120.0
+
+
+class ClusterSystem:
+    """`running()` starts everything, restarts what is killed, and always ends it."""
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        ports = zip(
+            stack_settings.DEFAULT_PORTS, map(str, processes.free_ports(len(stack_settings.DEFAULT_PORTS))), strict=True
+        )
+        self.folder = folder
+        self.cluster = Cluster(stack_settings.load({**dict(ports), "STACK_DIR": str(folder)}), Terminal())
+        self._say = say
+        self._addresses: Addresses
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        watching: asyncio.Task[None] | None = None
+        try:
+            with patch.dict(os.environ, SETTINGS):  # the parts inherit it
+                self._addresses = await self.cluster.start()
+            watching = asyncio.create_task(self.cluster.watch(), name="supervisor")
+            yield
+        finally:
+            if watching is not None:
+                watching.cancel()
+                await asyncio.wait([watching])
+            await self.cluster.stop()
+
+    # --- what `facts` looks at --------------------------------------------------------------------------------------
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """`stack.json` at this moment."""
+        members: dict[str, Any] = json.loads((self.folder / "stack.json").read_text())
+        return members
+
+    @property
+    def amqp_url(self) -> str:
+        """A node that answers."""
+        nodes = self.cluster.brokers
+        return nodes.url(next((name for name in nodes.names if answers(nodes.port(name), AMQP)), nodes.names[0]))
+
+    @property
+    def database_url(self) -> str:
+        return self._addresses.database
+
+    @property
+    def sandbox(self) -> str:
+        return self._addresses.sandbox or ""
+
+    @property
+    def services(self) -> list[dict[str, Any]]:
+        return list(self.where["nodes"]["service"])
+
+    @property
+    def bridges(self) -> list[str]:
+        return [bridge["url"] for bridge in self.where["nodes"]["bridge"]]
+
+    async def ledger(self) -> list[dict[str, Any]]:
+        return list(await self._sandbox("ledger"))
+
+    async def operate(self, *arguments: str) -> tuple[int, str]:
+        """Runs `payment-service` as an operator does; the exit status and the output."""
+        return await self.cluster.operate(*arguments)
+
+    async def most_payable(self) -> int:
+        return int((await self._sandbox("stats"))["max_payable_per_booking"])
+
+    # --- who is what ------------------------------------------------------------------------------------------------
+
+    async def primary(self) -> str:
+        """The PostgreSQL server that Patroni calls the leader."""
+        states = await self.cluster.databases.states()
+        return next(name for name, state in states.items() if state == "primary")
+
+    async def standby(self) -> str:
+        primary = await self.primary()
+        return next(name for name in self.cluster.databases.names if name != primary)
+
+    async def etcd_leader(self) -> str:
+        async with httpx.AsyncClient(trust_env=False, timeout=3) as http:
+            for number, host in enumerate(self.cluster.databases.etcd, start=1):
+                with contextlib.suppress(httpx.TransportError):
+                    status = (await http.post(f"http://{host}/v3/maintenance/status", json={})).json()
+                    if status.get("leader") == status["header"]["member_id"]:
+                        return f"etcd-{number}"
+        message = "no etcd member says that it leads"
+        raise processes.LocalError(message)
+
+    async def broker_role(self, name: str) -> str:
+        """Whether the node leads the queue of creates, and whether one of our processes is connected to it."""
+        nodes = self.cluster.brokers
+        command = str(self.folder / "cluster" / "bin" / "rabbitmqctl")
+        _, output = await processes.run([command, "-q", "list_queues", "-p", "payments", "name", "leader"])
+        leads = any(line.split() == ["payments.checkout.create", nodes.node_name(name)] for line in output.splitlines())
+        role = "leader of creates" if leads else "follower"
+        return f"{role}, {'connected to' if self._connected(nodes.port(name)) else 'not connected to'}"
+
+    def _connected(self, port: int) -> bool:
+        members = self.where["nodes"]
+        pids = [each["pid"] for each in (*members["service"], *members["bridge"])]
+        return any(
+            connection.raddr and connection.raddr.port == port
+            for pid in pids
+            for connection in psutil.Process(pid).net_connections("tcp")
+        )
+
+    # --- faults -----------------------------------------------------------------------------------------------------
+
+    def pids(self, parts: Sequence[str]) -> list[int]:
+        """Of parts by the stack's names, and of a PostgreSQL server (`postgres-1`) with all its processes."""
+        found = []
+        for part in parts:
+            pid = self.cluster.databases.postmaster(part) if part.startswith("postgres") else self.cluster.pid(part)
+            if pid is not None:
+                found.append(pid)
+                if part.startswith("postgres"):
+                    found.extend(child.pid for child in psutil.Process(pid).children(recursive=True))
+        return found
+
+    def kill(self, parts: Sequence[str]) -> None:
+        _signal(self.pids(parts), signal.SIGKILL)
+
+    async def freeze(self, parts: Sequence[str], seconds: float) -> None:
+        pids = self.pids(parts)
+        _signal(pids, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            _signal(pids, signal.SIGCONT)
+
+    async def end(self, part: str) -> None:
+        """SIGTERM; the stack starts it again."""
+        _signal(self.pids([part]), signal.SIGTERM)
+
+    async def wait_until_healthy(self) -> None:
+        """Until every member runs and is ready.
+
+        Raises:
+            LocalError: It is not, after two minutes.
+        """
+        deadline = asyncio.get_running_loop().time() + HEALTHY_SECONDS
+        while problem := await self._problem():
+            if asyncio.get_running_loop().time() > deadline:
+                raise processes.LocalError(f"the cluster is not healthy again: {problem}")
+            await asyncio.sleep(0.5)
+
+    async def _problem(self) -> str:
+        if dead := self.cluster.dead():
+            return f"{dead} does not run"
+        nodes = self.cluster.brokers
+        for name in nodes.names:
+            if not await asyncio.to_thread(answers, nodes.port(name), AMQP):
+                return f"{name} does not answer"
+        states = sorted((await self.cluster.databases.states()).values())
+        if states != HEALTHY:
+            return f"PostgreSQL is {', '.join(states)}"
+        async with httpx.AsyncClient(trust_env=False, timeout=6) as http:
+            for url in (*self.bridges, *(service["url"] for service in self.services)):
+                if not await processes.is_serving(http, f"{url}/actuator/health/readiness"):
+                    return f"{url} is not ready"
+        return ""
+
+    async def _sandbox(self, what: str) -> Any:
+        async with httpx.AsyncClient(trust_env=False, timeout=10) as http:
+            return (await http.get(f"{self.sandbox}/_sandbox/{what}")).json()
+
+
+def _signal(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
