@@ -2,9 +2,11 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from service.adapters.store import Database
-from tests.conftest import Migrated
-from tests.integration.sandbox.harness import Running, running_sandbox
+from service.adapters.postgres import Database
+from tests.integration.service.ports.test_store import BOOKINGS
+from tests.kit.databases import Migrated
+from tests.kit.lifetimes import closing
+from tests.kit.service import ScriptedServer, scripted_server
 
 
 @pytest.fixture(scope="session")
@@ -21,20 +23,23 @@ def migrated_url(migrated: Migrated) -> str:
 
 @pytest.fixture
 async def database(migrated_url: str) -> AsyncIterator[Database]:
-    database = Database(migrated_url)
-    yield database
-    await database.close()
+    async with closing(Database(migrated_url)) as database:
+        yield database
+
+
+@pytest.fixture
+def booking() -> int:
+    return next(BOOKINGS)
 
 
 @pytest.fixture
 async def owner(migrated: Migrated) -> AsyncIterator[Database]:
     """The same database by the role that owns the tables."""
-    database = Database(migrated.owner)
-    yield database
-    await database.close()
+    async with closing(Database(migrated.owner)) as database:
+        yield database
 
 
 @pytest.fixture
-async def sandbox() -> AsyncIterator[Running]:
-    async with running_sandbox() as running:
-        yield running
+async def script() -> AsyncIterator[ScriptedServer]:
+    async with scripted_server() as server:
+        yield server
