@@ -4,19 +4,31 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
-from deploy.local.postgres import execute
-from service.adapters.store import Database, PostgresOutbox, PostgresStore
+from service.adapters.postgres import (
+    Database,
+    PostgresActs,
+    PostgresOutbox,
+    PostgresOverview,
+    PostgresSearch,
+    PostgresStore,
+)
 from service.application.ports import Relation
+from service.application.ports.search import Place, Wanted
 from service.domain.outcomes import Expired
-from tests.conftest import Migrated, run
+from service.domain.payment import PaymentStatus
 from tests.integration.service.ports.test_store import an_opening, begun, changed
-from tests.service_support import a_draft, idempotency_key, message_key, statements_of
+from tests.kit.databases import Migrated
+from tests.kit.lifetimes import closing
+from tests.kit.servers import run
+from tests.kit.service import a_draft, idempotency_key, message_key, statements_of
+from tools.devstack.postgres_server import execute
 
 ROWS = 50_000
 FILL = f"""
@@ -45,8 +57,7 @@ Sent = dict[str, tuple[Any, ...]]
 def filled(new_migrated: Callable[[], Migrated]) -> Migrated:
     """Some months of payments, with the planner's statistics; few are pending, few events unsent."""
     made = new_migrated()
-
-    # Without its foreign keys it is filled in a third of the time, which only an administrator may do.
+    # Without foreign keys, which only an administrator may disable, it is filled in a third of the time.
     superuser = run(execute(made.owner, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")) == "t"
     run(execute(made.owner, ("SET session_replication_role = replica;" if superuser else "") + FILL))
     return made
@@ -54,11 +65,9 @@ def filled(new_migrated: Callable[[], Migrated]) -> Migrated:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def sent(filled: Migrated) -> AsyncIterator[Sent]:
-    """What the adapters sent when everything they can do was done once."""
-    database = Database(filled.application)
-    async with statements_of(database) as seen:
+    """The adapters' statements, after everything that they can do was done once."""
+    async with closing(Database(filled.application)) as database, statements_of(database) as seen:
         await everything(PostgresStore(database), PostgresOutbox(database))
-    await database.close()
     yield dict(seen)
 
 
@@ -74,11 +83,17 @@ async def everything(store: PostgresStore, outbox: PostgresOutbox) -> None:
     assert len(await store.journal(payment.id)) == 2
     assert await store.claim_ask(payment.id, at=now, fresh_seconds=1)
     await store.note_ask_failed(payment.id, at=now)
-    unsettled = {"unopened_before": now - timedelta(seconds=15), "unpaid_before": now - timedelta(minutes=15)}
-    assert len(await store.claim_unsettled(at=now, limit=20, **unsettled)) == 20
+    claimed = await store.claim_unfinished(at=now, limit=20, unopened_before=now - timedelta(seconds=15))
+    assert len(claimed) == 20
     assert await store.prune_keys(before=now - timedelta(days=30), limit=500) == 500
     assert await store.oldest_pending_at() is not None
-    assert await store.pending_of_sessions(["cs_test_stranger", payment.session_id or ""]) == [
+    assert await store.newest_opened_at() == now
+    hour_ago = now - timedelta(hours=1)
+    opened = await store.opened_between((hour_ago, 0), now, limit=20)
+    assert [each.created_at for each in opened] == sorted(each.created_at for each in opened)
+    after = await store.opened_between((opened[9].created_at, opened[9].id), now, limit=10)
+    assert after == opened[10:20]
+    assert await store.payments_of_sessions(["cs_test_stranger", payment.session_id or ""]) == [
         replace(payment, asked_at=now, ask_failed_at=now)
     ]
     await changed(store, replace(payment, asked_at=now), Expired())
@@ -95,7 +110,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def whole_tables(plan: Any) -> list[str]:
-    """The big tables that the plan reads from end to end."""
+    """The big tables that the plan scans from end to end."""
     [top] = json.loads(plan)
     return [
         f"{node['Node Type']} on {node['Relation Name']}"
@@ -106,32 +121,54 @@ def whole_tables(plan: Any) -> list[str]:
 
 @pytest.fixture
 async def planner(filled: Migrated) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(filled.owner)
-    await connection.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=str)
-    yield connection
-    await connection.close()
+    async with closing(await asyncpg.connect(filled.owner)) as connection:
+        await connection.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=str)
+        yield connection
 
 
-async def test_no_statement_reads_a_whole_table(planner: asyncpg.Connection, sent: Sent) -> None:
-    assert len(sent) == 19
-    found = {}
-    for statement, parameters in sent.items():
-        plan = await planner.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *parameters)
-        found[statement] = whole_tables(plan)
-    assert [(scans, statement) for statement, scans in found.items() if scans] == []
-
-
-async def test_neither_does_the_plan_that_is_kept_for_any_parameters(planner: asyncpg.Connection, sent: Sent) -> None:
-    """PostgreSQL may settle for one after some runs, knowing neither limits nor dates."""
-    if planner.get_server_version().major < 16:
+@pytest.mark.parametrize("kind", ["FORMAT JSON", "GENERIC_PLAN, FORMAT JSON"])
+async def test_no_statement_reads_a_whole_table(planner: asyncpg.Connection, sent: Sent, kind: str) -> None:
+    """Neither with its parameters nor in the generic plan, which PostgreSQL may keep after some runs."""
+    if "GENERIC" in kind and planner.get_server_version().major < 16:
         pytest.skip("EXPLAIN (GENERIC_PLAN) came with PostgreSQL 16")
-    found = {}
-    for statement, parameters in sent.items():
-        plan = await planner.fetchval(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {statement}", *parameters)
-        found[statement] = whole_tables(plan)
-    assert [(scans, statement) for statement, scans in found.items() if scans] == []
+    assert len(sent) == 21
+    plans = {
+        statement: await planner.fetchval(f"EXPLAIN ({kind}) {statement}", *parameters)
+        for statement, parameters in sent.items()
+    }
+    assert [(scans, statement) for statement, plan in plans.items() if (scans := whole_tables(plan))] == []
+
+
+@pytest.mark.parametrize("kind", ["FORMAT JSON", "GENERIC_PLAN, FORMAT JSON"])
+async def test_what_operators_look_up_reads_no_whole_table(
+    planner: asyncpg.Connection, filled: Migrated, kind: str
+) -> None:
+    """Each field of the search alone and on a later page, and the figures of the first page."""
+    if "GENERIC" in kind and planner.get_server_version().major < 16:
+        pytest.skip("EXPLAIN (GENERIC_PLAN) came with PostgreSQL 16")
+    now = datetime.now(UTC)
+    one_each: list[dict[str, Any]] = [
+        *({}, {"payment_id": 1}, {"booking_id": 1}, {"user_id": 5}, {"session_id": "cs_test_1"}, {"request_id": "r"}),
+        *({"status": status} for status in PaymentStatus),
+        *({"reason": "refused"}, {"attention": "any"}, {"attention": "unsettled"}, {"amount": Decimal("1.5")}),
+        {"since": now - timedelta(days=1), "until": now},
+    ]
+    async with closing(Database(filled.application)) as database, statements_of(database) as seen:
+        search, overview, acts = PostgresSearch(database), PostgresOverview(database), PostgresActs(database)
+        for given in one_each:
+            for after in (None, Place(created_at=now - timedelta(days=30), id=7)):
+                await search.page(Wanted(**given), after=after, limit=50)
+        await search.events(1)
+        await overview.read()
+        await overview.minutes()
+        await acts.of_payment(1, limit=10)
+    plans = [
+        (statement, await planner.fetchval(f"EXPLAIN ({kind}) {statement}", *parameters))
+        for statement, parameters in dict(seen).items()
+    ]
+    assert [(scans, statement) for statement, plan in plans if (scans := whole_tables(plan))] == []
 
 
 async def test_a_statement_without_an_index_would_be_found(planner: asyncpg.Connection) -> None:
-    plan = await planner.fetchval("EXPLAIN (FORMAT JSON) SELECT * FROM payments WHERE user_id = 7")
+    plan = await planner.fetchval("EXPLAIN (FORMAT JSON) SELECT * FROM payments WHERE dispute = 'won'")
     assert whole_tables(plan) == ["Seq Scan on payments"]
