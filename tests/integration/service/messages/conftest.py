@@ -1,16 +1,9 @@
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
-import pytest
 import pytest_asyncio
 
-from tests.conftest import Migrated, RoleUrl
 from tests.integration.service.messages.rig import Rig, running
-
-
-@pytest.fixture(scope="module")
-def migrated_url(new_migrated: Callable[[], Migrated]) -> str:
-    """A database of this module's own."""
-    return new_migrated().application
+from tests.kit.brokers import RoleUrl
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

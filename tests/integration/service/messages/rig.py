@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,15 +23,16 @@ from pamqp.commands import Basic
 from contracts import envelope, topology
 from contracts.commands import CommandType
 from service.bootstrap import Service, built
+from service.entrypoints import broker as brokers
 from service.settings import Settings
-from tests import canary
 from tests.integration.sandbox.harness import KEY, Running, running_sandbox
 from tests.integration.service.messages.raw import RawProperties
+from tests.kit import canary
+from tests.kit.until import PATIENCE_SECONDS, until
 
 CREATE, VERIFY, STATUS = CommandType.CREATE_CHECKOUT, CommandType.VERIFY_CHECKOUT, CommandType.PAYMENT_STATUS
-MARK = "x-mark"
+MARK = "mark"
 """A header by which a test finds its message again, whatever it did to the properties."""
-PATIENCE_SECONDS = 15.0
 
 _bookings = itertools.count(os.getpid() * 1_000_000 + 1)
 
@@ -40,18 +41,6 @@ def a_create(**changes: Any) -> dict[str, Any]:
     """A good create, for a booking that nobody used before."""
     members = {"bookingId": next(_bookings), "userId": 42, "amount": 449.97, "successUrl": None, "cancelUrl": None}
     return members | changes
-
-
-async def until(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
-    """What the condition answers as soon as that is true."""
-    async with asyncio.timeout(seconds):
-        while True:
-            found = condition()
-            if isinstance(found, Awaitable):
-                found = await found
-            if found:
-                return found
-            await asyncio.sleep(0.02)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,13 +74,13 @@ async def serving(settings: Settings, **parts: Any) -> AsyncIterator[Service]:
     """The service, served through its ASGI lifespan as uvicorn does it. `parts`: as `built` takes them."""
     box: list[Service] = []
     started, stop = asyncio.Event(), asyncio.Event()
-    steps = iter(["lifespan.startup", "lifespan.shutdown"])
+    phases = iter(["lifespan.startup", "lifespan.shutdown"])
 
     async def receive() -> dict[str, str]:
-        step = next(steps)
-        if step == "lifespan.shutdown":
+        phase = next(phases)
+        if phase == "lifespan.shutdown":
             await stop.wait()
-        return {"type": step}
+        return {"type": phase}
 
     async def send(message: Mapping[str, Any]) -> None:
         if message["type"] == "lifespan.startup.complete":
@@ -130,6 +119,14 @@ class Rig:
     replies: list[Message] = field(default_factory=list)
     events: list[Message] = field(default_factory=list)
     _dead_letters: dict[CommandType, list[Message]] = field(default_factory=lambda: {each: [] for each in CommandType})
+
+    @property
+    def amqp_url(self) -> str:
+        return self.settings.amqp_url.get_secret_value()
+
+    @property
+    def database_url(self) -> str:
+        return self.settings.database_url.get_secret_value()
 
     # --- sending ---------------------------------------------------------------------------------------------------
 
@@ -190,9 +187,9 @@ class Rig:
     # --- looking ---------------------------------------------------------------------------------------------------
 
     async def dead_letters(self, command: CommandType) -> list[Message]:
-        """All that were ever parked for the command, in order."""
+        """All dead letters of the command so far, in order."""
         queue = topology.DEAD_LETTER_QUEUES[command].name
-        while (message := await self._get(queue)) is not None:
+        while (message := await self.take(queue)) is not None:
             self._dead_letters[command].append(message)
         return self._dead_letters[command]
 
@@ -208,17 +205,26 @@ class Rig:
     async def delayed(self, command: CommandType, *, delay: int) -> list[Message]:
         """What lies in one of the command's delay queues; it is taken out of there."""
         messages = []
-        while (message := await self._get(topology.DELAY_QUEUES[command][delay].name)) is not None:
+        while (message := await self.take(topology.DELAY_QUEUES[command][delay].name)) is not None:
             messages.append(message)
         return messages
 
-    async def queue_empty(self, command: CommandType, *, seconds: float = PATIENCE_SECONDS) -> None:
-        """Wait until nothing is ready and nothing is unacknowledged, by asking as often as it takes."""
+    async def retried(self, command: CommandType, mark: str, *, delay: int = 0) -> Message:
+        """The message with this mark, once it lies in that delay queue, which is empty then."""
 
+        async def found() -> list[Message]:
+            return [each for each in await self.delayed(command, delay=delay) if each.headers.get(MARK) == mark]
+
+        [message] = await until(found)
+        return message
+
+    async def ready_in(self, queue: str) -> int:
+        """How many messages are ready; RabbitMQ does not count those that consumers have not acknowledged."""
+        return (await self.looking.queue_declare(queue, passive=True)).message_count or 0
+
+    async def queue_empty(self, command: CommandType, *, seconds: float = PATIENCE_SECONDS) -> None:
         async def empty() -> bool:
-            # RabbitMQ's figure lacks what consumers hold; `settled` looks for those.
-            declared = await self.looking.queue_declare(topology.COMMAND_QUEUES[command].name, passive=True)
-            return declared.message_count == 0
+            return await self.ready_in(topology.COMMAND_QUEUES[command].name) == 0
 
         await until(empty, seconds)
 
@@ -226,12 +232,12 @@ class Rig:
         declared = await self.looking.queue_declare(topology.COMMAND_QUEUES[command].name, passive=True)
         return declared.consumer_count or 0
 
-    async def _get(self, queue: str) -> Message | None:
+    async def take(self, queue: str) -> Message | None:
         answer = await self.looking.basic_get(queue, no_ack=True)
         return None if isinstance(answer.delivery, Basic.GetEmpty) else _message(answer)
 
     async def leaks(self) -> list[str]:
-        """Where a secret is in what this rig was told and in all that is left in any queue, which is empty then."""
+        """Where a secret is in what this rig received and in all that is left in any queue, which is empty then."""
         said = [*self.replies, *self.events, *(each for letters in self._dead_letters.values() for each in letters)]
         looking = await self.connection.channel(publisher_confirms=False)
         for queue in topology.QUEUES:
@@ -247,6 +253,17 @@ class Rig:
         rows: list[Any] = await self.database.fetch(query, *arguments)
         return rows
 
+    async def until_rows(self, count: int, query: str, *arguments: Any) -> None:
+        """Wait until a query has so many rows."""
+
+        async def found() -> bool:
+            return len(await self.sql(query, *arguments)) == count
+
+        await until(found)
+
+    async def all_sent(self) -> None:
+        await self.until_rows(0, "SELECT 1 FROM outbox WHERE sent_at IS NULL")
+
     async def payment(self, session_id: str) -> Any:
         [row] = await self.sql("SELECT * FROM payments WHERE session_id = $1", session_id)
         return row
@@ -257,11 +274,13 @@ class Rig:
     async def an_hour_passes(self, sessions: Sequence[str]) -> None:
         """For these payments; the rig's role has to own the tables, which refuse it to everybody."""
         async with self.database.acquire() as connection, connection.transaction():
-            await connection.execute("ALTER TABLE payments DISABLE TRIGGER payments_frozen")
+            await connection.execute("ALTER TABLE payments DISABLE TRIGGER USER")
             await connection.execute(
-                "UPDATE payments SET created_at = created_at - interval '1 hour' WHERE session_id = ANY($1)", sessions
+                "UPDATE payments SET created_at = created_at - interval '1 hour',"
+                " pay_until = pay_until - interval '1 hour' WHERE session_id = ANY($1)",
+                sessions,
             )
-            await connection.execute("ALTER TABLE payments ENABLE TRIGGER payments_frozen")
+            await connection.execute("ALTER TABLE payments ENABLE TRIGGER USER")
 
     async def read_no_events(self) -> None:
         """From now on some other replica leads the feed, and reads nothing: what is paid waits for whoever verifies."""
@@ -284,12 +303,22 @@ class Rig:
         return self.events_of(payment_id)
 
     async def stripe_counts(self) -> list[dict[str, int]]:
-        """What Stripe counted of each endpoint that commands and the settler call; the feed reads beside them."""
+        """What Stripe counted of each endpoint that commands and the sweeper call."""
         stats = await self.sandbox.control("stats")
-        return [counts for endpoint, counts in stats["calls"].items() if endpoint != "events.list"]
+        others = {"events.list", "account.retrieve"}
+        return [counts for endpoint, counts in stats["calls"].items() if endpoint not in others]
 
     async def stripe_calls(self) -> int:
         return sum(each["calls"] for each in await self.stripe_counts())
+
+    @asynccontextmanager
+    async def stripe_with(self, **trouble: Any) -> AsyncIterator[None]:
+        """The sandbox is slow, fails or is down for so long."""
+        await self.sandbox.control("config", trouble)
+        try:
+            yield
+        finally:
+            await self.sandbox.control("config", {name: type(value)(0) for name, value in trouble.items()})
 
     async def sessions_of(self, booking_id: int) -> list[Any]:
         ledger = await self.sandbox.control("ledger")
@@ -315,6 +344,9 @@ class Rig:
         )
         return (*row, await self.stripe_calls())
 
+    async def is_ready(self) -> bool:
+        return (await self.ready()).is_success
+
     async def ready(self) -> httpx.Response:
         assert self.service is not None
         transport: Any = httpx.ASGITransport(self.service.asgi)  # type: ignore[arg-type]
@@ -339,26 +371,16 @@ def settings_of(amqp_url: str, database_url: str, sandbox_url: str, **changes: A
     return Settings(**members | changes)
 
 
-async def _with_topology(channel: aiormq.abc.AbstractChannel) -> None:
-    """Every queue, empty, as the service declares it."""
-    for exchange in topology.EXCHANGES:
-        await channel.exchange_declare(exchange.name, exchange_type=exchange.type, durable=True)
-    for queue in topology.QUEUES:
-        await channel.queue_declare(queue.name, durable=True, arguments={**queue.arguments})
-        if queue.exchange is not None:
-            await channel.queue_bind(queue.name, queue.exchange.name, queue.routing_key)
-        await channel.queue_purge(queue.name)
-
-
 @asynccontextmanager
 async def around(
     amqp_url: str, database_url: str, *, service_url: str | None = None, **changes: Any
 ) -> AsyncIterator[Rig]:
     """The rig without the service. `service_url`: the broker by the service's user, who may do less."""
     async with running_sandbox() as sandbox, asyncpg.create_pool(database_url, min_size=1, max_size=3) as database:
+        await brokers.declare(amqp_url)
         connection = await aiormq.connect(amqp_url)
         channel = await connection.channel(publisher_confirms=True)
-        await _with_topology(channel)
+        await _purge(channel)
         settings = settings_of(service_url or amqp_url, database_url, sandbox.url, **changes)
         rig = Rig(
             settings=settings,
@@ -383,9 +405,13 @@ async def around(
             yield rig
             assert not await rig.leaks()
         finally:
-            for queue in topology.QUEUES:
-                await channel.queue_purge(queue.name)
+            await _purge(channel)
             await connection.close()
+
+
+async def _purge(channel: aiormq.abc.AbstractChannel) -> None:
+    for queue in topology.QUEUES:
+        await channel.queue_purge(queue.name)
 
 
 @asynccontextmanager
