@@ -1,17 +1,49 @@
-"""What a caller with a reply address gets: the exact members and properties, and the same again at every repeat."""
+"""What a caller with a reply address gets: the scenarios, and the exact members and properties of each answer."""
 
-import asyncio
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import pytest_asyncio
 
-from contracts import envelope
 from contracts.commands import CommandType
-from tests.integration.service.messages.rig import CREATE, STATUS, VERIFY, Message, Rig, a_create, until
+from tests.integration.service.messages.rig import CREATE, STATUS, VERIFY, Message, Rig, a_create, around, serving
+from tests.integration.service.shops import Messages
+from tests.kit.brokers import RoleUrl
+from tests.kit.clock import Seconds
+from tests.kit.scenarios import Scenario, scenarios
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+NOT_FOUND = {"code": "NOT_FOUND", "message": "No payment with this id was found.", "retryable": False}
+ALREADY_PAID = {"code": "ALREADY_PAID", "message": "This booking has already been paid.", "retryable": False}
+PROBLEM = "The payment provider had a problem. Please try again."
+GATEWAY_ERROR = {"code": "GATEWAY_ERROR", "message": PROBLEM, "retryable": True}
+
+
+@pytest.fixture(scope="module")
+def monotonic() -> Seconds:
+    """Counts the seconds for which Stripe is not called when it fails."""
+    return Seconds()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def rig(amqp_url: str, role_url: RoleUrl, migrated_url: str, monotonic: Seconds) -> AsyncIterator[Rig]:
+    """A running service that reads no events, so that only commands change a payment."""
+    async with around(amqp_url, migrated_url, service_url=role_url("payment-service")) as rig:
+        await rig.read_no_events()
+        async with serving(rig.settings, monotonic=monotonic) as rig.service:
+            gateway: Any = rig.service.application.gateway
+            gateway.calls.backoff_seconds = 0.01
+            yield rig
+
+
+@pytest.mark.parametrize(**scenarios(can_control=False))
+async def test_by_messages(scenario: Scenario, rig: Rig, monotonic: Seconds) -> None:
+    await scenario(await Messages(rig, monotonic).begin())
+
+
+# --- members and properties -------------------------------------------------------------------------------------------
 
 
 async def test_a_create_is_answered_with_its_session(rig: Rig) -> None:
@@ -70,204 +102,31 @@ async def test_a_payment_is_answered_with_its_state(rig: Rig, command: CommandTy
     assert final.headers == {"x-request-id": "r-3", **source}
 
 
-async def test_a_session_that_expired_is_a_failed_payment(rig: Rig) -> None:
-    session = (await rig.created())["sessionId"]
-    status, _, _ = await rig.sandbox.raw("POST", f"/v1/checkout/sessions/{session}/expire")
-    assert status == 200
-    failed = await rig.verified(session)
-    assert failed["paymentStatus"] == "FAILED"
-    assert failed["message"] == "The payment was not made in time. Nothing was charged."
-
-
-async def test_a_verify_that_cannot_ask_says_so_and_a_status_never_asks(rig: Rig) -> None:
-    session = (await rig.created())["sessionId"]
-    await rig.sandbox.control("config", {"down": True})
-    try:
-        reply = await rig.ask(VERIFY, {"sessionId": session})
-    finally:
-        await rig.sandbox.control("config", {"down": False})
-    assert reply.headers["x-payment-status-source"] == "local"
-    assert reply.document["paymentStatus"] == "PENDING"
-    assert reply.document["message"].startswith("The payment provider could not be asked just now.")
-    async with rig.nothing_done():
-        await rig.ask(STATUS, {"transactionId": session})
-
-
-# --- faults -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("command", [VERIFY, STATUS])
-async def test_an_unknown_session_is_not_found_and_stripe_is_not_asked(rig: Rig, command: CommandType) -> None:
-    """F20 Verify of what is not there: no row invented."""
-    member = {VERIFY: "sessionId", STATUS: "transactionId"}[command]
-    async with rig.nothing_done():
-        fault = await rig.ask(command, {member: "cs_test_stranger"}, headers={"x-request-id": "r-4"})
-    assert fault.document == {
-        "code": "NOT_FOUND",
-        "message": "No payment with this id was found.",
-        "retryable": False,
-    }
-    assert_is_reply(fault, "fault", fault.properties.correlation_id or "")
-    assert fault.headers == {"x-request-id": "r-4"}
-
-
 @pytest.mark.parametrize(
-    ("members", "words"),
-    [
-        ({"amount": 449.975}, "amount"),
-        ({"amount": 0.01}, "amount"),
-        ({"amount": 999999999999}, "amount"),
-        ({"currency": "xxx"}, "currency"),
-        ({"successUrl": "https://shop.example.evil.test/"}, "successUrl"),
-        ({"cancelUrl": "javascript:alert(1)"}, "cancelUrl"),
-    ],
+    ("member", "value"), [("amount", 449.975), ("currency", "xxx"), ("successUrl", "https://shop.example.evil.test/")]
 )
-async def test_a_create_that_breaks_a_rule_is_refused_by_name(rig: Rig, members: dict[str, Any], words: str) -> None:
+async def test_a_create_that_breaks_a_rule_is_refused_by_name(rig: Rig, member: str, value: Any) -> None:
+    """Every rule is in the unit tests of policy, money and URLs."""
     async with rig.nothing_done():
-        fault = await rig.ask(CREATE, a_create(**members))
-    assert fault.type == "fault"
-    assert (fault.document["code"], fault.document["retryable"]) == ("VALIDATION_ERROR", False)
-    assert words in fault.document["message"]
+        fault = await rig.ask(CREATE, a_create(**{member: value}))
+    assert (fault.type, fault.document["code"], fault.document["retryable"]) == ("fault", "VALIDATION_ERROR", False)
+    assert member in fault.document["message"]
 
 
-async def test_a_booking_that_is_paid_is_told_with_its_payment(rig: Rig) -> None:
+async def test_a_fault_says_what_is_known_of_the_payment_and_no_more(rig: Rig) -> None:
+    unknown = await rig.ask(STATUS, {"transactionId": "cs_test_stranger"}, headers={"x-request-id": "r-4"})
+    assert_is_reply(unknown, "fault", unknown.properties.correlation_id or "")
+    assert unknown.headers == {"x-request-id": "r-4"}
+    assert unknown.document == NOT_FOUND
+
     created = await rig.created()
     await rig.sandbox.pay(created["sessionId"])
-    fault = await rig.ask(CREATE, a_create(bookingId=created["bookingId"], amount=500))
-    assert fault.document == {
-        "code": "ALREADY_PAID",
-        "message": "This booking has already been paid.",
-        "retryable": False,
-        "paymentId": (await rig.payment(created["sessionId"]))["id"],
-        "bookingId": created["bookingId"],
-        "transactionId": created["sessionId"],
-        "amount": 449.97,
-    }
+    paid = await rig.ask(CREATE, a_create(bookingId=created["bookingId"], amount=500))
+    known = {"bookingId": created["bookingId"], "transactionId": created["sessionId"], "amount": 449.97}
+    assert paid.document == ALREADY_PAID | known | {"paymentId": (await rig.payment(created["sessionId"]))["id"]}
 
-
-async def test_an_idempotency_key_belongs_to_one_request_of_one_caller(rig: Rig) -> None:
-    first, key = a_create(), {"idempotency-key": str(uuid4()), "x-caller": "booking-service"}
-    session = (await rig.ask(CREATE, first, headers=key)).document["sessionId"]
-    assert (await rig.ask(CREATE, first, headers=key)).document["sessionId"] == session
-    async with rig.nothing_done():
-        fault = await rig.ask(CREATE, first | {"amount": 500}, headers=key)
-    assert (fault.document["code"], fault.document["retryable"]) == ("IDEMPOTENCY_KEY_REUSED", False)
-    other = await rig.ask(CREATE, a_create(), headers=key | {"x-caller": "another-service"})
-    assert other.document["sessionId"] != session
-
-
-@pytest.mark.parametrize(("trouble", "code"), [({"error_rate": 1}, "GATEWAY_ERROR"), ({"down": True}, "GATEWAY_ERROR")])
-async def test_a_failing_stripe_is_a_fault_that_may_be_repeated(rig: Rig, trouble: dict[str, Any], code: str) -> None:
-    command = a_create()
-    await rig.sandbox.control("config", trouble)
-    try:
-        fault = await rig.ask(CREATE, command)
-    finally:
-        await rig.sandbox.control("config", {"error_rate": 0, "down": False})
+    async with rig.stripe_with(error_rate=1):
+        failed = await rig.ask(CREATE, command := a_create())
     [payment] = await rig.payments_of(command["bookingId"])
-    assert (payment["status"], payment["session_id"]) == ("PENDING", None)
-    document = fault.document
-    assert document == {
-        "code": code,
-        "message": "The payment provider had a problem. Please try again.",
-        "retryable": True,
-        "paymentId": payment["id"],
-        "bookingId": command["bookingId"],
-        "amount": 449.97,
-    }
-    assert (await rig.ask(CREATE, command)).type == "checkout.create.reply"
-    assert len(await rig.payments_of(command["bookingId"])) == 1
-    assert len(await rig.sessions_of(command["bookingId"])) == 1
-
-
-# --- repeats ----------------------------------------------------------------------------------------------------------
-
-
-async def test_a_command_that_is_delivered_again_has_the_same_answer_and_no_second_effect(rig: Rig) -> None:
-    """F14 Redelivery after lost ack: same result, same event id. B25: so is a replay of an old command."""
-    command, message_id = a_create(), str(uuid4())
-    first = await rig.ask(CREATE, command, message_id=message_id)
-    payment = await rig.payment(first.document["sessionId"])
-    await rig.told(payment["id"], events=1)
-    async with rig.nothing_done():
-        for _ in range(3):
-            again = await rig.ask(CREATE, command, message_id=message_id)
-            assert (again.type, again.document) == (first.type, first.document)
-    assert len(rig.events_of(payment["id"])) == 1
-
-
-async def test_two_copies_at_once_are_one_payment_and_one_answer(rig: Rig) -> None:
-    """F15 Two copies at once: one winner, the other waits and reads. Here: both at one service."""
-    commands = [(a_create(), str(uuid4())) for _ in range(20)]
-    await rig.sandbox.control("config", {"latency_ms": 100})
-    try:
-        pairs = await asyncio.gather(
-            *(
-                asyncio.gather(*(rig.ask(CREATE, command, message_id=message_id) for _ in range(2)))
-                for command, message_id in commands
-            )
-        )
-    finally:
-        await rig.sandbox.control("config", {"latency_ms": 0})
-    for (command, _), (one, other) in zip(commands, pairs, strict=True):
-        assert one.document == other.document
-        assert one.type == other.type == "checkout.create.reply"
-        assert len(await rig.payments_of(command["bookingId"])) == 1
-        assert len(await rig.sessions_of(command["bookingId"])) == 1
-
-
-async def test_many_creates_at_once_for_one_booking_are_one_session(rig: Rig) -> None:
-    command = a_create()
-    replies = await asyncio.gather(*(rig.ask(CREATE, command) for _ in range(20)))
-    assert len({reply.body for reply in replies}) == 1
-    assert len(await rig.sessions_of(command["bookingId"])) == 1
-
-
-async def test_another_amount_ends_the_old_session_first(rig: Rig) -> None:
-    old = await rig.created()
-    new = await rig.created(bookingId=old["bookingId"], amount=500)
-    ledger = {each["id"]: each["status"] for each in await rig.sessions_of(old["bookingId"])}
-    assert ledger == {old["sessionId"]: "expired", new["sessionId"]: "open"}
-    assert (await rig.sandbox.control("stats"))["max_payable_per_booking"] == 1
-
-
-# --- deadlines --------------------------------------------------------------------------------------------------------
-
-
-async def test_a_command_whose_caller_has_left_is_parked_and_not_executed(rig: Rig) -> None:
-    """F6 Expired command (older than its deadline): not executed, counted, parked."""
-    gone = {"timestamp": int(time.time()) - 12, "expiration": "10000", "reply_to": envelope.DIRECT_REPLY_TO}
-    with rig.replies_since() as replies:
-        async with rig.nothing_done():
-            mark = await rig.send(CREATE, a_create(), **gone)
-            assert (await rig.parked(CREATE, mark)).headers["x-reason"] == "expired"
-        assert replies() == []
-
-
-async def test_a_caller_whose_deadline_passes_meanwhile_is_told_and_the_session_is_kept(rig: Rig) -> None:
-    command = a_create()
-    await rig.sandbox.control("config", {"latency_ms": 3000})
-    try:
-        fault = await rig.ask(CREATE, command, expiration="300")
-        assert (fault.document["code"], fault.document["retryable"]) == ("DEADLINE_EXCEEDED", True)
-    finally:
-        await rig.sandbox.control("config", {"latency_ms": 0})
-
-    async def opened() -> bool:
-        [payment] = await rig.payments_of(command["bookingId"])
-        return payment["session_id"] is not None
-
-    await until(opened)
-    assert (await rig.ask(CREATE, command)).type == "checkout.create.reply"
-    assert len(await rig.sessions_of(command["bookingId"])) == 1
-
-
-async def test_a_hundred_creates_wait_for_a_slow_stripe_together(rig: Rig) -> None:
-    """F36 With the pool as it is (20 connections)."""
-    commands = [a_create() for _ in range(100)]
-    await rig.sandbox.control("config", {"latency_ms": 1000})
-    try:
-        replies = await asyncio.gather(*(rig.ask(CREATE, command) for command in commands))
-    finally:
-        await rig.sandbox.control("config", {"latency_ms": 0})
-    assert {reply.type for reply in replies} == {"checkout.create.reply"}
+    known = {"bookingId": command["bookingId"], "amount": 449.97}
+    assert failed.document == GATEWAY_ERROR | known | {"paymentId": payment["id"]}
