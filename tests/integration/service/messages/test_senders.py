@@ -7,19 +7,14 @@ from typing import Any
 import aiormq
 import pytest
 import pytest_asyncio
-from aiormq.exceptions import ChannelPreconditionFailed
 
-from bridge.errors import FaultError
-from bridge.requester import Requester
-from contracts import topology
-from deploy.local.rabbitmq import Node
-from deploy.local.rabbitmq_files import BRIDGE, SERVICE
-from tests.conftest import RoleUrl
+from bridge.errors import BridgeError
 from tests.integration.bridge.conftest import until as until_true
-from tests.integration.service.messages.raw import RawProperties
 from tests.integration.service.messages.rig import CREATE, MARK, STATUS, Rig, a_create, running, until
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+from tests.kit.bridge import an_rpc_client
+from tests.kit.brokers import RoleUrl
+from tools.devstack.rabbitmq_files import BRIDGE, SERVICE
+from tools.devstack.rabbitmq_server import Node
 
 OPERATOR = "payment-operator"
 NOT_ALLOWED = ("unauthorized", "user_id is required, as one of COMMAND_USERS")
@@ -49,21 +44,26 @@ async def sending_as(rig: Rig, url: str) -> AsyncIterator[Rig]:
             rig.channel = mine
 
 
-async def test_the_bridges_commands_are_executed(rig: Rig, role_url: RoleUrl) -> None:
-    async with Requester(amqp_url=role_url(BRIDGE), timeout_seconds=10, max_in_flight=5) as requester:
-        await until_true(lambda: requester.ready)
+async def test_the_bridges_commands_are_executed_and_events_carry_the_name_of_the_service(
+    rig: Rig, role_url: RoleUrl
+) -> None:
+    """S8: a subscriber may look at `user_id`, and only the service may write events at all."""
+    async with an_rpc_client(role_url(BRIDGE), timeout_seconds=10, max_in_flight=5) as rpc_client:
+        await until_true(lambda: rpc_client.ready)
         content = b'{"transactionId":"cs_test_unknown1"}'
-        with pytest.raises(FaultError) as caught:
-            await requester.call(STATUS, content, {})
-    assert caught.value.fault.code == "NOT_FOUND"
+        with pytest.raises(BridgeError) as caught:
+            await rpc_client.call(STATUS, content, {})
+    assert caught.value.refusal.code == "NOT_FOUND"
     async with sending_as(rig, role_url(BRIDGE)):
         command = a_create()
         await rig.send(CREATE, command, user_id=BRIDGE)
-        await until(lambda: _sessions(rig, command["bookingId"]))
+        [payment] = await until(lambda: _sessions(rig, command["bookingId"]))
+    [event] = await rig.told(payment["id"], events=1)
+    assert event.properties.user_id == SERVICE
 
 
 @pytest.mark.parametrize("properties", [{}, {"app_id": BRIDGE, "headers": {"x-sender": BRIDGE, "x-caller": BRIDGE}}])
-async def test_a_command_without_its_senders_name_is_parked_and_not_executed(
+async def test_a_command_without_its_senders_name_is_dead_lettered_and_not_executed(
     rig: Rig, role_url: RoleUrl, properties: dict[str, Any]
 ) -> None:
     async with rig.nothing_done(), sending_as(rig, role_url(BRIDGE)):
@@ -76,39 +76,25 @@ async def test_a_command_without_its_senders_name_is_parked_and_not_executed(
     rig._dead_letters[CREATE].clear()
 
 
-async def test_a_command_of_a_user_who_is_not_named_is_parked_with_that_name(rig: Rig, role_url: RoleUrl) -> None:
-    """RabbitMQ lets the operator write commands; this service was not told to execute them."""
+async def test_a_command_of_a_user_who_is_not_named_is_dead_lettered_with_that_name(
+    rig: Rig, role_url: RoleUrl
+) -> None:
+    """RabbitMQ lets the operator write commands; COMMAND_USERS does not name it."""
     async with rig.nothing_done(), sending_as(rig, role_url(OPERATOR)):
         letter = await rig.parked(CREATE, await rig.send(CREATE, a_create(), user_id=OPERATOR))
     assert (letter.headers["x-reason"], letter.headers["x-reason-text"]) == NOT_ALLOWED
     assert letter.headers["x-sender"] == OPERATOR
 
 
-async def test_a_command_in_the_bridges_name_by_somebody_else_does_not_even_arrive(rig: Rig, role_url: RoleUrl) -> None:
-    async with rig.nothing_done():
-        for user in (OPERATOR, SERVICE):
-            async with sending_as(rig, role_url(user)):
-                with pytest.raises(ChannelPreconditionFailed):
-                    await rig.send(CREATE, a_create(), user_id=BRIDGE)
-        await rig.queue_empty(CREATE)
-
-
 async def test_what_is_tried_again_says_who_sent_it_and_is_executed(rig: Rig, role_url: RoleUrl) -> None:
     """It comes back by the service's name, which the broker gives to nobody else."""
-    await rig.sandbox.control("config", {"error_rate": 1})
-    async with sending_as(rig, role_url(BRIDGE)):
-        mark = await rig.send(CREATE, a_create(), user_id=BRIDGE)
-
-        async def delayed() -> list[Any]:
-            return [each for each in await rig.delayed(CREATE, delay=0) if each.headers.get(MARK) == mark]
-
-        [taken] = await until(delayed)
+    async with rig.stripe_with(error_rate=1), sending_as(rig, role_url(BRIDGE)):
+        taken = await rig.retried(CREATE, await rig.send(CREATE, a_create(), user_id=BRIDGE))
         assert (taken.properties.user_id, taken.headers["x-sender"]) == (SERVICE, BRIDGE)
         left = a_create()
         calls = await rig.stripe_calls()
         await rig.send(CREATE, left, user_id=BRIDGE)
         await until(lambda: _more_calls_than(rig, calls))
-    await rig.sandbox.control("config", {"error_rate": 0})
     await until(lambda: _sessions(rig, left["bookingId"]))
 
 
@@ -118,27 +104,3 @@ async def _more_calls_than(rig: Rig, before: int) -> bool:
 
 async def _sessions(rig: Rig, booking_id: int) -> list[Any]:
     return [each for each in await rig.payments_of(booking_id) if each["session_id"]]
-
-
-async def test_events_carry_the_name_of_the_service_which_nobody_else_can_give_them(
-    rig: Rig, role_url: RoleUrl
-) -> None:
-    """S8: a subscriber may look at `user_id`, and only the service may write events at all."""
-    async with sending_as(rig, role_url(BRIDGE)):
-        command = a_create()
-        await rig.send(CREATE, command, user_id=BRIDGE)
-        [payment] = await until(lambda: rig.payments_of(command["bookingId"]))
-    [event] = await rig.told(payment["id"], events=1)
-    assert event.properties.user_id == SERVICE
-
-
-async def test_a_user_with_the_impersonators_tag_is_none_of_ours(rig: Rig) -> None:
-    """The administrator of the node has no such tag either, and is held to its own name."""
-    channel = await rig.connection.channel(publisher_confirms=True)
-    with pytest.raises(ChannelPreconditionFailed):
-        await channel.basic_publish(
-            b"{}",
-            exchange=topology.COMMANDS.name,
-            routing_key=CREATE.value,
-            properties=RawProperties(user_id=BRIDGE),
-        )
