@@ -2,14 +2,10 @@
 
 from typing import Any
 
-import pytest
-
 from contracts import envelope
-from deploy.documents.files import FOLDER, parsed
-from tests.integration.service.messages.rig import CREATE, MARK, STATUS, VERIFY, Message, Rig, a_create, until
-from tests.unit.documents.validation import problems
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+from tests.integration.service.messages.rig import CREATE, MARK, STATUS, VERIFY, Message, Rig, a_create
+from tests.unit.tools.documents.validation import problems
+from tools.documents.files import FOLDER, parsed
 
 DOCUMENT = parsed((FOLDER / "asyncapi.yaml").read_text())
 PROPERTIES = ("message_id", "correlation_id", "content_type", "delivery_mode", "reply_to", "expiration", "user_id")
@@ -54,25 +50,22 @@ async def test_events_are_what_the_document_says(rig: Rig) -> None:
     other = await rig.ask(CREATE, command | {"amount": 500})
     assert other.document["sessionId"] != created.document["sessionId"]
     for event, name in zip(await rig.told(first["id"], events=2), ("payment.pending", "payment.failed"), strict=True):
-        assert event.routing_key == name
+        assert (event.routing_key, event.document["id"]) == (name, event.properties.message_id)
         assert_is(event, name)
     await rig.sandbox.pay(other.document["sessionId"])
     await rig.verified(other.document["sessionId"])
     [_, second] = await rig.payments_of(command["bookingId"])
     _, completed = await rig.told(second["id"], events=2)
     assert_is(completed, "payment.completed")
+    data = completed.document["data"]
+    assert (data["paymentId"], data["bookingId"], data["userId"]) == (second["id"], command["bookingId"], 42)
+    assert (data["transactionId"], data["amount"], data["amountMinor"]) == (other.document["sessionId"], 500, 50000)
+    assert (data["sequence"], completed.document["time"]) == (2, data["occurredAt"])
 
 
-async def test_what_waits_and_what_is_parked_is_what_the_document_says(rig: Rig) -> None:
-    await rig.sandbox.control("config", {"error_rate": 1})
-    mark = await rig.send(CREATE, a_create())
-
-    async def waiting() -> list[Message]:
-        return [each for each in await rig.delayed(CREATE, delay=0) if each.headers.get(MARK) == mark]
-
-    [delayed] = await until(waiting)
-    await rig.sandbox.control("config", {"error_rate": 0})
-    assert_is(delayed, "checkout.create.retry")
+async def test_retries_and_dead_letters_are_what_the_document_says(rig: Rig) -> None:
+    async with rig.stripe_with(error_rate=1):
+        assert_is(await rig.retried(CREATE, await rig.send(CREATE, a_create())), "checkout.create.retry")
     refused = await rig.parked(VERIFY, await rig.send(VERIFY, {"sessionId": "cs_test_stranger"}))
     assert_is(refused, "dead-letter")
     assert refused.headers[envelope.REASON] == "refused"

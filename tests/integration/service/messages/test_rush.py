@@ -5,22 +5,9 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import pytest
 import pytest_asyncio
 
-from tests.integration.service.messages.rig import (
-    CREATE,
-    MARK,
-    STATUS,
-    VERIFY,
-    Message,
-    Rig,
-    a_create,
-    running,
-    until,
-)
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+from tests.integration.service.messages.rig import CREATE, MARK, STATUS, VERIFY, Message, Rig, a_create, running, until
 
 PER_SECOND = 20
 PATIENT = 60.0
@@ -65,7 +52,7 @@ def is_refused(end: Message) -> bool:
 
 
 async def served_coming_back(rig: Rig, command: dict[str, Any], retry_after: int) -> Message:
-    """What a client gets that comes back when it is told to, however slow the machine is."""
+    """What a client gets that comes back after `retryAfterSeconds`, however slow the machine is."""
     async with asyncio.timeout(PATIENT):
         while True:
             await asyncio.sleep(retry_after)
@@ -93,7 +80,7 @@ async def test_a_rush_is_served_in_time_or_told_when_to_come_back_and_nothing_el
     assert served
     assert refused
     assert all(1 <= ended[mark].document["retryAfterSeconds"] <= 30 for mark in refused)
-    # Rows and calls are theirs alone whose turn came.
+    # Only those that got a permit have a row and a call.
     bookings = [command["bookingId"] for command in sent.values()]
     found = await rig.sql("SELECT booking_id FROM payments WHERE booking_id = ANY($1)", bookings)
     rows = {row["booking_id"] for row in found}
@@ -107,5 +94,5 @@ async def test_a_rush_is_served_in_time_or_told_when_to_come_back_and_nothing_el
     assert {end.type for end in again} == {"checkout.create.reply"}
     for command, _ in back:
         assert len(await rig.sessions_of(command["bookingId"])) == 1
-    places = {row["booking_id"] for row in await rig.sql("SELECT booking_id FROM places WHERE due_until > now()")}
-    assert not places & {command["bookingId"] for command, _ in back}
+    reservations = {row["booking_id"] for row in await rig.sql("SELECT booking_id FROM places WHERE due_until > now()")}
+    assert not reservations & {command["bookingId"] for command, _ in back}
