@@ -1,17 +1,18 @@
-"""The service starts while RabbitMQ itself is starting, or says in one sentence why it cannot."""
+"""A service starts while RabbitMQ itself is starting, or says why it cannot; and a stop answers whoever waits."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from http import HTTPStatus
-from urllib.parse import urlsplit
+from typing import Any
 
 import pytest
 
-from contracts import topology
-from service.bootstrap import StartError
-from tests.integration.service.messages.rig import CREATE, Rig, a_create, around, serving, until
+from contracts import envelope, topology
+from service.entrypoints import broker as brokers
+from service.startup import StartError
+from tests.integration.faults.stack import breakable
+from tests.integration.service.messages.rig import CREATE, VERIFY, a_create, around, serving, until
+from tests.integration.service.messages.test_long_poll import LONG, NO_HURRY, pending, status
+from tests.kit.brokers import RoleUrl
+from tools.chaos.proxy import CHUNK, Proxy
 
 CUTS = 10
 """Connections that end early: during the handshake, then at every step of declaring the first queues."""
@@ -19,54 +20,28 @@ CUTS = 10
 SERVICE_CONNECTIONS = 2
 """It consumes and publishes on separate ones; what was begun in vain must not stay."""
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+class Cutting(Proxy):
+    """Ends the n-th connection after the broker's n-th piece, the first ones only."""
 
-@dataclass
-class Link:
-    """Connections so far, and those that are open."""
+    def __init__(self, name: str, target_port: int, *, target_host: str) -> None:
+        super().__init__(name, target_port, target_host=target_host)
+        self.all = 0
+        self._pieces: dict[asyncio.StreamWriter, int] = {}
 
-    all: int = 0
-    open: int = 0
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.all < CUTS:
+            self._pieces[writer] = self.all
+        self.all += 1
+        await super()._forward(reader, writer)
 
-
-@asynccontextmanager
-async def broker_that_ends_connections(amqp_url: str, *, cuts: int) -> AsyncIterator[tuple[str, Link]]:
-    """The broker behind a link that ends the n-th connection after the broker's n-th piece, the first ones only."""
-    parts = urlsplit(amqp_url)
-    link = Link()
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        number, link.all, link.open = link.all, link.all + 1, link.open + 1
-        broker_reader, broker_writer = await asyncio.open_connection(parts.hostname, parts.port)
-
-        async def commands() -> None:
-            with suppress(ConnectionError):
-                while piece := await reader.read(65536):
-                    broker_writer.write(piece)
-            broker_writer.close()
-
-        sending = asyncio.create_task(commands())
-        pieces = 0
-        with suppress(ConnectionError):
-            while (number >= cuts or pieces < number) and (piece := await broker_reader.read(65536)):
-                writer.write(piece)
-                pieces += 1
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
-        broker_writer.close()
-        writer.close()
-        link.open -= 1
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    credentials = parts.netloc.rpartition("@")[0]
-    async with server:
-        yield parts._replace(netloc=f"{credentials}@127.0.0.1:{port}").geturl(), link
-
-
-async def _is_ready(rig: Rig) -> bool:
-    return (await rig.ready()).status_code == HTTPStatus.OK
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if writer not in self._pieces:
+            await super()._pump(reader, writer)
+            return
+        for _ in range(self._pieces[writer]):
+            writer.write(await reader.read(CHUNK))
+            await writer.drain()
 
 
 async def test_a_broker_that_ends_while_the_service_connects_and_declares_delays_the_start_and_no_more(
@@ -74,14 +49,14 @@ async def test_a_broker_that_ends_while_the_service_connects_and_declares_delays
 ) -> None:
     """F19 Broker restarted: the service comes up by itself, whatever step the end of a connection falls upon."""
     async with (
-        broker_that_ends_connections(amqp_url, cuts=CUTS) as (broken_url, link),
         around(amqp_url, migrated_url) as rig,
-        serving(rig.settings.model_copy(update={"amqp_url": type(rig.settings.amqp_url)(broken_url)})) as rig.service,
+        breakable(rig.settings, "amqp_url", Cutting) as (link, settings),
+        serving(settings) as rig.service,
     ):
         assert link.all > CUTS
-        await until(lambda: _is_ready(rig))
+        await until(rig.is_ready)
         assert (await rig.ask(CREATE, a_create())).type == "checkout.create.reply"
-        await until(lambda: link.open == SERVICE_CONNECTIONS)
+        await until(lambda: link.connections == SERVICE_CONNECTIONS)
 
 
 async def test_a_queue_that_somebody_made_with_other_arguments_fails_the_start_at_once_with_a_sentence(
@@ -97,6 +72,31 @@ async def test_a_queue_that_somebody_made_with_other_arguments_fails_the_start_a
                     pass
         finally:
             await rig.looking.queue_delete(queue.name)
-            await rig.looking.queue_declare(queue.name, durable=True, arguments={**queue.arguments})
-            if queue.exchange is not None:
-                await rig.looking.queue_bind(queue.name, queue.exchange.name, queue.routing_key)
+            await brokers.declare(amqp_url)
+
+
+async def test_who_waits_occupies_nothing_and_a_stop_answers_everybody(
+    amqp_url: str, role_url: RoleUrl, migrated_url: str
+) -> None:
+    """With room for one command at a time fifty replies are pending, and others are served as ever."""
+    options: dict[str, Any] = {"service_url": role_url("payment-service"), "stripe_concurrency": 1}
+    async with around(amqp_url, migrated_url, **options) as rig:
+        async with serving(rig.settings) as rig.service:
+            session = (await rig.created())["sessionId"]
+            marks = [
+                await rig.ask_later(VERIFY, {"sessionId": session}, headers=LONG, expiration=NO_HURRY)
+                for _ in range(50)
+            ]
+            await pending(rig, 50)
+            other = (await rig.created())["sessionId"]
+            assert (await rig.verified(other))["paymentStatus"] == "PENDING"
+            assert rig.replies == [each for each in rig.replies if each.properties.correlation_id not in marks]
+            busy = "SELECT count(*) AS busy FROM pg_stat_activity WHERE state <> 'idle' AND pid <> pg_backend_pid()"
+
+            async def nobody_is_busy() -> bool:
+                return [row["busy"] for row in await rig.sql(f"{busy} AND datname = current_database()")] == [0]
+
+            await until(nobody_is_busy)
+        for mark in marks:
+            reply = await rig.reply_to(mark)
+            assert (status(reply), envelope.WAIT_SECONDS in reply.headers) == ("PENDING", False)
