@@ -10,11 +10,15 @@ from uuid import uuid4
 
 import asyncpg
 
-from service.adapters.store import Database, PostgresOutbox, Wakeups
-from service.bootstrap import SystemClock
-from service.entrypoints.broker import Publisher, rabbit_broker
-from service.entrypoints.relay import Relay
+from contracts import topology
+from service.adapters.postgres import Database, PostgresListener, PostgresOutbox
+from service.entrypoints.broker import connected
+from service.entrypoints.publisher import Publisher
+from service.workers.relay import Relay
 from tests.integration.service.messages.rig import Message, Rig
+from tests.kit import workers
+from tests.kit.clock import SystemClock
+from tests.kit.lifetimes import closing
 
 PAYMENT = """
     INSERT INTO payments (reference, booking_id, user_id, amount_minor, currency, success_url, cancel_url, livemode,
@@ -41,24 +45,31 @@ class MovableClock(SystemClock):
 @dataclass(kw_only=True)
 class Parts:
     relay: Relay
-    alarm: Wakeups
+    listener: PostgresListener
     clock: MovableClock
-    publisher: Publisher
+
+
+def a_listener(database_url: str) -> PostgresListener:
+    return PostgresListener(database_url, on_notification={}, on_reconnect=lambda: None)
 
 
 @asynccontextmanager
-async def a_relay(rig: Rig, *, publisher: type[Publisher] = Publisher, amqp_url: str = "") -> AsyncIterator[Parts]:
-    database = Database(rig.settings.database_url.get_secret_value())
-    broker = rabbit_broker(amqp_url or rig.settings.amqp_url.get_secret_value())
-    await broker.connect()
-    alarm, clock = Wakeups(rig.settings.database_url.get_secret_value()), MovableClock()
-    publishing = publisher(broker)
-    relay = Relay(outbox=PostgresOutbox(database), publisher=publishing, clock=clock, alarm=alarm)
+async def publishing(amqp_url: str) -> AsyncIterator[Publisher]:
+    connection = await connected(amqp_url)
+    publisher = Publisher(connection)
     try:
-        yield Parts(relay=relay, alarm=alarm, clock=clock, publisher=publishing)
+        yield publisher
     finally:
-        await broker.stop()
-        await database.close()
+        await publisher.close()
+        await connection.close()
+
+
+@asynccontextmanager
+async def a_relay(rig: Rig, *, amqp_url: str = "") -> AsyncIterator[Parts]:
+    listener, clock = a_listener(rig.database_url), MovableClock()
+    async with publishing(amqp_url or rig.amqp_url) as publisher, closing(Database(rig.database_url)) as database:
+        relay = workers.a_relay(PostgresOutbox(database), publisher, clock, wakeup=listener)
+        yield Parts(relay=relay, listener=listener, clock=clock)
 
 
 @asynccontextmanager
@@ -91,11 +102,14 @@ def bodies(messages: list[Message]) -> list[bytes]:
     return [message.body for message in messages]
 
 
-async def unsent(rig: Rig) -> int:
-    [row] = await rig.sql("SELECT count(*) AS n FROM outbox WHERE sent_at IS NULL")
-    count: int = row["n"]
-    return count
-
-
-async def none_unsent(rig: Rig) -> bool:
-    return await unsent(rig) == 0
+@asynccontextmanager
+async def full_subscriber(rig: Rig, key: str) -> AsyncIterator[str]:
+    """A queue that takes one event and refuses all others; its name."""
+    name = f"full-{uuid4()}"
+    arguments: Any = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    await rig.channel.queue_declare(name, exclusive=True, arguments=arguments)
+    await rig.channel.queue_bind(name, topology.EVENTS.name, key)
+    try:
+        yield name
+    finally:
+        await rig.channel.queue_delete(name)
