@@ -1,26 +1,23 @@
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from service.adapters.store import migrate
-from tests.conftest import run
-from tests.integration.service.crash.evidence import Told, all_sent, delivered
+from tests.integration.service.crash.evidence import ExpectedEvents, delivered
 from tests.integration.service.crash.programs import Programs, starting
 from tests.integration.service.messages.rig import Rig, around
+from tests.kit.databases import Migrated
 
-Expected = dict[int, Told]
+Expected = dict[int, ExpectedEvents]
 _log = logging.getLogger(__name__)
 
 
 @pytest.fixture(scope="module")
-def migrated_url(new_database: Callable[[], str]) -> str:
-    """A database of this module's own."""
-    url = new_database()
-    run(migrate(url))
-    return url
+def migrated_url(migrated: Migrated) -> str:
+    """For the owner of the tables: these tests change them."""
+    return migrated.owner
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -40,7 +37,7 @@ async def programs(rig: Rig, tmp_path: Path) -> AsyncIterator[Programs]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def told(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Expected]:
-    """By payment, what subscribers must have heard when the module is done.
+    """By payment, the events that subscribers must have when the module is done.
 
     It is looked at once for all tests, because what a dead relay had claimed is free again after 10 s only.
     """
@@ -49,12 +46,12 @@ async def told(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> AsyncItera
     logs = tmp_path_factory.mktemp("last")
     async with starting(rig, logs=logs) as programs:
         await programs.service()
-        await all_sent(rig)
+        await rig.all_sent()
         copies = [await delivered(rig, payment_id, each) for payment_id, each in expected.items()]
         _log.info("%d payments, no event lost, %d second copies", len(expected), sum(copies))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def runs(pytestconfig: pytest.Config) -> int:
     """How often each fail point kills."""
     chosen: int = pytestconfig.getoption("--crash-runs")
