@@ -1,4 +1,4 @@
-"""Real `payment-service run` and `payment-bridge run` processes: started, killed, told to stop, and read."""
+"""Real `payment-service run` and `payment-bridge run` processes: started, killed, stopped, and their logs read."""
 
 import asyncio
 import itertools
@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from deploy.local.processes import free_ports, read_text
-from deploy.local.settings import CHECKOUT
 from tests.integration.service.messages.rig import Rig, until
+from tools.devstack.processes import free_ports, read_text
+from tools.devstack.stack_settings import CHECKOUT
 
-START_SECONDS: Final = 90.0
-END_SECONDS: Final = 30.0
-"""What an orchestrator usually grants between SIGTERM and SIGKILL."""
+START_SECONDS: Final = 180.0
+END_SECONDS: Final = 60.0
+"""Twice what an orchestrator usually grants between SIGTERM and SIGKILL: it ends a hang beside other tests."""
 _SETPRIV: Final = shutil.which("setpriv")
 _DIES_WITH_US: Final = (_SETPRIV, "--pdeathsig", "KILL") if _SETPRIV else ()
 """So that a killed test run leaves nothing behind."""
-_READY: Final = {"service": "ready: consuming commands", "bridge": "Connected to RabbitMQ."}
+_READY: Final = {"service": "ready: consuming commands", "bridge": "Connected to RabbitMQ"}
 
 
 @dataclass(kw_only=True)
@@ -79,31 +79,38 @@ class Programs:
 
     rig: Rig
     logs: Path
+    command: tuple[str, ...] = ("service", "run")
+    """What a service is started by, after `-m`."""
+    checkout: Path = CHECKOUT
+    """Whose code runs."""
     all: list[Program] = field(default_factory=list)
-    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    """Of their logs: several may be about to start."""
 
     async def service(self, failpoint: str | None = None, **changes: str) -> Program:
         """A service, consuming; `changes` of its environment."""
         settings = self.rig.settings
         environment = {
-            "AMQP_URL": settings.amqp_url.get_secret_value(),
-            "DATABASE_URL": settings.database_url.get_secret_value(),
+            "AMQP_URL": self.rig.amqp_url,
+            "DATABASE_URL": self.rig.database_url,
             "STRIPE_API_KEY": settings.stripe_api_key.get_secret_value(),
             "STRIPE_API_BASE": settings.stripe_api_base,
             "STRIPE_REQUESTS_PER_SECOND": str(settings.stripe_requests_per_second),
             "VERIFY_FRESHNESS_SECONDS": str(settings.verify_freshness_seconds),
             "SERVICE_PORT": "0",
+            # What is counted are the calls of commands and of the sweeper.
+            "RECONCILE_ON_START": "never",
         }
         armed = {"FAILPOINT": failpoint} if failpoint else {}
-        return await self._start("service", environment | armed | changes, port=0)
+        return await self._start("service", *self.command, settings=environment | armed | changes, port=0)
 
     async def bridge(self, **changes: str) -> Program:
         """A bridge, connected; `changes` of its environment."""
         (port,) = free_ports(1)
-        environment = {"AMQP_URL": self.rig.settings.amqp_url.get_secret_value(), "BRIDGE_PORT": str(port)}
-        return await self._start("bridge", environment | changes, port=port)
+        environment = {"AMQP_URL": self.rig.amqp_url, "BRIDGE_PORT": str(port)}
+        return await self._start("bridge", "bridge", "run", settings=environment | changes, port=port)
 
-    async def _start(self, kind: str, settings: dict[str, str], *, port: int) -> Program:
+    async def _start(self, kind: str, *command: str, settings: dict[str, str], port: int) -> Program:
         # Compiled code is kept, whatever the environment says: so many starts must not compile every time.
         inherited = {
             name: value
@@ -112,15 +119,15 @@ class Programs:
                 ("BRIDGE_", "STRIPE_", "PAYMENT_", "SERVICE_", "EUREKA_", "INSTANCE_", "LOG_", "PYTHONDONTWRITE")
             )
         }
-        ours = {"PYTHONPATH": str(CHECKOUT), "LOG_FORMAT": "json"}
-        log = self.logs / f"{kind}-{next(self._numbers)}.log"
+        ours = {"PYTHONPATH": str(self.checkout), "LOG_FORMAT": "json"}
+        log = self.logs / f"{kind}-{next(self.numbers)}.log"
         with log.open("w") as out:
             process = await asyncio.create_subprocess_exec(
                 *_DIES_WITH_US,
                 sys.executable,
-                *("-m", kind, "run"),
+                *("-m", *command),
                 env=inherited | ours | settings,
-                cwd=CHECKOUT,
+                cwd=self.checkout,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -132,9 +139,9 @@ class Programs:
 
 
 @asynccontextmanager
-async def starting(rig: Rig, *, logs: Path) -> AsyncIterator[Programs]:
+async def starting(rig: Rig, *, logs: Path, **changes: Any) -> AsyncIterator[Programs]:
     """What still runs at the end is killed."""
-    programs = Programs(rig=rig, logs=logs)
+    programs = Programs(rig=rig, logs=logs, **changes)
     try:
         yield programs
     finally:

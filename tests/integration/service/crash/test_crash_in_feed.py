@@ -1,19 +1,15 @@
-"""`kill -9` while the feed stores what it was told: the next leader reads it again."""
+"""`kill -9` while the event feed stores outcomes: the next leader reads it again."""
 
 import signal
 
-import pytest
-
 from service.failpoints import FailPoint
 from tests.integration.service.crash.conftest import Expected
-from tests.integration.service.crash.evidence import Told, journal
+from tests.integration.service.crash.evidence import ExpectedEvents, journal
 from tests.integration.service.crash.programs import Programs
 from tests.integration.service.messages.rig import Rig, until
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-
-async def test_what_a_dead_leader_had_read_is_read_again_and_told_once(
+async def test_what_a_dead_leader_had_read_is_read_again_and_published_once(
     rig: Rig, programs: Programs, told: Expected
 ) -> None:
     """The last of three outcomes is not stored, and how far was read is not either."""
@@ -39,4 +35,4 @@ async def test_what_a_dead_leader_had_read_is_read_again_and_told_once(
     for session in sessions:
         payment = await rig.payment(session)
         assert await journal(rig, payment["id"]) == ["created", "opened", "completed"]
-        told[payment["id"]] = Told(statuses=("PENDING", "COMPLETED"))
+        told[payment["id"]] = ExpectedEvents(statuses=("PENDING", "COMPLETED"))
