@@ -1,6 +1,4 @@
-import argparse
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,10 +11,15 @@ from pamqp.commands import Basic
 
 from contracts import topology
 from contracts.commands import CommandType
-from service import dead_letters
+from service.cli import dead_letters
+from service.cli.parser import parser
 from service.entrypoints import broker as brokers
 from service.settings import BrokerSettings, OperatorSettings
-from tests.conftest import Migrated, RoleUrl, run
+from tests.kit.brokers import RoleUrl
+from tests.kit.databases import Migrated
+from tests.kit.lifetimes import closing
+from tests.kit.servers import run
+from tests.kit.until import until
 
 CREATE, VERIFY, STATUS = CommandType.CREATE_CHECKOUT, CommandType.VERIFY_CHECKOUT, CommandType.PAYMENT_STATUS
 
@@ -31,7 +34,7 @@ class Ended:
 
 
 def properties(**changes: Any) -> Basic.Properties:
-    """Of a create that failed for the last time an hour ago, unless told otherwise."""
+    """Of a create that failed for the last time an hour ago, unless changed."""
     members: dict[str, Any] = {
         "message_id": "m-1",
         "correlation_id": "c-1",
@@ -44,6 +47,14 @@ def properties(**changes: Any) -> Basic.Properties:
     return Basic.Properties(**members | changes)
 
 
+async def dead_letters_command(*words: str, amqp_url: str, database_url: str) -> int:
+    """`payment-service dead-letters <words>`; its exit status."""
+    arguments = parser().parse_args(["dead-letters", *words])
+    if dead_letters.needs(arguments) is OperatorSettings:
+        return await dead_letters.run(arguments, OperatorSettings(amqp_url=amqp_url, database_url=database_url))
+    return await dead_letters.run(arguments, BrokerSettings(amqp_url=amqp_url))
+
+
 class Desk:
     """An operator's desk: the commands, and a plain AMQP client and a database connection beside them."""
 
@@ -53,14 +64,8 @@ class Desk:
         self._capsys = capsys
 
     async def says(self, *words: str, amqp_url: str = "", database_url: str = "") -> Ended:
-        """`payment-service dead-letters <words>`."""
-        parser = argparse.ArgumentParser()
-        dead_letters.add_parser(parser.add_subparsers())
-        arguments = parser.parse_args(["dead-letters", *words])
         urls = {"amqp_url": amqp_url or self.amqp_url, "database_url": database_url or self.database_url}
-        needed = dead_letters.needs(arguments)
-        settings = OperatorSettings(**urls) if needed is OperatorSettings else BrokerSettings(amqp_url=urls["amqp_url"])
-        status = await dead_letters.run(arguments, settings)
+        status = await dead_letters_command(*words, **urls)
         captured = self._capsys.readouterr()
         return Ended(status=status, out=captured.out, err=captured.err)
 
@@ -87,6 +92,14 @@ class Desk:
         """The letters of a queue, once there are as many; they are gone from it then."""
         return await self._taken(topology.DEAD_LETTER_QUEUES[command].name, count)
 
+    async def peeked(self) -> DeliveredMessage:
+        """The one letter of the create's queue, which stays there."""
+        queue = topology.DEAD_LETTER_QUEUES[CREATE].name
+        letter = await self.channel.basic_get(queue)
+        await self.channel.basic_reject(letter.delivery.delivery_tag, requeue=True)
+        await self.wait_for(1, queue)
+        return letter
+
     async def sent(self, count: int = 1, command: CommandType = CREATE) -> list[DeliveredMessage]:
         """The same of a command queue."""
         return await self._taken(topology.COMMAND_QUEUES[command].name, count)
@@ -95,16 +108,15 @@ class Desk:
         return int((await self.channel.queue_declare(queue, passive=True)).message_count)
 
     async def wait_for(self, count: int, queue: str) -> None:
-        async with asyncio.timeout(20):
-            while await self.waiting(queue) != count:  # noqa: ASYNC110 - a broker has no event for it
-                await asyncio.sleep(0.05)
+        async def found() -> bool:
+            return await self.waiting(queue) == count
+
+        await until(found, every=0.05)
 
     async def journal(self) -> list[tuple[Any, ...]]:
-        columns = "kind, actor, queue, message_id, reason"
-        connection = await asyncpg.connect(self.database_url)
-        rows = await connection.fetch(f"SELECT {columns} FROM operator_journal ORDER BY id")  # noqa: S608
-        await connection.close()
-        return [tuple(row) for row in rows]
+        query = "SELECT kind, actor, queue, message_id, reason FROM operator_journal ORDER BY id"
+        async with closing(await asyncpg.connect(self.database_url)) as connection:
+            return [tuple(row) for row in await connection.fetch(query)]
 
     async def _taken(self, queue: str, count: int) -> list[DeliveredMessage]:
         await self.wait_for(count, queue)
@@ -117,14 +129,9 @@ def declared_amqp_url(amqp_url: str) -> str:
     return amqp_url
 
 
-@pytest.fixture(scope="module")
-def operators(new_migrated: Callable[[], Migrated]) -> Migrated:
-    return new_migrated()
-
-
 @pytest.fixture
 async def desk(
-    declared_amqp_url: str, role_url: RoleUrl, operators: Migrated, capsys: pytest.CaptureFixture[str]
+    declared_amqp_url: str, role_url: RoleUrl, migrated: Migrated, capsys: pytest.CaptureFixture[str]
 ) -> AsyncIterator[Desk]:
     """All queues empty, the operator's own user; the journal may hold what earlier tests did."""
     connection = await aiormq.connect(declared_amqp_url)
@@ -132,5 +139,5 @@ async def desk(
     for queue in (*topology.COMMAND_QUEUES.values(), *topology.DEAD_LETTER_QUEUES.values()):
         await channel.queue_purge(queue.name)
     operator = role_url("payment-operator")
-    yield Desk(amqp_url=operator, database_url=operators.application, capsys=capsys, channel=channel)
+    yield Desk(amqp_url=operator, database_url=migrated.application, capsys=capsys, channel=channel)
     await connection.close()
