@@ -2,11 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Generator
-from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
+from collections.abc import Generator
 
-from tests.proxy import CHUNK, Proxy
+from tools.chaos.proxy import CHUNK, Proxy
 
 Parser = Generator[int, bytes]
 """Yields how many bytes it wants next, and is sent just those."""
@@ -14,11 +12,7 @@ Parser = Generator[int, bytes]
 _SSL_REQUEST = 80877103
 _METHOD_FRAME = 1
 # No confirms: one of RabbitMQ's may stand for several publications.
-_METHODS = {
-    (60, 40, True): "publish",
-    (60, 60, False): "deliver",
-    (60, 80, True): "ack",
-}
+_METHODS = {(60, 40, True): "publish", (60, 60, False): "deliver", (60, 80, True): "ack"}
 
 
 class Tap(Proxy):
@@ -83,18 +77,3 @@ class Tap(Proxy):
 def _nothing() -> Parser:
     while True:
         yield 1 << 10
-
-
-@asynccontextmanager
-async def tapped(url: str) -> AsyncIterator[tuple[Tap, str]]:
-    """The URL's server behind a tap: the tap, and the URL that leads through it."""
-    parts = urlsplit(url)
-    assert parts.hostname
-    assert parts.port
-    tap = Tap("amqp" if parts.scheme == "amqp" else "postgresql", parts.port, target_host=parts.hostname)
-    await tap.start()
-    credentials, at, _ = parts.netloc.rpartition("@")
-    try:
-        yield tap, parts._replace(netloc=f"{credentials}{at}127.0.0.1:{tap.port}").geturl()
-    finally:
-        await tap.stop()

@@ -5,26 +5,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
 import pytest_asyncio
-from pydantic import SecretStr
 
-from tests.conftest import Migrated, RoleUrl
+from tests.integration.faults.stack import breakable
 from tests.integration.service.messages.rig import CREATE, STATUS, Rig, a_create, around, serving, until
-from tests.integration.service.shape.tap import Tap, tapped
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+from tests.integration.service.shape.tap import Tap
+from tests.kit.brokers import RoleUrl
 
 # Per operation: the statements that it waits for, AMQP's methods between service and RabbitMQ, calls to Stripe.
 ONE_REPLY = {"deliver": 1, "publish": 1, "ack": 1}
 REPLY_AND_EVENT = {"deliver": 1, "publish": 2, "ack": 1}
 SHAPES: dict[str, tuple[dict[str, int], dict[str, int], dict[str, int]]] = {
     "create": ({"begin": 1, "record": 1}, REPLY_AND_EVENT, {"checkout.sessions.create": 1}),
-    "the same create again": (
-        {"begin": 1, "read by keys": 2, "read live": 1, "remember": 1},
-        ONE_REPLY,
-        {},
-    ),
+    "the same create again": ({"begin": 1, "read by keys": 2, "read live": 1, "remember": 1}, ONE_REPLY, {}),
+    "the same command again": ({"begin": 1, "read by keys": 1, "remember": 1}, ONE_REPLY, {}),
     "the first verify": ({"read": 1, "claim ask": 1}, ONE_REPLY, {"checkout.sessions.retrieve": 1}),
     "a verify within the freshness window": ({"read": 1}, ONE_REPLY, {}),
     "the verify that finds it paid": (
@@ -54,12 +48,13 @@ BACKGROUND = (
     "budget",
     "feed",
     "places",
+    "operator_acts",
     "SELECT 1",
     "LISTEN",
     "'jit'",
     "typeinfo",
 )
-"""Words of what goes on beside: relay, settler, pruner and their like share a statement between many, and the driver
+"""Words of what goes on beside: relay, sweeper, pruner and their like share a statement between many, and the driver
 asks about types once per connection. Whatever has none of all these words is a new statement, and belongs above."""
 
 TIMES = 10
@@ -102,23 +97,15 @@ def _name(text: str) -> str:
     return next(known, "background" if any(words in text for words in BACKGROUND) else text)
 
 
-@pytest.fixture(scope="module")
-def migrated_url(new_migrated: Callable[[], Migrated]) -> str:
-    """A database of this module's own."""
-    return new_migrated().application
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def measured(amqp_url: str, role_url: RoleUrl, migrated_url: str) -> AsyncIterator[Measured]:
     async with (
         around(amqp_url, migrated_url, service_url=role_url("payment-service"), verify_freshness_seconds=60) as rig,
-        tapped(migrated_url) as (statements, database_through),
-        tapped(rig.settings.amqp_url.get_secret_value()) as (methods, amqp_through),
+        breakable(rig.settings, "database_url", Tap) as (statements, settings),
+        breakable(settings, "amqp_url", Tap) as (methods, settings),
     ):
-        through = {"database_url": SecretStr(database_through), "amqp_url": SecretStr(amqp_through)}
         await rig.read_no_events()  # what the feed finds is counted beside it
-        async with serving(rig.settings.model_copy(update=through)) as service:
-            rig.service = service
+        async with serving(settings) as rig.service:
             await rig.created()  # once, so that the queues and the connections have been used
             measured = Measured(rig=rig, statements=statements, methods=methods)
             await until(measured.quiet)
@@ -129,10 +116,15 @@ async def test_what_each_operation_costs(measured: Measured) -> None:
     rig = measured.rig
     creates = [a_create() for _ in range(TIMES)]
     sessions: list[str] = []
+    sent: list[Any] = []
+
+    async def repeat(number: int) -> None:
+        await rig.ask(CREATE, creates[number], message_id=sent[number])
 
     async def create(number: int) -> None:
         reply = await rig.ask(CREATE, creates[number])
         sessions.append(reply.document["sessionId"])
+        sent.append(reply.properties.correlation_id)
 
     async def verify(number: int) -> None:
         assert (await rig.verified(sessions[number]))["transactionId"] == sessions[number]
@@ -144,6 +136,7 @@ async def test_what_each_operation_costs(measured: Measured) -> None:
     found = {
         "create": await measured.cost(TIMES, create),
         "the same create again": await measured.cost(TIMES, create),
+        "the same command again": await measured.cost(TIMES, repeat),
         "the first verify": await measured.cost(TIMES, verify),
         "a verify within the freshness window": await measured.cost(TIMES, verify),
     }
