@@ -1,6 +1,5 @@
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -8,21 +7,17 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from bridge.app import create_app
-from bridge.http import BridgeProtocol
-from bridge.reading import BodyLimits
-from bridge.requester import Requester
-from tests.conftest import RoleUrl
+from bridge.rpc_client import RpcClient
+from bridge.uvicorn_protocol import BridgeProtocol
+from runtime.http_protocol import KEEP_ALIVE_SECONDS
 from tests.integration.bridge.peer import Peer
+from tests.kit.bridge import an_app, an_rpc_client
+from tests.kit.brokers import RoleUrl
+from tests.kit.until import until
+from tests.kit.web import listening
 
 IDENTITY = {"X-User-Id": "7", "X-User-Roles": "USER,SERVICE_ACCOUNT"}
 BASE = "/api/v1/internal/payments"
-
-
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for knows no event
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -32,58 +27,51 @@ async def peer(amqp_url: str) -> AsyncIterator[Peer]:
 
 
 @pytest.fixture
-async def requester(role_url: RoleUrl, peer: Peer) -> AsyncIterator[Requester]:  # noqa: ARG001 - it must be there first
+async def rpc_client(role_url: RoleUrl, peer: Peer) -> AsyncIterator[RpcClient]:  # noqa: ARG001 - it must be there first
     """Connected, by its own user, with a peer behind the broker."""
-    async with Requester(amqp_url=role_url("payment-bridge"), timeout_seconds=5, max_in_flight=500) as requester:
-        await until(lambda: requester.ready)
-        yield requester
-        assert requester.in_flight == 0
+    async with an_rpc_client(role_url("payment-bridge"), timeout_seconds=5, max_in_flight=500) as rpc_client:
+        await until(lambda: rpc_client.ready)
+        yield rpc_client
+        assert rpc_client.in_flight == 0
 
 
 @pytest.fixture
-async def app(requester: Requester) -> FastAPI:
-    return create_app(requester, limits=BodyLimits(seconds=0.3))
+async def app(rpc_client: RpcClient, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
+    monkeypatch.setattr("bridge.request_body.BODY_SECONDS", 0.3)
+    return an_app(rpc_client)
+
+
+def client_of(app: FastAPI, headers: dict[str, str] = IDENTITY) -> httpx.AsyncClient:
+    """Calls the application without a socket; its requests carry an identity."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://bridge", headers=headers)
 
 
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """Calls the application without a socket; its requests carry an identity."""
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://bridge", headers=IDENTITY) as client:
+    async with client_of(app) as client:
         yield client
 
 
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield  # pytest keeps its own
-
-
-Serve = Callable[[FastAPI], Awaitable[int]]
-
-
 @contextlib.asynccontextmanager
-async def served(app: Any) -> AsyncIterator[int]:
+async def served(app: Any, *, keep_alive_seconds: int = KEEP_ALIVE_SECONDS) -> AsyncIterator[int]:
     """An ASGI application on a free port, served as the bridge is."""
     config = uvicorn.Config(
-        app, port=0, http=BridgeProtocol, ws="none", lifespan="off", log_config=None, access_log=False
+        app,
+        port=0,
+        http=BridgeProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=keep_alive_seconds,
     )
-    server = _Server(config)
-    task = asyncio.create_task(server.serve())
-    await until(lambda: server.started)
-    try:
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        await task
+    async with listening(config) as port:
+        yield port
 
 
 @pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
-    """Serves applications, as the bridge does."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def start(app: FastAPI) -> int:
-            return await stack.enter_async_context(served(app))
-
-        yield start
+async def port(app: FastAPI) -> AsyncIterator[int]:
+    """Where the application is served."""
+    async with served(app) as port:
+        yield port

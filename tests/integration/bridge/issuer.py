@@ -87,13 +87,11 @@ def bearer(credentials: str) -> dict[str, str]:
 
 
 class KeyServer:
-    """Answers every request with `status` and `content`, or with `raw`; `held` keeps it back until it is set."""
+    """Answers every request with `status` and `content`, or with `raw`; `gate` delays it until it is set."""
 
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-        self.status = 200
-        self.raw: bytes | None = None
-        self.held: asyncio.Event | None = None
+    def __init__(self, content: bytes | None) -> None:
+        self.answer(content=content)
+        self.gate: asyncio.Event | None = None
         self.requests: list[bytes] = []
         self.port = 0
         self.scheme = "http"
@@ -102,11 +100,15 @@ class KeyServer:
     def url(self) -> str:
         return f"{self.scheme}://127.0.0.1:{self.port}/keys?all=1"
 
+    def answer(self, *, status: int = 200, content: bytes | None = None, raw: bytes | None = None) -> None:
+        self.status, self.raw = status, raw
+        self.content = both_keys() if content is None else content
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             self.requests.append(await reader.readuntil(b"\r\n\r\n"))
-            if self.held is not None:
-                await self.held.wait()
+            if self.gate is not None:
+                await self.gate.wait()
             head = f"HTTP/1.1 {self.status} Any\r\nContent-Length: {len(self.content)}\r\n\r\n".encode()
             writer.write(self.raw or head + self.content)
             await writer.drain()
@@ -121,14 +123,14 @@ async def key_server(
     content: bytes | None = None, *, port: int = 0, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[KeyServer]:
     """On a free port of this machine."""
-    state = KeyServer(both_keys() if content is None else content)
+    state = KeyServer(content)
     state.scheme = "https" if tls else "http"
     server = await asyncio.start_server(state.serve, "127.0.0.1", port, ssl=tls)
     state.port = server.sockets[0].getsockname()[1]
     try:
         yield state
     finally:
-        if state.held is not None:
-            state.held.set()
+        if state.gate is not None:
+            state.gate.set()
         server.close()
         await server.wait_closed()

@@ -1,5 +1,6 @@
 """The other end, for real: a service that answers over RabbitMQ as `contracts` say."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from pamqp.commands import Basic
 
 from contracts import envelope, topology
 from contracts.commands import CommandType
+from service.entrypoints import broker as brokers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,17 @@ async def replies_at_once(command: Command) -> Answer | None:
     return reply(command)
 
 
+class Gate:
+    """A handler that answers once it is open."""
+
+    def __init__(self) -> None:
+        self.opened = asyncio.Event()
+
+    async def __call__(self, command: Command) -> Answer | None:
+        await self.opened.wait()
+        return reply(command)
+
+
 class Peer:
     """Consumes the three command queues. `handler` answers; None leaves the caller without an answer."""
 
@@ -90,11 +103,8 @@ class Peer:
     async def __aenter__(self) -> Self:
         self._connection = await aiormq.connect(self._url)
         self.channel: Any = await self._connection.channel(publisher_confirms=False)
-        for exchange in topology.EXCHANGES:
-            await self.channel.exchange_declare(exchange.name, exchange_type=exchange.type, durable=True)
+        await brokers.declare(self._url)
         for queue in topology.COMMAND_QUEUES.values():
-            await self.channel.queue_declare(queue.name, durable=True, arguments={**queue.arguments})
-            await self.bind(CommandType(queue.routing_key))
             await self.channel.queue_purge(queue.name)
             consumer = await self.channel.basic_consume(queue.name, self._on_command)
             self._tags.append(consumer.consumer_tag or "")

@@ -4,13 +4,14 @@ import asyncio
 import json
 import signal
 
-import httpx
 import pytest
 
-from tests.integration.bridge.conftest import BASE, IDENTITY
+from tests.integration.bridge.conftest import BASE
 from tests.integration.bridge.issuer import AUDIENCE, ISSUER, bearer, both_keys, key_server, token
 from tests.integration.bridge.peer import Peer
-from tests.integration.bridge.test_http import health, process
+from tests.integration.bridge.processes import COMMAND, running
+from tests.kit.programs import ended
+from tools.devstack.processes import free_ports
 
 READ = f"{BASE}/status/cs_test_a1"
 TOKENS = {"BRIDGE_AUTH": "jwt", "BRIDGE_JWT_ISSUER": ISSUER, "BRIDGE_JWT_AUDIENCE": AUDIENCE}
@@ -19,8 +20,10 @@ TOKENS = {"BRIDGE_AUTH": "jwt", "BRIDGE_JWT_ISSUER": ISSUER, "BRIDGE_JWT_AUDIENC
 @pytest.mark.parametrize(
     ("variables", "wrong"),
     [
-        ({"BRIDGE_HOST": "0.0.0.0"}, ["BRIDGE_AUTH"]),  # noqa: S104
-        ({"BRIDGE_AUTH": "jwt"}, ["BRIDGE_JWT_JWKS", "BRIDGE_JWT_ISSUER", "BRIDGE_JWT_AUDIENCE"]),
+        (
+            {"BRIDGE_HOST": "0.0.0.0", "AMQP_URL": "canary", "BRIDGE_PORT": "canary"},  # noqa: S104
+            ["AMQP_URL", "BRIDGE_PORT", "BRIDGE_AUTH"],
+        ),
         (TOKENS | {"BRIDGE_JWT_JWKS": "/nowhere/canary.json"}, ["BRIDGE_JWT_JWKS"]),
     ],
 )
@@ -28,63 +31,49 @@ async def test_the_process_does_not_start_before_it_can_know_its_callers(
     variables: dict[str, str], wrong: list[str]
 ) -> None:
     """S1: on any other host than loopback somebody must have chosen how; with tokens there must be keys to check."""
-    async with process(**variables) as bridge:
-        _, errors = await bridge.communicate()
-    assert bridge.returncode == 2
-    head, *lines = errors.decode().splitlines()
-    assert head == "The bridge cannot start:"
+    bridge = await ended(*COMMAND, **variables)
+    assert bridge.status == 2
+    first, *lines = bridge.said.splitlines()
+    assert first == "The bridge cannot start:"
     assert [line.split()[0] for line in lines] == wrong
-    assert b"canary" not in errors
+    assert "canary" not in bridge.said
 
 
-async def test_while_the_keys_cannot_be_fetched_the_process_serves_503(
-    peer: Peer, amqp_url: str, unused_tcp_port_factory: object
-) -> None:
+async def test_while_the_keys_cannot_be_fetched_the_process_serves_503(peer: Peer, amqp_url: str) -> None:
     """And 200 once they can; the log has one line for each of the two, and no token."""
-    assert callable(unused_tcp_port_factory)
-    port, source = unused_tcp_port_factory(), unused_tcp_port_factory()
-    variables = TOKENS | {"BRIDGE_JWT_JWKS": f"http://127.0.0.1:{source}/keys", "AMQP_URL": amqp_url}
+    (source,) = free_ports(1)
     good = bearer(token())
-    async with (
-        process(BRIDGE_PORT=str(port), **variables) as bridge,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=IDENTITY) as client,
-    ):
+    variables = TOKENS | {"BRIDGE_JWT_JWKS": f"http://127.0.0.1:{source}/keys"}
+    async with running(amqp_url, wanted=503, **variables) as bridge:
         async with asyncio.timeout(20):
-            while (parts := (await health(port, wanted=503)).json()["components"])["broker"]["status"] != "UP":  # noqa: ASYNC110 - knows no event
+            while (parts := (await bridge.health(wanted=503)).json()["components"])["broker"]["status"] != "UP":  # noqa: ASYNC110 - knows no event
                 await asyncio.sleep(0.1)
         assert parts["keys"] == {"status": "DOWN"}
-        answer = await client.get(READ, headers=good)
+        answer = await bridge.client.get(READ, headers=good)
         assert (answer.status_code, answer.headers["retry-after"], answer.json()["retryable"]) == (503, "2", True)
-        assert (await client.get(READ)).status_code == 401
-        async with key_server(both_keys(), port=source), asyncio.timeout(60):
-            while (await client.get(READ, headers=good)).status_code != 200:  # noqa: ASYNC110 - knows no event
-                await asyncio.sleep(0.2)
-        assert (await client.get(READ, headers=good)).status_code == 200
-        await health(port, wanted=200)
-        bridge.send_signal(signal.SIGTERM)
-        _, errors = await bridge.communicate()
-    assert bridge.returncode == 0
-    lines = [json.loads(line) for line in errors.decode().splitlines()]
-    assert [line["level"] for line in lines if line["logger"] == "bridge.keys"] == ["WARNING", "INFO"]
-    assert good["Authorization"].removeprefix("Bearer ") not in errors.decode()
+        assert (await bridge.client.get(READ)).status_code == 401
+        async with key_server(both_keys(), port=source):
+            await bridge.health(wanted=200)
+        assert (await bridge.client.get(READ, headers=good)).status_code == 200
+        bridge.process.send_signal(signal.SIGTERM)
+        logged = await bridge.end()
+    lines = [json.loads(line) for line in logged.splitlines()]
+    assert [line["level"] for line in lines if line["logger"] == "bridge.jwks"] == ["WARNING", "INFO"]
+    assert good["Authorization"].removeprefix("Bearer ") not in logged
     assert {command.headers["x-caller"] for command in peer.commands} == {"booking-service"}
 
 
-async def test_the_rate_limits_are_those_of_the_settings(peer: Peer, amqp_url: str, unused_tcp_port: int) -> None:
+async def test_the_rate_limits_are_those_of_the_settings(peer: Peer, amqp_url: str) -> None:
     limits = {
         "BRIDGE_CALLER_REQUESTS_PER_SECOND": "0.001",
         "BRIDGE_CALLER_BURST": "3",
         "BRIDGE_BOOKING_CREATES_PER_MINUTE": "1",
     }
     command = {"bookingId": 4711, "userId": 42, "amount": 540.9}
-    async with (
-        process(BRIDGE_PORT=str(unused_tcp_port), AMQP_URL=amqp_url, **limits),
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{unused_tcp_port}", headers=IDENTITY) as client,
-    ):
-        await health(unused_tcp_port, wanted=200)
-        assert [(await client.get(READ)).status_code for _ in range(4)] == [200, 200, 200, 429]
-        others = [IDENTITY | {"X-User-Id": str(each)} for each in (8, 9)]
-        created = [await client.post(f"{BASE}/checkout/create", json=command, headers=each) for each in others]
+    async with running(amqp_url, **limits) as bridge:
+        assert [(await bridge.client.get(READ)).status_code for _ in range(4)] == [200, 200, 200, 429]
+        others = [{"X-User-Id": str(each)} for each in (8, 9)]
+        created = [await bridge.client.post(f"{BASE}/checkout/create", json=command, headers=each) for each in others]
         assert [answer.status_code for answer in created] == [200, 429]
         assert 1 <= int(created[1].headers["retry-after"]) <= 60
     assert len(peer.commands) == 4

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from deploy.local.processes import free_ports
+from tools.devstack.processes import free_ports
 
 
 @dataclass(kw_only=True)
