@@ -14,7 +14,9 @@ import psutil
 import pytest
 
 from tests.integration.bridge.conftest import BASE, IDENTITY, until
-from tests.integration.bridge.test_http import GOOD, head, health, process
+from tests.integration.bridge.processes import running
+from tests.integration.bridge.test_uvicorn_protocol import GOOD, head
+from tests.kit.lifetimes import beside
 
 _log = logging.getLogger(__name__)
 
@@ -65,40 +67,16 @@ async def answered(reader: asyncio.StreamReader) -> int:
     return int(line.split()[1]) if line else CLOSED
 
 
-async def half_open(port: int, beginning: bytes) -> int:
-    async with connected(port) as (reader, writer):
-        writer.write(beginning)
-        return await answered(reader)
-
-
-async def dripping(port: int, beginning: bytes, drop: bytes) -> int:
-    """One piece every half second, for as long as the bridge bears it."""
-
-    async def drip(writer: asyncio.StreamWriter) -> None:
-        writer.write(beginning)
-        with suppress(ConnectionError):
-            while True:
-                writer.write(drop)
-                await writer.drain()
-                await asyncio.sleep(0.5)
-
-    async with connected(port) as (reader, writer):
-        dripper = asyncio.create_task(drip(writer))
-        try:
-            return await answered(reader)
-        finally:
-            dripper.cancel()
-
-
-async def huge(port: int, beginning: bytes, piece: bytes, pieces: int) -> int:
-    """So many pieces, for as long as the bridge takes them."""
+async def sending(port: int, beginning: bytes, piece: bytes = b"", times: int = 0, pause: float = 0.0) -> int:
+    """The beginning, then the piece so often, for as long as the bridge takes it; what that ends with."""
 
     async def pour(writer: asyncio.StreamWriter) -> None:
         writer.write(beginning)
         with suppress(ConnectionError):
-            for _ in range(pieces):
+            for _ in range(times):
                 writer.write(piece)
                 await writer.drain()
+                await asyncio.sleep(pause)
 
     async with connected(port) as (reader, writer):
         pouring = asyncio.create_task(pour(writer))
@@ -108,10 +86,14 @@ async def huge(port: int, beginning: bytes, piece: bytes, pieces: int) -> int:
             pouring.cancel()
 
 
+async def dripping(port: int, beginning: bytes) -> int:
+    return await sending(port, beginning, b"x", times=10_000, pause=0.5)
+
+
 async def not_reading(port: int, enough: asyncio.Event) -> int:
     """Asks for the document again and again and takes none of the answers."""
     async with connected(port, buffer_bytes=4096) as (_, writer):
-        writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: bridge\r\n\r\n" * ANSWERS)
+        writer.write(b"GET /v3/api-docs HTTP/1.1\r\nHost: bridge\r\n\r\n" * ANSWERS)
         await enough.wait()
     return CLOSED
 
@@ -148,25 +130,13 @@ class Watch:
                 self.peak_mb = max(self.peak_mb, self.memory_mb)
 
 
-@asynccontextmanager
-async def watching(port: int, pid: int) -> AsyncIterator[Watch]:
-    watch = Watch(port=port, pid=pid)
-    task = asyncio.create_task(watch.goes_on())
-    try:
-        yield watch
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
 def crowds(port: int) -> dict[str, list[Callable[[], Awaitable[int]]]]:
     """Each crowd's calls; what each ends with."""
     return {
-        "silent": [lambda: half_open(port, b"")] * (HALF_OPEN // 2),
-        "half a head": [lambda: half_open(port, b"GET / HTTP/1.1\r\nX-Half: ")] * (HALF_OPEN // 2),
-        "slow head": [lambda: dripping(port, b"GET / HTTP/1.1\r\nX-Slow: ", b"x")] * SLOW_HEADS,
-        "slow body": [lambda: dripping(port, head("Content-Length: 1000"), b"x")] * SLOW_BODIES,
+        "silent": [lambda: sending(port, b"")] * (HALF_OPEN // 2),
+        "half a head": [lambda: sending(port, b"GET / HTTP/1.1\r\nX-Half: ")] * (HALF_OPEN // 2),
+        "slow head": [lambda: dripping(port, b"GET / HTTP/1.1\r\nX-Slow: ")] * SLOW_HEADS,
+        "slow body": [lambda: dripping(port, head("Content-Length: 1000"))] * SLOW_BODIES,
         **{name: [call] * HUGE_BODIES for name, call in endless(port, HUGE_BYTES // PIECE_BYTES).items()},
     }
 
@@ -176,18 +146,18 @@ def endless(port: int, pieces: int) -> dict[str, Callable[[], Awaitable[int]]]:
     length, chunked = head(f"Content-Length: {HUGE_BYTES}"), head("Transfer-Encoding: chunked")
     piece = b"x" * PIECE_BYTES
     return {
-        "50 MB": lambda: huge(port, length, piece, pieces),
-        "50 MB in chunks": lambda: huge(port, chunked, b"%x\r\n%b\r\n" % (PIECE_BYTES, piece), pieces),
+        "50 MB": lambda: sending(port, length, piece, pieces),
+        "50 MB in chunks": lambda: sending(port, chunked, b"%x\r\n%b\r\n" % (PIECE_BYTES, piece), pieces),
     }
 
 
 @pytest.mark.usefixtures("many_files", "peer")
-async def test_bad_crowds_disturb_nobody_and_are_gone_in_the_end(amqp_url: str, unused_tcp_port: int) -> None:
-    port = unused_tcp_port
+async def test_bad_crowds_disturb_nobody_and_are_gone_in_the_end(amqp_url: str) -> None:
     # No line for each call: nobody reads them here, and a full pipe would stop the bridge.
-    async with process(BRIDGE_PORT=str(port), AMQP_URL=amqp_url, LOG_LEVEL="warning") as bridge:
-        await health(port, wanted=200)
-        async with watching(port, bridge.pid) as watch:
+    async with running(amqp_url, LOG_LEVEL="warning") as bridge:
+        port = bridge.port
+        watch = Watch(port=port, pid=bridge.process.pid)
+        async with beside(watch.goes_on()):
             before, enough = watch.memory_mb, asyncio.Event()
             readers = [asyncio.create_task(not_reading(port, enough)) for _ in range(SLOW_READERS)]
             calls = crowds(port)
@@ -199,7 +169,7 @@ async def test_bad_crowds_disturb_nobody_and_are_gone_in_the_end(amqp_url: str, 
             await asyncio.gather(*readers)
             # One is left, that of the caller who behaves.
             await until(lambda: watch.connections <= 1 and watch.statuses.total() > served, GONE_SECONDS)
-            told = {name: await call() for name, call in endless(port, 1).items()}
+            statuses = {name: await call() for name, call in endless(port, 1).items()}
         growth = watch.peak_mb - before
         _log.info("served %s; crowds %s; memory %.0f MB + %.0f MB", watch.statuses, ended, before, growth)
         assert set(watch.statuses) == {200}
@@ -207,8 +177,8 @@ async def test_bad_crowds_disturb_nobody_and_are_gone_in_the_end(amqp_url: str, 
             assert set(ended[silent]) == {CLOSED}
         assert ended["slow body"] == {408: SLOW_BODIES}
         # Whoever goes on sending to a connection that is closed may lose the answer; whoever stops to read has it.
-        assert set(told.values()) == {413}
-        for name in told:
+        assert set(statuses.values()) == {413}
+        for name in statuses:
             assert set(ended[name]) <= {413, CLOSED}
         assert growth < MAX_GROWTH_MB
-        assert bridge.returncode is None
+        assert bridge.process.returncode is None
