@@ -9,26 +9,16 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from bridge.app import create_app
-from bridge.keys import KeyRing, source_at
-from bridge.rates import RateLimit, RateLimits
-from bridge.requester import Requester
-from bridge.tokens import ServiceTokens
+from bridge.jwks import JwksCache, source_at
+from bridge.jwt_auth import JwtAuth
+from bridge.rate_limit import RateLimit
+from bridge.rpc_client import RpcClient
 from contracts import envelope
-from tests.integration.bridge.conftest import BASE, IDENTITY
+from tests.integration.bridge.conftest import BASE, IDENTITY, client_of
 from tests.integration.bridge.forgeries import FORGED, GOOD_TOKENS
-from tests.integration.bridge.issuer import (
-    AUDIENCE,
-    ISSUER,
-    bearer,
-    both_keys,
-    ec_key,
-    jwk,
-    key_server,
-    key_set,
-    token,
-)
+from tests.integration.bridge.issuer import AUDIENCE, ISSUER, bearer, both_keys, ec_key, jwk, key_server, key_set, token
 from tests.integration.bridge.peer import Peer
+from tests.kit.bridge import an_app, rate_limits
 
 GOOD = {"bookingId": 4711, "userId": 42, "amount": 540.9}
 READ = f"{BASE}/status/cs_test_a1"
@@ -40,11 +30,16 @@ ROUTES = {
 
 
 @pytest.fixture
-async def app(requester: Requester, tmp_path: Path) -> AsyncIterator[FastAPI]:
-    """In mode `jwt`, with an RSA and a P-256 key in a file."""
+async def authenticator(tmp_path: Path) -> AsyncIterator[JwtAuth]:
+    """With an RSA and a P-256 key in a file."""
     (tmp_path / "keys.json").write_bytes(both_keys())
-    async with KeyRing(source_at(str(tmp_path / "keys.json"))) as ring:
-        yield create_app(requester, identity=ServiceTokens(ring, issuer=ISSUER, audience=AUDIENCE))
+    async with JwksCache(source_at(str(tmp_path / "keys.json"))) as cache:
+        yield JwtAuth(cache, issuer=ISSUER, audience=AUDIENCE)
+
+
+@pytest.fixture
+async def app(rpc_client: RpcClient, authenticator: JwtAuth) -> FastAPI:
+    return an_app(rpc_client, authenticator=authenticator)
 
 
 async def call(client: httpx.AsyncClient, route: str, headers: dict[str, str]) -> httpx.Response:
@@ -56,22 +51,17 @@ async def call(client: httpx.AsyncClient, route: str, headers: dict[str, str]) -
 # --- good tokens ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-async def test_a_good_token_is_let_in_and_its_subject_is_the_caller(
-    client: httpx.AsyncClient, peer: Peer, scheme: str
+async def test_every_form_of_a_good_token_is_let_in_and_its_subject_is_the_caller(
+    client: httpx.AsyncClient, peer: Peer
 ) -> None:
     """Though the platform's headers name somebody else, and need not be there at all."""
-    headers = {"Authorization": f"{scheme} {token()}"}
-    assert (await call(client, "create", headers)).status_code == 200
-    client.headers = httpx.Headers()
-    for route in ROUTES:
-        assert (await call(client, route, headers)).status_code == 200
-    assert {command.headers[envelope.CALLER] for command in peer.commands} == {"booking-service"}
-
-
-async def test_every_form_of_a_good_token_is_let_in(client: httpx.AsyncClient) -> None:
     answers = {name: (await call(client, "create", bearer(make()))).status_code for name, make in GOOD_TOKENS.items()}
     assert answers == dict.fromkeys(GOOD_TOKENS, 200)
+    client.headers = httpx.Headers()
+    peer.commands.clear()
+    for route, scheme in itertools.product(ROUTES, ("Bearer", "bearer", "BEARER")):
+        assert (await call(client, route, {"Authorization": f"{scheme} {token()}"})).status_code == 200
+    assert {command.headers[envelope.CALLER] for command in peer.commands} == {"booking-service"}
 
 
 # --- forged ones ------------------------------------------------------------------------------------------------------
@@ -97,16 +87,11 @@ async def test_no_forged_token_comes_in_whatever_the_headers_say(client: httpx.A
 @pytest.mark.parametrize(
     "headers",
     [
-        {},
-        {"Authorization": ""},
-        {"Authorization": "Bearer"},
-        {"Authorization": "Bearer "},
-        {"Authorization": "Basic dXNlcjpwYXNz"},
-        {"Authorization": "Token abc"},
-        {"Authorization": "SERVICE_ACCOUNT"},
-        {"X-Authorization": "Bearer x"},
-        {"Cookie": "access_token=x"},
-        {"Proxy-Authorization": "Bearer x"},
+        *(
+            {"Authorization": value}
+            for value in ("", "Bearer", "Bearer ", "Basic dXNl", "Token abc", "SERVICE_ACCOUNT")
+        ),
+        *({}, {"X-Authorization": "Bearer x"}, {"Cookie": "access_token=x"}, {"Proxy-Authorization": "Bearer x"}),
     ],
 )
 async def test_without_a_token_the_platform_headers_grant_nothing(
@@ -126,6 +111,8 @@ async def test_a_token_anywhere_else_or_twice_is_none(client: httpx.AsyncClient,
     assert answer.status_code == 401
     twice = [("Authorization", f"Bearer {good}"), ("Authorization", f"Bearer {good}")]
     assert (await client.get(READ, headers=twice)).status_code == 400
+    for health in ("liveness", "readiness"):  # needs none
+        assert (await client.get(f"/actuator/health/{health}", headers=bearer("forged"))).status_code == 200
     assert peer.commands == []
 
 
@@ -142,38 +129,34 @@ async def test_the_address_that_a_token_names_is_never_asked(client: httpx.Async
 async def test_what_was_let_in_once_is_let_in_no_longer_than_it_lives(client: httpx.AsyncClient) -> None:
     """A remembered token, too. This one lives for the last second of the allowed difference between clocks."""
 
-    async def status(held: str) -> int:
-        return (await client.get(READ, headers=bearer(held))).status_code
+    async def status(credentials: str) -> int:
+        return (await client.get(READ, headers=bearer(credentials))).status_code
 
     async with asyncio.timeout(60):
-        held = token(exp=-28)
-        while await status(held) != 200:  # on a machine that stalled for a second
-            held = token(exp=-28)
-        while await status(held) == 200:  # noqa: ASYNC110 - what is waited for is time itself
+        credentials = token(exp=-28)
+        while await status(credentials) != 200:  # on a machine that stalled for a second
+            credentials = token(exp=-28)
+        while await status(credentials) == 200:  # noqa: ASYNC110 - what is waited for is time itself
             await asyncio.sleep(0.1)
-    assert await status(held) == 401
+    assert await status(credentials) == 401
 
 
 # --- scopes -----------------------------------------------------------------------------------------------------------
 
 
+EVERY, READING = {"create", "verify", "status"}, {"verify", "status"}
+NO_SCOPES = [
+    *",openid profile,payments,payments:*,*,payments:admin payments:write payments:verify".split(","),
+    *("payments:create,payments:read", "PAYMENTS:CREATE Payments:Read", "xpayments:create payments:reads"),
+    *("payments.create payments.read", "SERVICE_ACCOUNT"),
+]
 SCOPES: dict[str, set[str]] = {
-    "payments:create payments:read": {"create", "verify", "status"},
-    "payments:read payments:create openid": {"create", "verify", "status"},
+    "payments:create payments:read": EVERY,
+    "payments:read payments:create openid": EVERY,
     "payments:create": {"create"},
-    "payments:read": {"verify", "status"},
-    "openid payments:read": {"verify", "status"},
-    "": set(),
-    "openid profile": set(),
-    "payments": set(),
-    "payments:*": set(),
-    "*": set(),
-    "payments:admin payments:write payments:verify": set(),
-    "payments:create,payments:read": set(),
-    "PAYMENTS:CREATE Payments:Read": set(),
-    "xpayments:create payments:reads": set(),
-    "payments.create payments.read": set(),
-    "SERVICE_ACCOUNT": set(),
+    "payments:read": READING,
+    "openid payments:read": READING,
+    **{words: set[str]() for words in NO_SCOPES},
 }
 
 
@@ -199,57 +182,15 @@ async def test_each_scope_opens_its_routes_and_no_other(client: httpx.AsyncClien
 
 
 async def test_a_service_has_one_rate_limit_whatever_tokens_it_shows(
-    requester: Requester, peer: Peer, tmp_path: Path
+    rpc_client: RpcClient, authenticator: JwtAuth, peer: Peer
 ) -> None:
     """Nor whatever user it names; calls that its token does not allow use up nothing."""
-    (tmp_path / "keys.json").write_bytes(both_keys())
-    rates = RateLimits(callers=RateLimit(per_second=1e-6, burst=3))
-    async with KeyRing(source_at(str(tmp_path / "keys.json"))) as ring:
-        app = create_app(requester, identity=ServiceTokens(ring, issuer=ISSUER, audience=AUDIENCE), rates=rates)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bridge") as client:
-            for _ in range(5):
-                assert (await call(client, "status", bearer(token(scope="")))).status_code == 403
-            asked = [
-                await call(client, "status", bearer(token(jti=str(number))) | {"X-User-Id": str(number)})
-                for number in range(1, 6)
-            ]
-            assert [answer.status_code for answer in asked] == [200, 200, 200, 429, 429]
-            assert (await call(client, "status", bearer(token(sub="other")))).status_code == 200
+    rates = rate_limits(callers=RateLimit(per_second=1e-6, burst=3))
+    async with client_of(an_app(rpc_client, authenticator=authenticator, rate_limits=rates)) as client:
+        for _ in range(5):
+            assert (await call(client, "status", bearer(token(scope="")))).status_code == 403
+        shown = [bearer(token(jti=str(number))) | {"X-User-Id": str(number)} for number in range(1, 6)]
+        answers = [await call(client, "status", headers) for headers in shown]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+        assert (await call(client, "status", bearer(token(sub="other")))).status_code == 200
     assert len(peer.commands) == 4
-
-
-async def test_health_asks_for_no_token(client: httpx.AsyncClient) -> None:
-    for path in ("/actuator/health/liveness", "/actuator/health/readiness"):
-        assert (await client.get(path, headers=bearer("forged"))).status_code == 200
-
-
-ROLES: dict[str | None, bool] = {
-    "SERVICE_ACCOUNT": True,
-    "USER,SERVICE_ACCOUNT": True,
-    "ADMIN, SERVICE_ACCOUNT ,USER": True,
-    None: False,
-    "": False,
-    "USER": False,
-    "ADMIN": False,
-    "ADMIN,USER,THEATER_OWNER": False,
-    "service_account": False,
-    "ROLE_SERVICE_ACCOUNT": False,
-    "SERVICE_ACCOUNT_READ": False,
-    "SERVICE_ACCOUNT;USER": False,
-    "USER SERVICE_ACCOUNT": False,
-    "*": False,
-    "payments:create payments:read": False,
-}
-
-
-async def test_each_role_opens_all_routes_or_none(requester: Requester, peer: Peer) -> None:
-    """S3 in mode `headers`: the whole table of roles and routes, 0 wrong allows. A token is not even read."""
-    transport = httpx.ASGITransport(create_app(requester))
-    async with httpx.AsyncClient(transport=transport, base_url="http://bridge", headers=bearer(token())) as client:
-        for roles, is_allowed in ROLES.items():
-            headers = {"X-User-Id": "7"} | ({} if roles is None else {"X-User-Roles": roles})
-            statuses = {(await call(client, route, headers)).status_code for route in ROUTES}
-            assert statuses == {200 if is_allowed else 403 if roles else 401}, roles
-        anonymous = await call(client, "status", {})
-    assert (anonymous.status_code, anonymous.headers["www-authenticate"]) == (401, 'PlatformHeaders realm="payments"')
-    assert len(peer.commands) == len(ROUTES) * sum(ROLES.values())
