@@ -1,14 +1,9 @@
-from collections.abc import Callable
-
 import pytest
 
-from service.adapters.store import migrate
-from tests.conftest import run
+from tests.kit.databases import Migrated
 
 
 @pytest.fixture(scope="module")
-def migrated_url(new_database: Callable[[], str]) -> str:
-    """A database of this module's own."""
-    url = new_database()
-    run(migrate(url))
-    return url
+def migrated_url(migrated: Migrated) -> str:
+    """For the owner of the tables: these tests change them."""
+    return migrated.owner
