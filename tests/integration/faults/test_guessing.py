@@ -1,34 +1,24 @@
-"""Somebody who guesses payments' ids, at the whole system."""
+"""Somebody guesses the ids of payments, at the whole system."""
 
 import asyncio
 import json
 import random
 import string
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from tests.integration.bridge.conftest import BASE
 from tests.integration.faults.stack import bridge
-from tests.integration.service.messages.rig import Rig, a_create, around, serving
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+from tests.integration.service.messages.rig import Rig, a_create, serving
 
 LETTERS = string.ascii_letters + string.digits
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def rig(amqp_url: str, migrated_url: str) -> AsyncIterator[Rig]:
-    async with around(amqp_url, migrated_url) as rig:
-        yield rig
-
-
 def guesses(real: str, times: int) -> list[str]:
-    """Well-formed ids: half of them one letter beside the real one, half made up, and some that are easily mixed up."""
+    """Well-formed ids: half differ from the real one in a letter, half are made up, and some are easily mixed up."""
     generator = random.Random(16)  # noqa: S311
     prefix, tail = real[:8], real[8:]
     found = {
@@ -47,7 +37,7 @@ def guesses(real: str, times: int) -> list[str]:
 
 
 def uniform(answer: httpx.Response) -> str:
-    """What an answer says, without the id of its own request and the time of day."""
+    """An answer without the id of its request and the time of day."""
     own = answer.headers["x-request-id"]
     headers = {name: value for name, value in answer.headers.items() if name not in {"date", "x-request-id"}}
     document: dict[str, Any] = answer.json()
@@ -59,7 +49,7 @@ def uniform(answer: httpx.Response) -> str:
 async def test_who_guesses_ids_learns_nothing_and_costs_nothing(
     rig: Rig, amqp_url: str, pytestconfig: pytest.Config
 ) -> None:
-    """S16: Stripe is not asked, nothing is written, and one same 404 answers every well-formed id that is none."""
+    """S16: one same 404 answers every well-formed id that is none; Stripe is not asked, nothing is written."""
     async with serving(rig.settings), bridge(amqp_url) as caller:
         session = (await caller.create(a_create())).json()["sessionId"]
         await rig.sandbox.pay(session)
