@@ -1,38 +1,29 @@
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
-
-from tests.conftest import Migrated
-
-
-@pytest.fixture(scope="module")
-def migrated_url(new_migrated: Callable[[], Migrated]) -> str:
-    """A database of this module's own."""
-    return new_migrated().application
 
 
 @asynccontextmanager
 async def pages(app: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """A caller of the pages of an application in this process."""
+    """A client of the pages of an application in this process."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://app/actuator/") as client:
         yield client
 
 
 def pages_at(url: str) -> httpx.AsyncClient:
-    """A caller of the pages of a process; `url` ends with a slash."""
-    return httpx.AsyncClient(base_url=url, timeout=30)
+    """A client of the pages of a process; `url` ends with a slash."""
+    return httpx.AsyncClient(base_url=url, timeout=60)
 
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 async def scraped(client: httpx.AsyncClient) -> Samples:
-    """Every sample of the page, as Prometheus' own parser reads it; none twice."""
+    """Every sample of the page as Prometheus' own parser loads it; none twice."""
     answer = await client.get("prometheus")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -46,7 +37,7 @@ async def scraped(client: httpx.AsyncClient) -> Samples:
 
 
 def counted(before: Samples, after: Samples, name: str) -> dict[tuple[str, ...], float]:
-    """What a family has counted in between, by the values of its labels in the order of their names."""
+    """What a family counted in between, by the values of its labels in the order of their names."""
     grown = {}
     for (sample, labels), value in after.items():
         more = value - before.get((sample, labels), 0)
