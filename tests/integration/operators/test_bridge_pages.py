@@ -1,14 +1,10 @@
-"""The bridge's pages: without its broker it is not ready, and what is done is counted exactly."""
+"""The bridge's pages: what is done is counted exactly."""
 
-import httpx
-
-from bridge.app import Lifecycle, create_app
-from bridge.requester import Requester
-from tests.integration.bridge.conftest import BASE, IDENTITY
+from tests.integration.bridge.conftest import BASE, client_of
 from tests.integration.bridge.peer import Answer, Command, Peer, fault, reply
 from tests.integration.operators.conftest import counted, gauge, pages, scraped
 from tests.integration.service.messages.rig import a_create, until
-from tests.proxy import Mode, behind_proxy
+from tests.kit.bridge import an_app, an_rpc_client
 
 CREATE, VERIFY, STATUS = f"{BASE}/checkout/create", f"{BASE}/checkout/verify", f"{BASE}/status"
 
@@ -19,12 +15,12 @@ async def test_what_is_done_is_counted_exactly_by_the_template_of_its_route(amqp
 
     async with (
         Peer(amqp_url) as peer,
-        Requester(amqp_url=amqp_url, timeout_seconds=5, max_in_flight=10) as requester,
-        pages(app := create_app(requester)) as client,
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bridge", headers=IDENTITY) as caller,
+        an_rpc_client(amqp_url) as rpc_client,
+        pages(app := an_app(rpc_client)) as client,
+        client_of(app) as caller,
     ):
         peer.handler = answer
-        await until(lambda: requester.ready)
+        await until(lambda: rpc_client.ready)
         before = await scraped(client)
         assert (await caller.post(CREATE, json=a_create())).status_code == 200
         for session in ("a1", "a2"):
@@ -50,53 +46,35 @@ async def test_what_is_done_is_counted_exactly_by_the_template_of_its_route(amqp
     assert counted(before, after, "payment_bridge_calls_total") == {("answered",): 4}
     assert gauge(after, "payment_bridge_http_requests_in_flight") == 0
     assert gauge(after, "payment_bridge_calls_in_flight") == 0
+    assert gauge(after, "payment_bridge_broker_connected") == 1
     assert counted(after, found, "payment_bridge_http_requests_total") == {}, "probes are not what callers do"
 
 
-async def test_two_applications_in_one_process_count_for_themselves(amqp_url: str) -> None:
-    async with Requester(amqp_url=amqp_url, timeout_seconds=5, max_in_flight=10) as requester:
-        one, other = create_app(requester, commit="90b07ff"), create_app(requester)
-        async with pages(one) as client, pages(other) as second:
-            await client.get("http://app/elsewhere")
-            assert counted({}, await scraped(client), "payment_bridge_http_requests_total")
-            assert not counted({}, await scraped(second), "payment_bridge_http_requests_total")
-            info = (await client.get("info")).json()
-            assert info == {
-                "build": {"name": "payment-bridge", "version": "1.0.0"},
-                "git": {"commit": {"id": "90b07ff"}},
+async def test_the_indexes_lead_to_every_page_and_document() -> None:
+    async with pages(an_app(an_rpc_client("amqp://nobody"))) as client:
+        root, actuator = (
+            (await client.get("http://bridge/")).json(),
+            (await client.get("http://bridge/actuator")).json(),
+        )
+        documents = {"actuator": "/actuator", "openapi": "/v3/api-docs", "openapi-page": "/docs"}
+        own = {name: f"/actuator/{name}" for name in ("health", "info", "prometheus")}
+        for index, path, wanted in ((root, "/", own | documents), (actuator, "/actuator", own)):
+            links = {name: link["href"] for name, link in index["_links"].items()}
+            assert links.pop("health-path") == "http://bridge/actuator/health/{*path}"
+            assert links == {name: f"http://bridge{each}" for name, each in wanted.items()} | {
+                "self": f"http://bridge{path}"
             }
+            for href in links.values():
+                assert (await client.get(href)).status_code in {200, 503}
 
 
-async def test_without_its_broker_it_lives_and_is_not_ready(amqp_url: str) -> None:
-    async with (
-        behind_proxy(amqp_url) as (proxy, url),
-        Requester(amqp_url=url, timeout_seconds=5, max_in_flight=10) as requester,
-        pages(create_app(requester)) as client,
-    ):
-        await until(lambda: requester.ready)
-        up = {"status": "UP", "components": {"broker": {"status": "UP"}, "readinessState": {"status": "UP"}}}
-        groups = {"groups": ["liveness", "readiness"]}
-        assert (await client.get("health/readiness")).json() == up
-        assert (await client.get("health")).json() == up | groups
-        await proxy.set(Mode.DOWN)
-        await until(lambda: not requester.ready, 30)
-        ready, whole = await client.get("health/readiness"), await client.get("health")
-        assert (ready.status_code, whole.status_code) == (503, 503)
-        down = up | {"status": "DOWN", "components": up["components"] | {"broker": {"status": "DOWN"}}}  # type: ignore[operator]
-        assert (ready.json(), whole.json()) == (down, down | groups)
-        assert gauge(await scraped(client), "payment_bridge_broker_connected") == 0
-        live = await client.get("health/liveness")
-        assert (live.status_code, live.json()) == (200, {"status": "UP"})
-        await proxy.set(Mode.NORMAL)
-        await until(lambda: requester.ready, 30)
-        assert (await client.get("health/readiness")).status_code == 200
-
-
-async def test_while_it_leaves_it_is_out_of_service_and_lives(amqp_url: str) -> None:
-    async with (
-        Requester(amqp_url=amqp_url, timeout_seconds=5, max_in_flight=10) as requester,
-        pages(create_app(requester, lifecycle=Lifecycle(stopping=True))) as client,
-    ):
-        ready = await client.get("health/readiness")
-        assert (ready.status_code, ready.json()["status"]) == (503, "OUT_OF_SERVICE")
-        assert (await client.get("health/liveness")).status_code == 200
+async def test_two_applications_in_one_process_count_for_themselves() -> None:
+    one, other = an_app(an_rpc_client("amqp://nobody"), commit="90b07ff"), an_app(an_rpc_client("amqp://nobody"))
+    async with pages(one) as client, pages(other) as second:
+        await client.get("http://app/elsewhere")
+        assert counted({}, await scraped(client), "payment_bridge_http_requests_total")
+        found = await scraped(second)
+        assert not counted({}, found, "payment_bridge_http_requests_total")
+        assert gauge(found, "payment_bridge_broker_connected") == 0
+        build = {"name": "payment-bridge", "version": "1.0.0"}
+        assert (await client.get("info")).json() == {"build": build, "git": {"commit": {"id": "90b07ff"}}}

@@ -1,4 +1,4 @@
-"""One request id leads through everything: the bridge's line, the service's, and the event; on real processes."""
+"""One request id links the bridge's line, the service's lines and the event, on real processes."""
 
 import re
 from collections.abc import AsyncIterator
@@ -11,23 +11,15 @@ import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from contracts import envelope
-from deploy.local.processes import free_ports, read_text
-from deploy.local.settings import CHECKOUT
 from tests.integration.bridge.conftest import BASE, IDENTITY
 from tests.integration.operators.conftest import counted, pages_at, scraped
 from tests.integration.service.crash.programs import Program, Programs, starting
-from tests.integration.service.messages.rig import Rig, a_create, around, until
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+from tests.integration.service.messages.rig import Rig, a_create, until
+from tools.devstack.processes import free_ports
+from tools.devstack.stack_settings import CHECKOUT
 
 TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACE = f"00-{TRACE_ID}-{SPAN_ID}-01"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def rig(amqp_url: str, migrated_url: str) -> AsyncIterator[Rig]:
-    async with around(amqp_url, migrated_url) as rig:
-        yield rig
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -51,7 +43,7 @@ async def bridge(programs: Programs) -> Program:
 
 
 async def lines_of(programs: Programs, request_id: str, *, count: int) -> list[Any]:
-    """What `grep` finds, in the order of time, as soon as there is so much."""
+    """The lines that `grep` finds, in the order of time, as soon as there are `count`."""
 
     def found() -> list[Any]:
         lines = [line for program in programs.all for line in program.said if line.get("requestId") == request_id]
@@ -76,9 +68,9 @@ async def test_one_request_id_is_found_in_every_line_from_the_bridge_to_the_even
     lines = await lines_of(programs, "one-request", count=4)
     assert {line["logger"]: line["message"] for line in lines} == {
         "bridge.access": f"POST {BASE}/checkout/create: OK",
-        "service.application.steps": f"payment {payment['id']} is opened",
-        "service.entrypoints.delivery": "checkout.create: done",
-        "service.entrypoints.relay": f"payment.pending of payment {payment['id']} is published",
+        "service.application.outcome_writer": f"payment {payment['id']} is opened",
+        "service.entrypoints.middleware": "checkout.create: done",
+        "service.workers.relay": f"payment.pending of payment {payment['id']} is published",
     }
     for line in lines:
         assert (line["traceId"], line["spanId"]) == (TRACE_ID, SPAN_ID)
@@ -86,8 +78,16 @@ async def test_one_request_id_is_found_in_every_line_from_the_bridge_to_the_even
         assert line.get("paymentId", payment["id"]) == payment["id"]
         assert not [name for name in line if "_" in name], line
     by_logger = {line["logger"].rpartition(".")[2]: line for line in lines}
-    assert {name for name, line in by_logger.items() if "bookingId" in line} == {"access", "steps", "delivery"}
-    assert {name for name, line in by_logger.items() if "paymentId" in line} == {"steps", "delivery", "relay"}
+    assert {name for name, line in by_logger.items() if "bookingId" in line} == {
+        "access",
+        "outcome_writer",
+        "middleware",
+    }
+    assert {name for name, line in by_logger.items() if "paymentId" in line} == {
+        "outcome_writer",
+        "middleware",
+        "relay",
+    }
     assert by_logger["relay"]["eventId"] == event.properties.message_id
 
 
@@ -95,24 +95,20 @@ async def test_what_goes_wrong_deep_inside_is_told_with_the_request_that_was_wor
     rig: Rig, programs: Programs, service: Program, bridge: Program
 ) -> None:
     assert service.port
-    await rig.sandbox.control("config", {"down": True})
-    try:
-        async with httpx.AsyncClient(base_url=bridge.url, timeout=30) as client:
-            headers = IDENTITY | {"X-Request-ID": "in-vain"}
-            answer = await client.post(f"{BASE}/checkout/create", json=(command := a_create()), headers=headers)
-    finally:
-        await rig.sandbox.control("config", {"down": False})
+    async with rig.stripe_with(down=True), httpx.AsyncClient(base_url=bridge.url, timeout=60) as client:
+        headers = IDENTITY | {"X-Request-ID": "in-vain"}
+        answer = await client.post(f"{BASE}/checkout/create", json=(command := a_create()), headers=headers)
     assert answer.status_code == 502
     lines = await lines_of(programs, "in-vain", count=3)
     [payment] = await rig.payments_of(command["bookingId"])
     assert {line["logger"] for line in lines} >= {
         "bridge.access",
         "service.adapters.stripe.calls",
-        "service.entrypoints.delivery",
+        "service.entrypoints.middleware",
     }
     for line in lines:
         assert (line["bookingId"], line["paymentId"]) == (command["bookingId"], payment["id"])
-    assert len({line["traceId"] for line in lines}) == 1, "nobody sent a trace, so one began at the bridge"
+    assert len({line["traceId"] for line in lines}) == 1, "nobody sent a trace, so the bridge began one"
 
 
 async def test_both_processes_serve_every_page(rig: Rig, service: Program, bridge: Program) -> None:
@@ -138,6 +134,24 @@ async def test_both_processes_serve_every_page(rig: Rig, service: Program, bridg
     }
 
 
+async def test_both_processes_have_an_index_and_the_services_port_takes_nothing(
+    service: Program, bridge: Program
+) -> None:
+    for program, document in ((service, "asyncapi"), (bridge, "openapi")):
+        async with httpx.AsyncClient(base_url=program.url) as client:
+            links = (await client.get("/")).json()["_links"]
+            assert (await client.get(links[document]["href"])).status_code == 200
+            assert (
+                (await client.get(links["actuator"]["href"])).json()["_links"]["health"]["href"].startswith(program.url)
+            )
+    async with httpx.AsyncClient(base_url=service.url) as client:
+        refused = await client.post("/actuator/health", content=b"x" * 100_000)
+        assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+        assert refused.headers["content-type"] == "application/problem+json"
+        served = await client.get("/actuator/health/liveness", headers={"Connection": "Upgrade", "Upgrade": "h2c"})
+        assert served.json() == {"status": "UP"}
+
+
 async def test_the_page_for_operators_names_every_metric_with_its_type_and_labels(
     service: Program, bridge: Program
 ) -> None:
@@ -155,14 +169,3 @@ async def test_the_page_for_operators_names_every_metric_with_its_type_and_label
     documented = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
     assert len(documented) == len(rows) > 20
     assert documented == {name: kind for name, kind in exported.items() if name.startswith("payment_")}
-
-
-async def test_every_line_of_a_process_from_its_start_to_its_end_is_one_json_object(programs: Programs) -> None:
-    for program in programs.all:
-        await program.stopped()
-        lines = read_text(program.log).splitlines()
-        assert len(program.said) == len(lines) > 3
-        assert all({"time", "level", "logger", "message"} <= set(line) for line in program.said)
-        assert not [
-            line for line in program.said if line["logger"] == "bridge.access" and "/actuator" in line["message"]
-        ]
