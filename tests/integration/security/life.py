@@ -1,8 +1,6 @@
-"""The whole system through good and bad days, as processes at LOG_LEVEL=debug, and all that it said about them."""
+"""The whole system, as processes at LOG_LEVEL=debug, in good times and bad, and everything that it says then."""
 
 import asyncio
-import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -13,16 +11,16 @@ import httpx
 
 from contracts import envelope
 from contracts.commands import CommandType
-from deploy.local import processes
-from deploy.local.settings import CHECKOUT
-from tests import canary
-from tests.conftest import Migrated
 from tests.integration.bridge.conftest import BASE, IDENTITY
 from tests.integration.service.crash.programs import starting
 from tests.integration.service.messages.rig import CREATE, STATUS, VERIFY, Message, Rig, a_create
+from tests.kit import canary
+from tests.kit.databases import Migrated
+from tests.kit.programs import ended
+from tools.devstack import processes
 
 PATIENCE_SECONDS: Final = 120
-"""Of everything here: all is done at once, on a machine that may be busy with other tests."""
+"""Ends a hang: all is done at once, beside other tests."""
 
 PAN: Final = "5105105105105100"
 EMAIL: Final = "canary.person@mail.example"
@@ -40,12 +38,12 @@ PAGES: Final = (
     *("/actuator/prometheus", "/actuator/env", "/actuator/configprops", "/metrics", "/docs", "/redoc", "/openapi.json"),
     *("/v3/api-docs", "/asyncapi", "/"),
 )
-"""Of both processes, whether they are there or not."""
+"""Addresses of pages of both processes; some do not exist."""
 
 
 @dataclass(kw_only=True)
 class Life:
-    """What was said, by place."""
+    """Everything that was said, by place."""
 
     answers: list[httpx.Response] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
@@ -53,21 +51,24 @@ class Life:
     letters: list[Message] = field(default_factory=list)
     logs: dict[str, str] = field(default_factory=dict)
     crashes: dict[str, str] = field(default_factory=dict)
-    """What processes said that could not start or ended badly."""
+    """The output of processes that could not start or ended badly."""
     tables: dict[str, str] = field(default_factory=dict)
     sessions: list[dict[str, Any]] = field(default_factory=list)
-    """At Stripe's stand-in."""
+    """In the sandbox."""
     pages: list[str] = field(default_factory=list)
-    """Addresses at which payers could pay."""
+    """Addresses of payment pages."""
 
 
 async def lived(rig: Rig, migrated: Migrated, logs: Path) -> Life:
-    """About half a minute."""
+    """Live through all of it, in about half a minute."""
     life = Life()
     async with starting(rig, logs=logs) as programs:
         port, closed = processes.free_ports(2)
         service = await programs.service(
-            LOG_LEVEL="debug", PAYMENT_URL_ORIGINS="https://shop.example", SERVICE_PORT=str(port)
+            LOG_LEVEL="debug",
+            PAYMENT_URL_ORIGINS="https://shop.example",
+            SERVICE_PORT=str(port),
+            DATABASE_LISTEN_URL=rig.settings.database_url.get_secret_value(),
         )
         eureka = f"http://eureka:{canary.secret('eureka')}@127.0.0.1:{closed}/eureka"
         bridge = await programs.bridge(
@@ -121,7 +122,7 @@ async def _good_days(rig: Rig, client: httpx.AsyncClient, life: Life) -> None:
 
 
 async def _bad_requests(client: httpx.AsyncClient) -> None:
-    """Everything that must not be, in every place where a caller can put it."""
+    """Every bad text, in every place where a caller can put it."""
     create = f"{BASE}/checkout/create"
 
     async def send(text: str) -> None:
@@ -157,7 +158,7 @@ async def _bad_messages(rig: Rig) -> None:
 
 
 async def _faults(rig: Rig, client: httpx.AsyncClient, migrated: Migrated) -> None:
-    """Stripe refuses and fails, and a table is missing: every statement that is refused could tell what it holds."""
+    """Stripe refuses and fails, and tables are missing: an error of the database may quote its statement."""
 
     async def create(**changes: Any) -> None:
         headers = {"Idempotency-Key": f"fault {a_create()['bookingId']}"}
@@ -180,12 +181,12 @@ async def _faults(rig: Rig, client: httpx.AsyncClient, migrated: Migrated) -> No
 CRASH: Final = """
 import asyncio
 from bridge.settings import load as bridge_settings
-from service.adapters.stripe import StripeGateway
 from service.settings import load
+from tests.kit.world import a_stripe_gateway
 
 async def main():
     settings, bridge = load(), bridge_settings()
-    gateway = StripeGateway(api_key=settings.stripe_api_key.get_secret_value(), api_base=None, concurrency=1)
+    gateway = a_stripe_gateway(None, api_key=settings.stripe_api_key.get_secret_value())
     raise RuntimeError(f"{settings!r} {settings} {bridge!r} {gateway!r} {settings.model_dump_json()} {vars(bridge)}")
 
 asyncio.run(main())
@@ -193,7 +194,7 @@ asyncio.run(main())
 
 
 async def _bad_starts(rig: Rig, life: Life) -> None:
-    """Unreachable and wrong servers, settings that make no sense, an error that nobody foresaw."""
+    """Unreachable and wrong servers, settings that make no sense, an unforeseen error."""
     settings = rig.settings
     amqp, database = settings.amqp_url.get_secret_value(), settings.database_url.get_secret_value()
     key, wrong = settings.stripe_api_key.get_secret_value(), canary.secret("wrong")
@@ -214,6 +215,7 @@ async def _bad_starts(rig: Rig, life: Life) -> None:
         "all settings wrong": {
             **dict.fromkeys(["LOG_LEVEL", "SERVICE_PORT", "PAYMENT_CURRENCY", "FAILPOINT", "STRIPE_API_KEY"], wrong),
             "DATABASE_URL": f"postgresql://u:{wrong}@127.0.0.1:{wrong}/payments",
+            "DATABASE_LISTEN_URL": f"postgresql://u:{wrong}@127.0.0.1:{wrong}/payments",
             "AMQP_URL": f"amqp://u:{wrong}@[::/",
             "STRIPE_API_BASE": f"https://u:{wrong}@[::",
         },
@@ -230,32 +232,18 @@ async def _bad_starts(rig: Rig, life: Life) -> None:
             ["-m", "bridge", "run"],
             dict.fromkeys(("AMQP_URL", "EUREKA_URL"), f"amqp://u:{wrong}@127.0.0.1:{wrong}/"),
         ),
+        "console": (
+            ["-m", "console", "run"],
+            bad["no database"] | {"CONSOLE_USERS": f"asha:operator:{wrong}", "CONSOLE_PROXY_SECRET": wrong[:20]},
+        ),
         "unforeseen": (["-X", "dev", "-X", "faulthandler", "-W", "ignore", "-c", CRASH], good),
     }
     few = asyncio.Semaphore(4)
 
     async def start(name: str, arguments: list[str], environment: dict[str, str]) -> None:
         async with few:
-            life.crashes[name] = await _ended(arguments, {"SERVICE_PORT": "0", **environment})
+            end = await ended(*arguments, **{"SERVICE_PORT": "0", "LOG_LEVEL": "debug", **environment})
+            assert end.status != 0, (arguments, end.said)
+            life.crashes[name] = end.said
 
     await asyncio.gather(*(start(name, *way) for name, way in ways.items()))
-
-
-async def _ended(arguments: list[str], environment: dict[str, str]) -> str:
-    """What a process said that is to end by itself, badly; the longest wait for a server at the start is 30 s."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *arguments,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT), "LOG_LEVEL": "debug", **environment},
-        cwd=CHECKOUT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            said, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-    assert process.returncode != 0, (arguments, said)
-    return said.decode()

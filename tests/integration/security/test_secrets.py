@@ -1,4 +1,4 @@
-"""S10, S11, S19, S20, S22, S25, S27: what the whole system says, keeps and passes on, whatever is done to it."""
+"""S10, S11, S19, S20, S22, S25, S27: what the system says, keeps and passes on, whatever is done to it."""
 
 import json
 import logging
@@ -11,18 +11,18 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 import bridge.settings
+import console.settings
 import service.settings
 from contracts import envelope
-from tests import canary
-from tests.conftest import Migrated
 from tests.integration.security.life import INJECTIONS, PAGES, PAN, PERSONAL, TEXTS, Life, lived
 from tests.integration.service.messages.rig import around
+from tests.kit import canary
+from tests.kit.databases import Migrated
 
 _log = logging.getLogger(__name__)
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 OURS = (envelope.REASON, envelope.REASON_TEXT, envelope.FAULT_CODE, envelope.ATTEMPTS)
-"""Headers of a dead letter that we write. The others, and the body, are its sender's."""
+"""The headers of a dead letter that the service writes; the others and the body are its sender's."""
 
 INTERNALS = re.compile(
     r"Traceback|File \"|\.py\b|\breq_|SELECT |INSERT |UPDATE |sqlalchemy|asyncpg|faststream|aiormq|pydantic|stripe\.|"
@@ -32,13 +32,13 @@ INTERNALS = re.compile(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def life(amqp_url: str, migrated: Migrated, tmp_path_factory: pytest.TempPathFactory) -> Life:
-    """One life for all tests: they look at different places and for different things."""
+    """One life for all tests, which look at different places."""
     async with around(amqp_url, migrated.application) as rig:
         return await lived(rig, migrated, tmp_path_factory.mktemp("life"))
 
 
 def places(life: Life) -> Iterator[tuple[str, object]]:
-    """Everything, by name."""
+    """Everything that was said, by the name of its place."""
     for answer in life.answers:
         yield f"answer to {answer.request.method} {answer.request.url.path}", [dict(answer.headers), answer.content]
     for kind, messages in (("message", life.messages), ("dead letter", life.letters)):
@@ -50,12 +50,12 @@ def places(life: Life) -> Iterator[tuple[str, object]]:
 
 
 async def test_no_secret_is_anywhere(life: Life) -> None:
-    """S10, S27: keys and passwords are in no log, answer, message, dead letter, table, page or last word."""
+    """S10, S27: no key or password is in a log, answer, message, dead letter, table, page or crash."""
     assert [leak for place, content in places(life) for leak in canary.leaks(place, content)] == []
 
 
 async def test_all_of_it_was_looked_at(life: Life) -> None:
-    """What the search above is worth: every place holds a good deal."""
+    """The search above is worth something: every place holds a good deal."""
     counts = {name: len(getattr(life, name)) for name in ("answers", "messages", "letters", "crashes", "sessions")}
     lines = sum(text.count("\n") for text in life.logs.values())
     _log.info("%s, %d lines of logs, %d characters of tables", counts, lines, sum(map(len, life.tables.values())))
@@ -77,14 +77,22 @@ def secrets_of(model: type[BaseSettings]) -> set[str]:
 
 
 async def test_every_setting_that_is_a_secret_has_a_mark_in_it() -> None:
-    """A new one has to be given to the processes in `life.py`, with a mark."""
+    """Hand a new secret to the processes in `life.py`, with a mark."""
     models = (service.settings.Settings, service.settings.MigrateSettings, service.settings.OperatorSettings)
-    known = {"amqp_url", "database_url", "migration_database_url", "stripe_api_key", "eureka_url"}
-    assert set().union(*map(secrets_of, (*models, bridge.settings.Settings))) == known
+    known = {
+        "amqp_url",
+        "database_url",
+        "database_listen_url",
+        "migration_database_url",
+        "stripe_api_key",
+        "eureka_url",
+    }
+    known |= {"console_users", "console_proxy_secret"}
+    assert set().union(*map(secrets_of, (*models, bridge.settings.Settings, console.settings.Settings))) == known
 
 
 async def test_what_is_personal_is_in_no_log_and_no_answer_to_its_sender(life: Life) -> None:
-    """S11: card numbers and e-mail addresses, sent in every member, header, property and address."""
+    """S11: card numbers and e-mail addresses are sent in every member, header, property and address."""
     said = [
         *life.logs.items(),
         *life.crashes.items(),
@@ -96,7 +104,7 @@ async def test_what_is_personal_is_in_no_log_and_no_answer_to_its_sender(life: L
 
 
 async def test_a_dead_letter_is_what_was_sent_and_what_we_say_of_it(life: Life) -> None:
-    """S11: an operator sees the sender's own words; that they are there shows that the search could find them."""
+    """S11: an operator sees the sender's own words, so the search could find them elsewhere."""
     assert any(PAN.encode() in letter.body for letter in life.letters)
     assert any(PAN in str(letter.headers) for letter in life.letters)
     assert all(letter.headers[envelope.REASON] for letter in life.letters)
@@ -111,7 +119,7 @@ async def test_no_card_number_is_stored_or_passed_on(life: Life) -> None:
 
 
 async def test_the_address_to_pay_at_is_told_to_who_asked_and_while_it_can_be_paid(life: Life) -> None:
-    """S19: whoever has it can pay, so it is in the reply, the row and the event of a pending payment, nowhere else."""
+    """S19: whoever has it can pay, so only the reply, the row and the event of a pending payment hold it."""
     assert len(life.pages) == 2
     addresses = re.compile(r"/c/pay/cs_test_\w+")
     assert all(addresses.search(page) for page in life.pages)
@@ -132,7 +140,7 @@ async def test_the_address_to_pay_at_is_told_to_who_asked_and_while_it_can_be_pa
 
 
 async def test_nothing_that_was_sent_breaks_a_log_line(life: Life) -> None:
-    """S22: each line is one JSON object of ours."""
+    """S22: each line is one JSON object of the service or the bridge."""
     for name, text in life.logs.items():
         for line in text.split("\n")[:-1]:
             entry = json.loads(line)
@@ -142,14 +150,15 @@ async def test_nothing_that_was_sent_breaks_a_log_line(life: Life) -> None:
 
 
 async def test_nothing_that_was_sent_is_executed_or_passed_on_as_it_is(life: Life) -> None:
-    """S22: the tables are there, no header was injected, no template was read, and Stripe gets our metadata alone."""
+    """S22: the tables exist, no header is injected, no template is run, and Stripe gets our metadata alone."""
     for answer in life.answers:
         assert "set-cookie" not in answer.headers
         assert "<script>" not in answer.text
     assert INJECTIONS[0] in life.tables["public.request_keys"], "a key is kept word for word, as a bound parameter"
     for session in life.sessions:
         metadata = session["metadata"]
-        assert set(metadata) == {"bookingId", "userId", "paymentReference"}
+        terms = {"amountMinor", "currency", "payUntil"}
+        assert set(metadata) == {"bookingId", "userId", "paymentReference"} | terms
         assert all(len(value) <= 500 for value in metadata.values())
         assert metadata["bookingId"].isdigit()
         assert metadata["userId"].isdigit()
