@@ -1,0 +1,196 @@
+"""What an operator finds, sees and does, on a real database and a real broker."""
+
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+
+import asyncpg
+import pytest
+
+from contracts.commands import CommandType
+from service.adapters.postgres import Database, PostgresActs, PostgresStore
+from service.adapters.postgres.privileges import CONSOLE_GRANTED, GRANTED
+from service.application.outcome_writer import OutcomeWriter
+from service.domain.outcomes import Paid
+from service.workers.act_worker import ActWorker
+from tests.integration.console.conftest import SURE, Browser, Browsers
+from tests.integration.service.ports.test_store import an_opening, begun, changed, fitting, opened
+from tests.kit.clock import MovableClock
+from tests.kit.databases import Migrated
+from tests.kit.fakes import FakeGateway
+from tests.kit.lifetimes import closing
+from tests.kit.service import a_draft
+
+NOW = datetime.now(UTC)
+
+
+async def test_a_booking_leads_to_its_only_payment_and_several_to_a_list(browser: Browser, migrated: Migrated) -> None:
+    async with closing(Database(migrated.application)) as database:
+        store = PostgresStore(database)
+        payment = await opened(store, 1001)
+        paid = (await begun(store, a_draft(booking_id=1002))).payment
+        paid = await changed(store, await changed(store, paid, an_opening()), fitting(paid))
+    for text in ("1001", "booking:1001", str(payment.id), f"payment {payment.id}", payment.session_id):
+        answer = await browser.get("/find", params={"q": text})
+        assert answer.headers["location"] == f"/payments/{payment.id}", text
+    page = await browser.text(f"/payments/{paid.id}")
+    assert "Paid. Nothing is waited for." in page
+    assert "payment.completed" in page
+    assert "not published yet" in page, "no relay runs here"
+    assert (await browser.get("/find?q=booking:999999")).status_code == HTTPStatus.OK
+
+
+async def test_every_field_of_the_search_finds_what_it_says(browser: Browser, migrated: Migrated) -> None:
+    async with closing(Database(migrated.application)) as database:
+        store = PostgresStore(database)
+        draft = a_draft(booking_id=2001, user_id=777, created_at=NOW - timedelta(days=1))
+        payment = await changed(store, (await begun(store, draft)).payment, an_opening())
+        different = Paid(money=payment.money.__class__(1, "inr"), reference=payment.reference, livemode=False)
+        payment = await changed(store, payment, different)
+    day = (NOW - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M")
+    given = {
+        "booking_id": "2001",
+        "user_id": "777",
+        "payment_id": str(payment.id),
+        "session_id": payment.session_id,
+        "status": "PENDING",
+        "attention": "paid_differently",
+        "amount": "449.97",
+        "currency": "INR",
+        "since": day,
+        "until": NOW.strftime("%Y-%m-%dT%H:%M"),
+    }
+    link = f'href="/payments/{payment.id}"'
+    for name, text in given.items():
+        assert link in (await browser.get("/search", params={"user_id": "777", name: text})).text, name
+    for name, text in {"booking_id": "2002", "status": "FAILED", "amount": "449.98", "attention": "unsettled"}.items():
+        assert link not in (await browser.get("/search", params={"user_id": "777", name: text})).text, name
+    assert link in (await browser.get("/search?attention=any&user_id=777")).text
+
+
+async def test_a_long_list_has_pages_and_an_export_has_all(browser: Browser, migrated: Migrated) -> None:
+    async with closing(Database(migrated.application)) as database:
+        store = PostgresStore(database)
+        for number in range(60):
+            at = NOW - timedelta(seconds=number // 2)  # two at the same time
+            await begun(store, a_draft(booking_id=3000 + number, user_id=888, created_at=at))
+    seen, path = [], "/search?user_id=888"
+    while path:
+        text = await browser.text(path)
+        seen += [part.partition('"')[0] for part in text.split('href="/search?booking_id=')[1:]]
+        path = text.partition('rel="next" href="')[2].partition('"')[0].replace("&amp;", "&")
+    assert sorted(seen) == sorted(str(3000 + number) for number in range(60))
+    exported = json.loads(await browser.text("/export.json?user_id=888"))
+    rows = list(csv.DictReader(io.StringIO(await browser.text("/export.csv?user_id=888"))))
+    assert [row["booking"] for row in rows] == [str(each["booking"]) for each in exported]
+    assert {row["amount"] for row in rows} == {"449.97"}
+    assert len(rows) == 60
+    assert json.loads(await browser.text("/export.json?user_id=889")) == []
+
+
+async def test_the_first_page_says_how_things_stand(browser: Browser, migrated: Migrated, dead_letter: str) -> None:
+    async with closing(Database(migrated.application)) as database:
+        await begun(PostgresStore(database), a_draft(booking_id=4001, created_at=datetime.now(UTC)))
+    text = await browser.text("/")
+    assert "payments.checkout.create" in text
+    assert "payments.checkout.create.dead-letter" in text, dead_letter
+    assert "The last hour, by minute" in text
+    assert '<rect x="' in text
+    assert "<main" not in await browser.text("/now"), "the part that a script reads"
+
+
+async def test_an_operators_decision_about_a_letter_is_journaled_and_done_once(
+    browser: Browser, dead_letter: str, console_url: str
+) -> None:
+    letters = await browser.text("/letters")
+    path = "/letters/" + letters.partition('href="/letters/')[2].partition('"')[0]
+    assert 'href="/search?booking_id=77"' in letters
+    token = await browser.token(path)
+    assert (await browser.post(f"{path}/replay", SURE, token=token)).headers["location"] == "/acts"
+    again = await browser.post(f"{path}/replay", SURE, token=token)
+    assert again.status_code == HTTPStatus.NOT_FOUND
+    assert "not there any more" in again.text
+    async with closing(await asyncpg.connect(console_url)) as connection:
+        line = await connection.fetchrow("SELECT * FROM operator_journal ORDER BY id DESC LIMIT 1")
+    assert (line["kind"], line["actor"]) == ("dead-letter-replayed", "asha")
+    assert line["message_id"].startswith(dead_letter.partition("<")[0])
+    assert line["reason"].endswith(": a test")
+    assert (await browser.get(f"/letters/{CommandType.CREATE_CHECKOUT.value}/{'0' * 20}")).status_code == 404
+    assert (await browser.get("/letters/no.such/0")).status_code == 404
+
+
+async def test_the_service_does_what_is_asked_and_its_answer_is_shown(browser: Browser, migrated: Migrated) -> None:
+    clock = MovableClock()
+    async with closing(Database(migrated.application)) as database:
+        store, acts = PostgresStore(database), PostgresActs(database)
+        payment = await opened(store, 5001)
+        outcomes = OutcomeWriter(store=store, clock=clock)
+        worker = ActWorker(
+            acts=acts, store=store, gateway=FakeGateway(clock), outcomes=outcomes, clock=clock, timeout_seconds=1
+        )
+        while await worker.do_next():
+            pass
+        for kind in ("verify", "resend", "close"):
+            path = f"/payments/{payment.id}/act/{kind}"
+            await browser.post(path, SURE, token=await browser.token(path))
+            assert "has not answered yet" in await browser.text(f"/payments/{payment.id}/acts")
+            assert await worker.do_next()
+            assert not await worker.do_next(), "each is done once"
+        answered = await acts.of_payment(payment.id, limit=10)
+    assert [(act.kind, act.actor) for act in answered] == [("close", "asha"), ("resend", "asha"), ("verify", "asha")]
+    assert all(act.answer for act in answered)
+    assert (answered[1].is_done, answered[1].answer) == (
+        True,
+        "The event payment.pending is published once more, with the same id.",
+    )
+    page = await browser.text(f"/payments/{payment.id}")
+    assert "has not answered yet" not in page
+    assert "The event payment.pending is published once more" in page
+
+
+FORBIDDEN = [
+    *(f"DELETE FROM {table}" for table in GRANTED),  # noqa: S608 - constants
+    *(f"TRUNCATE {table} CASCADE" for table in GRANTED),
+    *(f"SELECT * FROM {table}" for table in GRANTED if table not in CONSOLE_GRANTED),  # noqa: S608 - constants
+    *(
+        "UPDATE payments SET closed_at = now()",
+        "UPDATE outbox SET sent_at = NULL",
+        "UPDATE operator_acts SET answer = ''",
+    ),
+    "INSERT INTO journal (payment_id) VALUES (1)",
+    "INSERT INTO operator_acts (kind, payment_id, actor, why, done_at) VALUES ('close', 1, 'a', 'b', now())",
+    "UPDATE operator_journal SET actor = 'x'",
+]
+
+
+@pytest.mark.parametrize("statement", FORBIDDEN)
+async def test_the_consoles_role_may_change_nothing_of_the_record(console_url: str, statement: str) -> None:
+    async with closing(await asyncpg.connect(console_url)) as connection:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(statement)
+
+
+async def test_what_was_asked_is_kept_and_answered_once(browser: Browser, migrated: Migrated) -> None:
+    async with closing(Database(migrated.application)) as database:
+        payment = await opened(PostgresStore(database), 6001)
+    path = f"/payments/{payment.id}/act/close"
+    await browser.post(path, SURE, token=await browser.token(path))
+    async with closing(await asyncpg.connect(migrated.owner)) as owner:
+        answered = "UPDATE operator_acts SET done_at = now(), is_done = true, answer = 'x' WHERE payment_id = $1"
+        await owner.execute(answered, payment.id)
+        for statement in ("UPDATE operator_acts SET actor = 'eve'", "UPDATE operator_acts SET answer = 'y'"):
+            with pytest.raises(asyncpg.IntegrityConstraintViolationError):
+                await owner.execute(statement)
+        with pytest.raises(asyncpg.IntegrityConstraintViolationError):
+            await owner.execute("DELETE FROM operator_acts")
+
+
+async def test_a_database_that_does_not_answer_is_a_sentence(browsers: Browsers) -> None:
+    async with browsers(database_url="postgresql://u:p@127.0.0.1:1/x") as browser:
+        answer = await browser.get("/search")
+        assert answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+        assert "The database does not answer" in answer.text
+        assert (await browser.get("/actuator/health/readiness")).status_code == 503
+        assert (await browser.get("/actuator/health/liveness")).status_code == 200
