@@ -1,4 +1,4 @@
-"""Two ways to send a command over RabbitMQ, without REST; to copy. It needs Python 3.11 and aio-pika.
+"""Two ways to send a command over RabbitMQ, without REST, to copy. It needs Python 3.11 and aio-pika.
 
 export AMQP_URL=amqp://user:password@host:5672/%2F
 python commander.py create 4711 7 449.97   # send and forget; the outcome is an event
@@ -50,17 +50,17 @@ async def send(channel: AbstractChannel, message: aio_pika.Message) -> None:
 
 
 async def create(channel: AbstractChannel, body: dict[str, Any]) -> dict[str, Any]:
-    """Send a create that nobody answers, and wait for the event that tells its outcome.
+    """Send a create without a reply address, and wait for the event with its outcome.
 
     Raises:
-        TimeoutError: No event in a minute: it is still to come, or came long ago (a command sent again makes no second
-            one), or the command was parked, which its sender is not told.
+        TimeoutError: No event in a minute: it is still to come, or came long ago (a repeated command makes no second
+            one), or the command was dead-lettered, of which its sender is not notified.
     """
-    # Listen first. A service has a durable queue for that, as in subscriber.py; this one ends with the connection.
+    # Subscribe first. A service has a durable queue for that, as in subscriber.py; this one ends with the connection.
     queue = await channel.declare_queue(f"my-service.outcome.{uuid4()}", exclusive=True)
     await queue.bind(EVENTS, routing_key="payment.*")
-    # The message id is the key: sent again, after whatever failure, it means the same payment. So keep it with your
-    # booking and never make a new one for a repeat. The 1 counts what you want paid: another amount would be 2.
+    # The message id is the idempotency key: sent again, after any failure, it means the same payment. So store it with
+    # your booking and never make a new one for a repeat. The 1 counts what you want paid: another amount would be 2.
     message_id = f"my-service:booking:{body['bookingId']}:1"
     persistent = aio_pika.DeliveryMode.PERSISTENT
     await send(channel, command("checkout.create", body, message_id, delivery_mode=persistent))
@@ -90,7 +90,7 @@ async def ask(channel: AbstractChannel, kind: str, body: dict[str, Any]) -> tupl
     consumer = await replies.consume(receive, no_ack=True)
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            # `timestamp` and `expiration` (in seconds here) are the deadline: later, nobody does it any more.
+            # `timestamp` and `expiration` (in seconds here) are the deadline: after it the command is not executed.
             question = command(kind, body, message_id, reply_to=DIRECT_REPLY_TO, expiration=PATIENCE_SECONDS)
             await send(channel, question)
             message = await answer

@@ -1,4 +1,4 @@
-"""The reference subscriber as its users have it: a process of its own, a queue of its own, a real broker."""
+"""The reference subscriber as its users run it: as a process, with its own queue, on a real broker."""
 
 import asyncio
 import os
@@ -17,19 +17,17 @@ import pytest
 from pamqp.commands import Basic
 
 from contracts import events, topology
-from deploy.local.settings import CHECKOUT
-from tests.integration.service.messages.rig import until
+from tests.kit.until import PATIENCE_SECONDS, until
+from tools.devstack.stack_settings import CHECKOUT
 
 SUBSCRIBER: Final = CHECKOUT / "docs/examples/subscriber.py"
-PATIENCE_SECONDS: Final = 60.0
-
 Dump = dict[str, list[tuple[Any, ...]]]
 """Table -> its rows, sorted."""
 
 
 @dataclass(kw_only=True)
 class Subscriber:
-    """Starts the example, as often as it takes, on one queue and one store; looks at both."""
+    """Starts the example on one queue and one store, any number of times, and looks at both."""
 
     amqp_url: str
     folder: Path
@@ -47,7 +45,7 @@ class Subscriber:
         return log.read_text() if log.exists() else ""
 
     async def start(self, *options: str, amqp_url: str | None = None) -> None:
-        """Returns when it consumes."""
+        """Return when it consumes."""
         before = self.said.count("waiting for events")
         with (self.folder / f"{self.queue}.log").open("a") as out:
             self.process = await asyncio.create_subprocess_exec(
@@ -62,7 +60,7 @@ class Subscriber:
             assert self.process.returncode is None, self.said
             return self.said.count("waiting for events") > before
 
-        await until(consumes, PATIENCE_SECONDS)
+        await until(consumes)
 
     async def kill(self) -> None:
         """`kill -9`, at whatever line it is."""
@@ -71,20 +69,20 @@ class Subscriber:
         await self.process.wait()
 
     async def stop(self) -> None:
-        """SIGTERM; it must end of its own accord, and leave nothing in its queue that it was given."""
+        """SIGTERM; it must end by itself and leave nothing in its queue."""
         assert self.process is not None
         self.process.terminate()
         async with asyncio.timeout(PATIENCE_SECONDS):
             assert await self.process.wait() == 0, self.said
-        await until(self.is_empty, PATIENCE_SECONDS)
+        await until(self.is_empty)
 
     async def is_empty(self) -> bool:
-        """What a consumer holds is not counted here: look when it has stopped."""
+        """Whether the queue holds nothing; ask when no consumer runs, whose messages are not counted."""
         return (await self.channel.queue_declare(self.queue, passive=True)).message_count == 0
 
     @contextmanager
     def locked_store(self) -> Iterator[None]:
-        """Meanwhile it can receive and not write."""
+        """Meanwhile it can receive but not write."""
         with closing(sqlite3.connect(self.store, isolation_level=None)) as database:
             database.execute("BEGIN IMMEDIATE")
             yield
@@ -98,11 +96,11 @@ class Subscriber:
         return {table: self.rows(table) for table in ("events", "payments", "tasks")}
 
     async def knows(self, count: int) -> None:
-        """Wait until so many different events are written."""
-        await until(lambda: len(self.rows("events")) >= count, PATIENCE_SECONDS)
+        """Wait until it has written so many different events."""
+        await until(lambda: len(self.rows("events")) >= count)
 
     async def parked(self, count: int) -> list[bytes]:
-        """What lies in its dead-letter queue, taken out, as soon as it is so much."""
+        """Take the messages out of its dead-letter queue, as soon as there are so many."""
         found: list[bytes] = []
 
         async def enough() -> bool:
@@ -111,11 +109,11 @@ class Subscriber:
                 found.append(bytes(answer.body))
             return len(found) >= count
 
-        await until(enough, PATIENCE_SECONDS)
+        await until(enough)
         return found
 
     async def publish(self, *bodies: bytes, user_id: str | None = None) -> None:
-        """To the exchange of events, as the service does it."""
+        """Publish to the exchange of events, as the service does."""
         properties = Basic.Properties(content_type=events.CONTENT_TYPE, delivery_mode=2, user_id=user_id)
         exchange, key = topology.EVENTS.name, "payment.pending"
         publish = self.channel.basic_publish
@@ -126,7 +124,7 @@ class Subscriber:
 
 @pytest.fixture
 def user(amqp_url: str) -> str:
-    """Whom RabbitMQ knows us as."""
+    """Our user at RabbitMQ."""
     return urlsplit(amqp_url).username or "guest"
 
 
