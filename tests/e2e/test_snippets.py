@@ -1,75 +1,53 @@
-"""What the README and docs/integrating.md tell a newcomer to paste works, as pasted, against one running stack."""
+"""The snippets of the README and docs/integrating.md work as pasted, against one running stack."""
 
 import asyncio
 import json
 import os
 import re
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from deploy.local import processes
+from tests.e2e.conftest import LocalStack
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PAGE = (ROOT / "docs/integrating.md").read_text()
 EXAMPLES = ROOT / "docs/examples"
-START_SECONDS = 180
 PATIENCE_SECONDS = 60
 MAVEN_SECONDS = 300
 """The first time it fetches its plugins and the two libraries."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunningStack:
-    folder: Path
-    where: dict[str, Any]
-
-    def adapted(self, snippet: str) -> str:
-        """The snippet with this stack's ports and folder in place of the usual ones."""
-        usual = {
-            "http://127.0.0.1:8085": self.where["bridge"],
-            "http://127.0.0.1:12111": self.where["sandbox"],
-            ".stack/stack.json": str(self.folder / "stack.json"),
-            "/tmp/checkout.json": str(self.folder / "checkout.json"),  # noqa: S108 - the README's own words
-        }
-        for theirs, ours in usual.items():
-            snippet = snippet.replace(theirs, ours)
-        return snippet
+def adapted(stack: LocalStack, snippet: str) -> str:
+    """The snippet with this stack's ports and folder in place of the usual ones."""
+    usual = {
+        "http://127.0.0.1:8085": stack.where["bridge"],
+        "http://127.0.0.1:12111": stack.where["sandbox"],
+        ".stack/env": str(stack.folder / "env"),
+        "/tmp/checkout.json": str(stack.folder / "checkout.json"),  # noqa: S108 - the README's own words
+    }
+    for theirs, ours in usual.items():
+        snippet = snippet.replace(theirs, ours)
+    return snippet
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    folder = tmp_path_factory.mktemp("stack")
-    names = ("BRIDGE_PORT", "SERVICE_PORT", "SANDBOX_PORT", "STOREFRONT_PORT")
-    ports = {name: str(port) for name, port in zip(names, processes.free_ports(len(names)), strict=True)}
-    environment = {**os.environ, **ports, "STACK_DIR": str(folder)}
-    said = folder / "said.txt"
-    with said.open("w") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "deploy.local", "run"], cwd=ROOT, env=environment, stdout=out, stderr=out
-        )
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    stack = LocalStack.start("run", tmp_path_factory.mktemp("snippets") / "stack")
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while "Paid once" not in said.read_text():
-            assert process.poll() is None, said.read_text()
-            assert time.monotonic() < deadline, said.read_text()
-            time.sleep(0.2)
-        yield RunningStack(folder=folder, where=json.loads((folder / "stack.json").read_text()))
+        stack.wait_for("Paid once")
+        yield stack
     finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=30)
+        stack.end()
 
 
 def snippet(language: str) -> str:
@@ -82,8 +60,8 @@ needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="there is n
 
 
 @needs_curl
-def test_the_curl_lines_buy_a_ticket(stack: RunningStack) -> None:
-    script = f"set -eu\n{stack.adapted(snippet('bash'))}"
+def test_the_curl_lines_buy_a_ticket(stack: LocalStack) -> None:
+    script = f"set -eu\n{adapted(stack, snippet('bash'))}"
     ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 0, ran.stderr
     answers = [json.loads(answer) for answer in re.findall(r"\{.*?\}", ran.stdout)]
@@ -91,40 +69,17 @@ def test_the_curl_lines_buy_a_ticket(stack: RunningStack) -> None:
     assert [answer["paymentStatus"] for answer in answers[1:]] == ["PENDING", "COMPLETED", "COMPLETED"]
 
 
-async def buy(stack: RunningStack) -> None:
-    payments = f"{stack.where['bridge']}/api/v1/internal/payments"
-    identity = {"X-User-Id": "7", "X-User-Roles": "SERVICE_ACCOUNT"}
-    async with httpx.AsyncClient(headers=identity, trust_env=False) as client:
-        order = {"bookingId": time.time_ns(), "userId": 7, "amount": 449.97}
-        session = (await client.post(f"{payments}/checkout/create", json=order)).json()["sessionId"]
-        card = {"card": "4242 4242 4242 4242"}
-        await client.post(f"{stack.where['sandbox']}/_sandbox/sessions/{session}/pay", json=card)
-        state = (await client.get(f"{payments}/checkout/verify/{session}")).json()
-    assert state["paymentStatus"] == "COMPLETED"
-
-
-async def test_ten_lines_of_python_receive_the_events(stack: RunningStack) -> None:
-    subscriber = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", stack.adapted(snippet("python")), stdout=asyncio.subprocess.PIPE
-    )
-    assert subscriber.stdout is not None
-    try:
-        async with asyncio.timeout(60):
-            # It has no word for "subscribed": buy until it tells of a purchase.
-            while True:
-                await buy(stack)
-                try:
-                    async with asyncio.timeout(2):
-                        first = await subscriber.stdout.readline()
-                        second = await subscriber.stdout.readline()
-                        break
-                except TimeoutError:
-                    continue
-    finally:
-        subscriber.terminate()
-        await subscriber.wait()
-    assert first.startswith(b"com.bookticket.payment.")
-    assert {first.split()[2], second.split()[2]} == {b"PENDING", b"COMPLETED"}
+@needs_curl
+async def test_ten_lines_of_python_receive_the_events(stack: LocalStack) -> None:
+    first = second = ""
+    async with running(stack, sys.executable, "-c", adapted(stack, snippet("python"))) as subscriber:
+        while not second:  # it does not print when it is subscribed: buy until it prints a purchase
+            await asyncio.to_thread(shell, stack, "purchase")
+            with suppress(TimeoutError):
+                first = await line_of(subscriber, seconds=2)
+                second = await line_of(subscriber, seconds=2)
+    assert first.startswith("com.bookticket.payment.")
+    assert {first.split()[2], second.split()[2]} == {"PENDING", "COMPLETED"}
 
 
 # --- docs/integrating.md ---------------------------------------------------------------------------------------------
@@ -136,18 +91,18 @@ def printed(name: str) -> str:
     return str(snippet)
 
 
-def shell(stack: RunningStack, *names: str) -> str:
-    """What the page's lines say when they are pasted one block after the other."""
-    lines = "".join(stack.adapted(printed(name)) for name in names)
+def shell(stack: LocalStack, *names: str) -> str:
+    """The output of the page's blocks, pasted one after the other."""
+    lines = "".join(adapted(stack, printed(name)) for name in names)
     command = ["bash", "-c", f"set -eu\n{lines}"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
 
-def environment(stack: RunningStack) -> dict[str, str]:
-    """With AMQP_URL as the page's line sets it."""
-    line = stack.adapted(printed("address"))
+def environment(stack: LocalStack) -> dict[str, str]:
+    """The environment, with AMQP_URL as the page's line sets it."""
+    line = adapted(stack, printed("address"))
     said = subprocess.run(["bash", "-c", f'{line}\necho "$AMQP_URL"'], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == stack.where["amqp"]
     return os.environ | {"AMQP_URL": said.stdout.strip()}
@@ -155,9 +110,9 @@ def environment(stack: RunningStack) -> dict[str, str]:
 
 @asynccontextmanager
 async def running(
-    stack: RunningStack, *command: str, folder: Path | None = None
+    stack: LocalStack, *command: str, folder: Path | None = None
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A process with the page's environment, ended at the end."""
+    """A process with the page's environment."""
     process = await asyncio.create_subprocess_exec(
         *command, env=environment(stack), cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
@@ -175,8 +130,9 @@ async def line_of(process: asyncio.subprocess.Process, *, seconds: float = PATIE
         return (await process.stdout.readline()).decode().strip()
 
 
-async def told_of_a_purchase(process: asyncio.subprocess.Process, stack: RunningStack) -> None:
-    """The subscriber, which says that it waits, says the two lines that the page promises."""
+async def told_of_a_purchase(process: asyncio.subprocess.Process, stack: LocalStack) -> None:
+    """The waiting subscriber prints the two lines that the page promises."""
+    await asyncio.sleep(1)  # the page's booking is the clock's second, in which another test may have bought
     bought = await asyncio.to_thread(shell, stack, "purchase")
     booking = re.findall(r'"bookingId": ?(\d+)', bought)[-1]
     assert '"COMPLETED"' in bought
@@ -191,7 +147,7 @@ def test_every_snippet_of_the_page_is_run() -> None:
 
 
 @needs_curl
-async def test_an_event_arrives_in_python(stack: RunningStack, tmp_path: Path) -> None:
+async def test_an_event_arrives_in_python(stack: LocalStack, tmp_path: Path) -> None:
     (tmp_path / "events.py").write_text(printed("events.py"))
     async with running(stack, sys.executable, "events.py", folder=tmp_path) as subscriber:
         assert await line_of(subscriber) == "waiting for events"
@@ -207,7 +163,7 @@ def why_no_java() -> str | None:
 
 
 @needs_curl
-async def test_an_event_arrives_in_java(stack: RunningStack, tmp_path: Path) -> None:
+async def test_an_event_arrives_in_java(stack: LocalStack, tmp_path: Path) -> None:
     if reason := why_no_java():
         pytest.skip(reason)
     for name in ("pom.xml", "src/main/java/PaymentEvents.java"):
@@ -224,14 +180,14 @@ async def test_an_event_arrives_in_java(stack: RunningStack, tmp_path: Path) -> 
 
 
 @needs_curl
-def test_waiting_is_heeded_as_the_page_says(stack: RunningStack) -> None:
+def test_waiting_is_heeded_as_the_page_says(stack: LocalStack) -> None:
     said = shell(stack, "purchase", "waiting").splitlines()
     assert said[-2].strip().lower() == "preference-applied: wait=10"
     assert json.loads(said[-1])["paymentStatus"] == "COMPLETED"
 
 
 @needs_curl
-def test_stripe_fails_as_the_page_says(stack: RunningStack) -> None:
+def test_stripe_fails_as_the_page_says(stack: LocalStack) -> None:
     said = shell(stack, "purchase", "faults").splitlines()
     down, expired = json.loads(said[-2]), json.loads(said[-1])
     assert (down["status"], down["paymentStatus"], down["retryable"]) == (502, "GATEWAY_ERROR", True)
@@ -239,7 +195,7 @@ def test_stripe_fails_as_the_page_says(stack: RunningStack) -> None:
     assert httpx.get(f"{stack.where['sandbox']}/_sandbox/ledger", trust_env=False).json() == []
 
 
-async def test_the_examples_do_a_purchase_over_rabbitmq_alone(stack: RunningStack, tmp_path: Path) -> None:
+async def test_the_examples_do_a_purchase_over_rabbitmq_alone(stack: LocalStack, tmp_path: Path) -> None:
     """A create that nobody answers, its event, the payment, a status that is asked for; and the subscriber's table."""
     booking, store = time.time_ns(), tmp_path / "payments.sqlite"
     commander = (sys.executable, str(EXAMPLES / "commander.py"))
