@@ -4,22 +4,15 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import pytest_asyncio
 
-from tests.conftest import Migrated
 from tests.integration.service.crash.programs import Programs, starting
 from tests.integration.service.messages.rig import around
-
-
-@pytest.fixture(scope="module")
-def migrated_url(new_migrated: Callable[[], Migrated]) -> str:
-    """A database of this module's own."""
-    return new_migrated().application
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def programs(
     amqp_url: str, migrated_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Programs]:
-    """Broker, database, sandbox and a client; service and bridge are processes that the tests start."""
+    """Starts services and bridges as processes, around a broker, a database, a sandbox and a client."""
     logs = tmp_path_factory.mktemp("fuzz")
     async with around(amqp_url, migrated_url) as rig, starting(rig, logs=logs) as programs:
         yield programs
@@ -42,7 +35,7 @@ Say = Callable[[str], None]
 
 @pytest.fixture(scope="session")
 def say(pytestconfig: pytest.Config) -> Say:
-    """Writes a line of the report, which pytest would keep to itself."""
+    """Writes a line past pytest's capture."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
 
     def write(line: str) -> None:

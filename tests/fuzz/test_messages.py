@@ -1,11 +1,10 @@
-"""B16 to B24 and B26 Whatever is sent to the command queues: all of it ends where it must, and nobody is disturbed."""
+"""B16 to B24 and B26 Every message to the command queues gets its disposition, and others are not disturbed."""
 
 import asyncio
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from uuid import uuid4
 
 import aiormq
@@ -15,22 +14,21 @@ from aiormq.exceptions import ChannelClosed
 
 from contracts import envelope, topology
 from contracts.commands import CommandType
-from service.entrypoints import wire
+from runtime import amqp_compat
 from tests.fuzz.conftest import Say
 from tests.fuzz.messages import REFUSED, REPLY_QUEUE, UNKNOWN_SESSION, Odd, drawn
 from tests.integration.service.crash.programs import Programs
 from tests.integration.service.messages.rig import CREATE, VERIFY, Message, Rig, _message, a_create
+from tests.kit.until import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-Found = TypeVar("Found")
-PATIENCE_SECONDS = 30.0
 READY = "ready: consuming commands"
 
 
 @dataclass(kw_only=True)
 class Witness:
-    """Sends odd messages one by one, and sees what becomes of each."""
+    """Sends odd messages one by one, and checks the disposition of each."""
 
     rig: Rig
     channel: aiormq.abc.AbstractChannel
@@ -40,7 +38,6 @@ class Witness:
     ended: Counter[str] = field(default_factory=Counter)
     parked: int = 0
     executed: list[int] = field(default_factory=list)
-    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
     async def watching(cls, rig: Rig) -> Self:
@@ -57,14 +54,14 @@ class Witness:
         return witness
 
     async def send(self, odd: Odd) -> None:
-        """Send it, and wait until it has ended as it must."""
+        """Send it, and wait until it has its disposition."""
         if REFUSED in odd.reasons:
             await self._send_refused(odd)
         elif odd.reasons:
             await self._send_flawed(odd)
         else:
             await self._send_good(odd)
-        # What is more than has been waited for came without a reason, or for the second time.
+        # A further dead letter would have no reason, or be a second copy.
         assert len(self.letters) == self.parked, self.letters[-1]
 
     async def _send_refused(self, odd: Odd) -> None:
@@ -82,7 +79,7 @@ class Witness:
         assert letter.headers["x-reason-text"].isprintable()
         if odd.told:
             correlation_id = properties["correlation_id"]
-            fault = await self._until(lambda: self._answer(correlation_id, since=before))
+            fault = await until(lambda: self._answer(correlation_id, since=before))
             assert (fault.type, fault.document["code"]) == ("fault", "VALIDATION_ERROR")
         self.ended[f"parked as {letter.headers['x-reason']}"] += 1
 
@@ -90,7 +87,7 @@ class Witness:
         before = len(self.answers)
         _, properties, members = await self._publish(odd, self.rig)
         if odd.reply_to is not None:
-            answer = await self._until(lambda: self._answer(properties["correlation_id"], since=before))
+            answer = await until(lambda: self._answer(properties["correlation_id"], since=before))
             if odd.command is CREATE:
                 assert (answer.type, answer.document["bookingId"]) == ("checkout.create.reply", members["bookingId"])
             else:
@@ -98,7 +95,7 @@ class Witness:
         elif odd.command is not CREATE:
             assert (await self._letter()).headers["x-reason"] == "refused"
         if odd.command is CREATE:
-            await self._until(lambda: self.events[members["bookingId"]])
+            await until(lambda: self.events[members["bookingId"]])
             self.executed.append(members["bookingId"])
         self.ended["executed" if odd.command is CREATE else "answered" if odd.reply_to else "parked as refused"] += 1
 
@@ -113,7 +110,7 @@ class Witness:
         return content, properties, members
 
     async def _letter(self) -> Message:
-        letter = await self._until(lambda: self.letters[self.parked :])
+        letter = await until(lambda: self.letters[self.parked :])
         self.parked += 1
         return letter[0]
 
@@ -121,24 +118,14 @@ class Witness:
         matching = (each for each in self.answers[since:] if each.properties.correlation_id == correlation_id)
         return next(matching, None)
 
-    async def _until(self, condition: Callable[[], Found | None]) -> Found:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while not (found := condition()):
-                self._arrived.clear()
-                await self._arrived.wait()
-        return found
-
     async def _on_answer(self, delivered: DeliveredMessage) -> None:
         self.answers.append(_message(delivered))
-        self._arrived.set()
 
     async def _on_letter(self, delivered: DeliveredMessage) -> None:
         self.letters.append(_message(delivered))
-        self._arrived.set()
 
     async def _on_event(self, delivered: DeliveredMessage) -> None:
         self.events[_message(delivered).document["data"]["bookingId"]] += 1
-        self._arrived.set()
 
 
 async def buys(rig: Rig, stop: asyncio.Event) -> int:
@@ -160,8 +147,8 @@ def messages(seed: int, cases: int) -> list[Odd]:
 async def test_every_odd_message_ends_where_it_must(
     messages: list[Odd], programs: Programs, seed: int, say: Say
 ) -> None:
-    """B26 0 unacknowledged at the end, 0 consumers dead, all parked exactly once, answered, or done with one event."""
-    wire.survive_unreadable_properties()  # this client reads the letters
+    """B26 Nothing unacknowledged, no consumer dead; each is dead-lettered once, answered, or done with one event."""
+    amqp_compat.survive_unreadable_properties()  # this client reads the letters
     rig, service = programs.rig, await programs.service()
     witness = await Witness.watching(rig)
     stop = asyncio.Event()
@@ -184,14 +171,14 @@ async def test_every_odd_message_ends_where_it_must(
     [(payments,)] = await rig.sql("SELECT count(*) FROM payments")
     assert payments == len(witness.executed) + bought
 
-    await service.stopped()  # what it had not acknowledged is back in its queue now
+    await service.stopped()  # unacknowledged messages are back in their queue now
     waiting = {queue.name: await _waiting(rig, queue.name) for queue in topology.QUEUES}
     assert {name: count for name, count in waiting.items() if count} == {}
     assert len(witness.letters) == witness.parked
     lines = service.lines
     assert [line for line in lines if not line["message"].isprintable()] == []
     assert [line for line in lines if line["level"] in {"ERROR", "CRITICAL"}] == []
-    # A consumer that died and came again would be told by the libraries, and by a second start.
+    # The libraries would log a consumer that died, and the service a second start.
     assert {line["logger"].split(".")[0] for line in lines} == {"service"}
     assert sum(line["message"].startswith(READY) for line in lines) == 1
 
