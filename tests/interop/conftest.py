@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -8,18 +8,17 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from service.adapters.store import migrate
-from tests.conftest import run
 from tests.integration.service.crash.programs import Program, starting
 from tests.integration.service.messages.rig import Rig, around, until
-from tests.interop.java import Jar, JavaProgram, build, free_port
+from tests.interop.java import Jar, JavaProgram, build
+from tools.devstack.processes import free_ports
 
 USER, PASSWORD = "spring", "canary@pass"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Platform:
-    """A Eureka server, two bridges in front of one service, and a caller who finds them as the Booking Service does."""
+    """A Eureka server, two bridges before one service, and a caller that finds them as the Booking Service does."""
 
     rig: Rig
     eureka: JavaProgram
@@ -42,7 +41,7 @@ class Platform:
         return set(await self.ask("GET", "/instances"))
 
     async def ask(self, method: str, path: str, **parameters: Any) -> Any:
-        """Let the caller do something; what came of it."""
+        """Let the caller do something, and return its answer."""
         answer = await self.booking.request(method, path, params=parameters)
         assert answer.status_code == 200, answer.text
         return answer.json() if answer.content else None
@@ -50,24 +49,17 @@ class Platform:
 
 @pytest.fixture(scope="session")
 def jar() -> Jar:
-    """Asked for first: where there is no Java, nothing else is started."""
+    """Built first: without Java nothing else starts."""
     return build()
-
-
-@pytest.fixture(scope="module")
-def migrated_url(new_database: Callable[[], str]) -> str:
-    url = new_database()
-    run(migrate(url))
-    return url
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def platform(
     jar: Jar, amqp_url: str, migrated_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Platform]:
-    """Everything is started once. The bridges are there before Eureka is, and the caller comes last."""
+    """Everything starts once: the bridges before Eureka, and the caller last."""
     folder = tmp_path_factory.mktemp("interop")
-    eureka_port, booking_port, nobody = free_port(), free_port(), free_port()
+    eureka_port, booking_port, nobody = free_ports(3)
     patient = {"BRIDGE_TIMEOUT_SECONDS": "60"}  # no bound that a busy machine could reach
     place = f"{USER}:{PASSWORD.replace('@', '%40')}@127.0.0.1:{eureka_port}/eureka/"
     password = (f"--interop.user={USER}", f"--interop.password={PASSWORD}")
@@ -98,7 +90,7 @@ async def platform(
         async def both_registered() -> bool:
             return list((await platform.registered()).values()) == ["UP", "UP"]
 
-        await until(both_registered, 60)
+        await until(both_registered)
         stack.push_async_callback(booking.kill)
         await booking.start()
         yield platform

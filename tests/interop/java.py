@@ -1,11 +1,8 @@
 """The Java half: builds the jar of this folder's Maven project and runs its two programs."""
 
-import contextlib
 import os
-import random
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +12,8 @@ from typing import Final
 
 import pytest
 
-from deploy.local import processes
-from tests.integration.service.messages.rig import until
+from tests.kit.until import until
+from tools.devstack import processes
 
 _PROJECT: Final = Path(__file__).parent
 _OLDEST_JAVA: Final = 17
@@ -34,7 +31,7 @@ class Jar:
 
 
 def build() -> Jar:
-    """Made anew where a source has changed; skips the test, saying why, where that is not possible."""
+    """Build it where a source has changed; skip the test, with the reason, where that is impossible."""
     java = _java()
     command = ["mvn", "-B", "-q", "-f", str(_PROJECT / "pom.xml"), "package"]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -55,14 +52,6 @@ def _java() -> Path:
         version = found[1] if found else "none"
         pytest.skip(f"the interop tests need Maven with Java 17 or later; its Java here is {version}")
     return Path(found[2]) / "bin" / "java"
-
-
-def free_port() -> int:
-    """One that the system gives to nobody by itself: it takes Java long to begin to listen, and it must come back."""
-    while True:
-        port = random.randrange(20_000, 32_000)  # noqa: S311 - no secret
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
 
 
 @dataclass(kw_only=True)

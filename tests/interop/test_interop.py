@@ -1,4 +1,4 @@
-"""The bridge beside real Java: Netflix's Eureka server, and Spring Cloud's load-balanced client with its own caches."""
+"""The bridge with real Java: Netflix's Eureka server and Spring Cloud's load-balanced client with its caches."""
 
 import asyncio
 import logging
@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from deploy.local.processes import read_text
 from tests.integration.service.crash.programs import Program
-from tests.integration.service.messages.rig import until
 from tests.interop.conftest import PASSWORD, Platform
+from tests.kit.until import until
+from tools.devstack.processes import read_text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 _log = logging.getLogger(__name__)
 
 CACHES_SECONDS = 95
-"""What Java may add up to: the server's cache 30 s, the client's 30 s, the load balancer's 35 s."""
+"""Java's caches together: the server's 30 s, the client's 30 s, the load balancer's 35 s."""
 PATIENCE_SECONDS = 60
-"""For a busy machine, on top of what Java needs by its own settings."""
+"""For a busy machine, on top of Java's own delays."""
 
 
 async def bought(platform: Platform, booking_id: int, amount: float) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def served(bridge: Program) -> list[dict[str, Any]]:
 
 
 async def seldom(look: Callable[[], Any]) -> Any:
-    """What one sees, half a second later: the machine belongs to Java and to those under test."""
+    """The condition, half a second later, to leave the machine to the programs under test."""
     await asyncio.sleep(0.5)
     seen = look()
     return await seen if isinstance(seen, Awaitable) else seen
@@ -56,16 +56,12 @@ def at(line: dict[str, Any]) -> float:
 
 
 def lines_about_eureka(bridge: Program) -> list[str]:
-    return [line["message"] for line in bridge.said if line["logger"] == "bridge.discovery"]
+    return [line["message"] for line in bridge.said if line["logger"] == "bridge.eureka"]
 
 
 @pytest.mark.parametrize(
     ("booking_id", "sent", "charged"),
-    [
-        (101, 540.9000000000001, 540.9),
-        (102, 299.96999999999997, 299.97),
-        (103, 123456.78999999999, 123456.79),
-    ],
+    [(101, 540.9000000000001, 540.9), (102, 299.96999999999997, 299.97), (103, 123456.78999999999, 123456.79)],
 )
 async def test_a_purchase_of_the_booking_service_is_completed(
     platform: Platform, booking_id: int, sent: float, charged: float
