@@ -1,4 +1,4 @@
-"""A service process with one part broken: `python -m tests.mutants <name>`; without a name it is as it should be."""
+"""A service process with one mutant: `python -m tests.mutants <name>`; the service as it is without a name."""
 
 import sys
 

@@ -1,45 +1,49 @@
-"""The breaks. Each takes one safety away, in the way in which somebody might by mistake."""
+"""Every mutant: each takes one safety away, as somebody might by mistake."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import Update, insert, update
 from sqlalchemy.dialects.postgresql import Insert
 
-from service.adapters.store import PostgresStore, outbox, statements, tables
+from service.adapters.postgres import PostgresStore, outbox_store, statements, tables
 from service.adapters.stripe.calls import Calls
-from service.application import steps
-from service.application.ports import OutboxRow
-from service.application.steps import Steps
+from service.application import outcome_writer, sentences
+from service.application.after_paid import AfterPaid
+from service.application.checkout import Checkout
+from service.application.ports import OutboxRow, UnpublishedError
+from service.application.told_session import Told, ToldResult, ToldSessions
+from service.domain import status
 from service.domain.errors import ConcurrentChangeError
 from service.domain.money import Money
-from service.domain.outcomes import Expired, Outcome, Refused, Unknown
-from service.domain.payment import Payment
+from service.domain.outcomes import Expired, Outcome, Paid, Refused, Unknown
+from service.domain.payment import FailureReason, Payment
 from service.domain.status import Change
-from service.entrypoints.broker import Publisher, UnpublishedError
-from service.entrypoints.delivery import _COMMAND_OF_QUEUE, Delivery
+from service.entrypoints.middleware import _COMMAND_OF_QUEUE, CommandMiddleware
+from service.entrypoints.publisher import Publisher
 from tests.mutants import scenarios
 from tests.mutants.shop import Shop
 
+Patch = Callable[[pytest.MonkeyPatch], None]
+
 
 def _nothing(_: pytest.MonkeyPatch) -> None:
-    """The database alone is broken."""
+    """Break the database alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mutant:
-    """`sql` is done to the test's own database, `patch` to the code; `red`: what must be violated then, and no more."""
+    """`sql` changes the test's own database, `patch` the code; exactly the invariants in `red` are violated then."""
 
     scenario: Callable[[Shop], Awaitable[None]]
     red: set[str]
     sql: str = ""
-    patch: Callable[[pytest.MonkeyPatch], None] = _nothing
+    patch: Patch = _nothing
 
 
 # --- the record -------------------------------------------------------------------------------------------------------
@@ -58,12 +62,12 @@ def insert_anyway(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(statements, "BEGIN", statements._begin())
 
 
-def _apart(*order: str) -> Callable[[pytest.MonkeyPatch], None]:
+def _apart(*order: str) -> Patch:
     """A change in three transactions instead of one, in this order."""
 
     async def record(self: PostgresStore, change: Change, *, context: Any) -> Payment:
         payment = change.payment
-        extra = outbox.parameters(change, context=context)
+        extra = outbox_store.parameters(change, context=context)
         line = {"kind": change.kind.value, "status": payment.status.value, "detail": change.detail}
         is_expected = tables.payments.c.id == payment.id, tables.payments.c.version == payment.version - 1
         changed = update(tables.payments).where(*is_expected).returning(tables.payments.c.id)
@@ -84,7 +88,7 @@ def _apart(*order: str) -> Callable[[pytest.MonkeyPatch], None]:
         }
         for name in order:
             if not await self._database.run(writes[name], {}):
-                raise ConcurrentChangeError(payment=payment)
+                raise ConcurrentChangeError(payment=payment.ref)
         return payment
 
     return lambda patch: patch.setattr(PostgresStore, "record", record)
@@ -104,13 +108,10 @@ def versions_are_not_compared(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PostgresStore, "record", record)
 
 
-def the_settler_looks_only_for_what_was_never_opened(patch: pytest.MonkeyPatch) -> None:
-    original = PostgresStore.claim_unsettled
-
-    async def claim(self: PostgresStore, **moments: Any) -> Any:
-        return await original(self, **moments | {"unpaid_before": datetime(1970, 1, 1, tzinfo=UTC)})
-
-    patch.setattr(PostgresStore, "claim_unsettled", claim)
+def the_sweeper_looks_only_for_what_was_never_opened(patch: pytest.MonkeyPatch) -> None:
+    claim = statements.CLAIM_UNFINISHED
+    assert isinstance(claim, Update)
+    patch.setattr(statements, "CLAIM_UNFINISHED", claim.where(tables.payments.c.session_id.is_(None)))
 
 
 # --- Stripe -----------------------------------------------------------------------------------------------------------
@@ -128,19 +129,43 @@ def another_key_each_time(patch: pytest.MonkeyPatch) -> None:
 
 
 def unknown_is_a_failure(patch: pytest.MonkeyPatch) -> None:
-    original = steps.decide
-
     def decide(payment: Payment, outcome: Outcome, **rest: Any) -> Change | None:
-        return original(payment, Refused() if isinstance(outcome, Unknown) else outcome, **rest)
+        return status.decide(payment, Refused() if isinstance(outcome, Unknown) else outcome, **rest)
 
-    patch.setattr(steps, "decide", decide)
+    patch.setattr(outcome_writer, "decide", decide)
 
 
 def ended_here_and_not_at_stripe(patch: pytest.MonkeyPatch) -> None:
-    async def release(self: Steps, payment: Payment, *, context: Any) -> Payment:
-        return await self.apply(payment, Expired(), context=context)
+    async def release(self: Checkout, payment: Payment, *, context: Any, **_: Any) -> Payment:
+        return await self.outcomes.apply(payment, Expired(), context=context)
 
-    patch.setattr(Steps, "release", release)
+    patch.setattr(Checkout, "release", release)
+
+
+def money_that_does_not_fit_is_passed_over(patch: pytest.MonkeyPatch) -> None:
+    def decide(payment: Payment, outcome: Outcome, **rest: Any) -> Change | None:
+        fits = not isinstance(outcome, Paid) or outcome.money == payment.money
+        return status.decide(payment, outcome, **rest) if fits else None
+
+    patch.setattr(outcome_writer, "decide", decide)
+
+
+def what_is_unknown_here_is_a_strangers(patch: pytest.MonkeyPatch) -> None:
+    async def adopt(*_: Any) -> Told:
+        return Told(result=ToldResult.STRANGER)
+
+    patch.setattr(ToldSessions, "_adopt", adopt)
+
+
+def what_comes_after_the_payment_is_not_ours(patch: pytest.MonkeyPatch) -> None:
+    async def write(*_: Any) -> bool:
+        return True
+
+    patch.setattr(AfterPaid, "_write", write)
+
+
+def whoever_failed_paid_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sentences, "_of_failed", lambda _: sentences.FAILED[FailureReason.EXPIRED])
 
 
 def prices_go_through_floats(patch: pytest.MonkeyPatch) -> None:
@@ -153,14 +178,14 @@ def prices_go_through_floats(patch: pytest.MonkeyPatch) -> None:
 # --- RabbitMQ ---------------------------------------------------------------------------------------------------------
 
 
-def confirms_are_ignored(patch: pytest.MonkeyPatch) -> None:
-    original = Publisher.event
+def confirms_are_ignored(patch: pytest.MonkeyPatch, publisher: Any = Publisher) -> None:
+    original = publisher.event
 
-    async def event(self: Publisher, row: OutboxRow) -> None:
+    async def event(self: Any, row: OutboxRow) -> None:
         with suppress(UnpublishedError):
             await original(self, row)
 
-    patch.setattr(Publisher, "event", event)
+    patch.setattr(publisher, "event", event)
 
 
 def each_sending_has_its_own_id(patch: pytest.MonkeyPatch) -> None:
@@ -173,25 +198,20 @@ def each_sending_has_its_own_id(patch: pytest.MonkeyPatch) -> None:
 
 
 def acknowledged_first(patch: pytest.MonkeyPatch) -> None:
-    async def consume_scope(self: Delivery, call_next: Any, msg: Any) -> None:
+    async def consume_scope(self: CommandMiddleware, call_next: Any, msg: Any) -> None:
         command = _COMMAND_OF_QUEUE[self.context.get_local("handler_").queue.name]
         await msg.raw_message.ack()
         await self._handle(call_next, msg, msg.raw_message, command)
 
-    patch.setattr(Delivery, "consume_scope", consume_scope)
+    patch.setattr(CommandMiddleware, "consume_scope", consume_scope)
 
 
 MUTANTS: dict[str, Mutant] = {
     "a booking may have two live payments": Mutant(
-        scenario=scenarios.two_tabs,
-        sql="DROP INDEX payments_live_booking_idx",
-        patch=insert_anyway,
-        red={"I2", "I3"},
+        scenario=scenarios.two_tabs, sql="DROP INDEX payments_live_booking_idx", patch=insert_anyway, red={"I2", "I3"}
     ),
     "status, journal and event are written one after another": Mutant(
-        scenario=scenarios.death_after_any_round_trip,
-        patch=_apart("payment", "journal", "event"),
-        red={"I4", "I7"},
+        scenario=scenarios.death_after_any_round_trip, patch=_apart("payment", "journal", "event"), red={"I4", "I7"}
     ),
     "the event is written before the change": Mutant(
         scenario=scenarios.death_after_any_round_trip,
@@ -203,22 +223,24 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "the broker's confirm is ignored": Mutant(scenario=scenarios.a_full_queue, patch=confirms_are_ignored, red={"I4"}),
     "a repeat has another key at Stripe": Mutant(
-        scenario=scenarios.a_lost_answer, patch=another_key_each_time, red={"I1", "I2"}
+        scenario=scenarios.a_lost_answer, patch=another_key_each_time, red={"I1", "I2", "I15"}
     ),
     "a final status can be rewritten": Mutant(
         scenario=scenarios.a_hand_in_the_record,
         sql="DROP TRIGGER payments_keep_final ON payments",
-        red={"I7", "I9"},
+        red={"I7", "I9", "I13", "I15"},
     ),
     "the journal can be rewritten": Mutant(
-        scenario=scenarios.a_hand_in_the_journal,
-        sql="DROP TRIGGER journal_append_only ON journal",
-        red={"I5", "I7"},
+        scenario=scenarios.a_hand_in_the_journal, sql="DROP TRIGGER journal_append_only ON journal", red={"I5", "I7"}
     ),
     "a session is ended here and not at Stripe": Mutant(
-        scenario=scenarios.another_price, patch=ended_here_and_not_at_stripe, red={"I2", "I3", "I9"}
+        scenario=scenarios.another_price,
+        patch=ended_here_and_not_at_stripe,
+        red={"I2", "I3", "I9", "I13", "I14", "I15"},
     ),
-    "a timeout counts as a failure": Mutant(scenario=scenarios.a_lost_answer, patch=unknown_is_a_failure, red={"I1"}),
+    "a timeout counts as a failure": Mutant(
+        scenario=scenarios.a_lost_answer, patch=unknown_is_a_failure, red={"I1", "I15"}
+    ),
     "versions are not compared": Mutant(
         scenario=scenarios.two_replicas_hear_the_same, patch=versions_are_not_compared, red={"I7"}
     ),
@@ -226,7 +248,21 @@ MUTANTS: dict[str, Mutant] = {
         scenario=scenarios.a_relay_dies_before_it_marks, patch=each_sending_has_its_own_id, red={"I6"}
     ),
     "prices go through floats": Mutant(scenario=scenarios.an_odd_price, patch=prices_go_through_floats, red={"I10"}),
-    "the settler forgets what nobody pays": Mutant(
-        scenario=scenarios.nobody_pays, patch=the_settler_looks_only_for_what_was_never_opened, red={"I12"}
+    "the sweeper forgets what nobody pays": Mutant(
+        scenario=scenarios.nobody_pays, patch=the_sweeper_looks_only_for_what_was_never_opened, red={"I12"}
+    ),
+    "money that does not fit is passed over": Mutant(
+        scenario=scenarios.another_amount_arrives,
+        patch=money_that_does_not_fit_is_passed_over,
+        red={"I10", "I13", "I15"},
+    ),
+    "whoever failed is told that nothing was charged": Mutant(
+        scenario=scenarios.another_amount_arrives, patch=whoever_failed_paid_nothing, red={"I14"}
+    ),
+    "what is unknown here is a stranger's": Mutant(
+        scenario=scenarios.an_older_copy, patch=what_is_unknown_here_is_a_strangers, red={"I1", "I9", "I13", "I15"}
+    ),
+    "what comes after the payment is not ours": Mutant(
+        scenario=scenarios.money_is_given_back, patch=what_comes_after_the_payment_is_not_ours, red={"I13"}
     ),
 }
