@@ -1,76 +1,95 @@
-"""What happens to a shop. Each is green as the service is; a mutant must turn it red."""
+"""What happens to a shop. Each scenario is green with the service as it is, and red with its mutants."""
 
 import asyncio
-import os
-import signal
-import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
-from pamqp.commands import Basic
 
-from contracts import topology
-from deploy.local import processes
 from service.adapters.stripe import StripeGateway
-from service.application.turns import Priority, Turn
 from service.domain.errors import StoreUnavailableError
 from service.domain.outcomes import Outcome, Unknown, UnknownCause
 from service.domain.payment import Payment
-from service.entrypoints.settler import Settler
-from tests.chaos.load import Command
+from service.ratelimit.permit import Priority
 from tests.integration.sandbox.harness import KEY
 from tests.integration.service.messages.rig import CREATE, a_create, until
+from tests.integration.service.relay.relays import full_subscriber
+from tests.kit.lifetimes import closing
+from tests.kit.workers import a_sweeper
+from tests.kit.world import gateway_parts
 from tests.mutants.shop import DyingDatabase, DyingOutbox, Shop
+from tools.chaos.wishes import Command
 
 BOOKING = 7
 
 
 async def two_tabs(shop: Shop) -> None:
-    """The same wish from two tabs, and every page that is open gets paid."""
+    """Two tabs create the same, and every open page is paid."""
     await shop.create(BOOKING)
     await shop.create(BOOKING)
     await shop.everybody_pays(BOOKING)
 
 
 async def another_price(shop: Shop) -> None:
-    """The price changes while the first page is still open; both pages are tried."""
+    """The price changes while the first page is open; both pages are tried."""
     await shop.create(BOOKING, "449.97")
     await shop.create(BOOKING, "500.00")
     await shop.everybody_pays(BOOKING)
 
 
+async def another_amount_arrives(shop: Shop) -> None:
+    """A delayed method brings another amount; an operator deals with the money, and the caller asks again."""
+    session_id = await shop.create(BOOKING)
+    await shop.rig.sandbox.control(f"sessions/{session_id}/settle", {"outcome": "paid", "amount_total": 1})
+    await shop.verify(session_id)
+    await shop.close(session_id)
+    await shop.verify(session_id)
+
+
+async def money_is_given_back(shop: Shop) -> None:
+    """Half of the money, then the rest is taken by the payer's bank."""
+    session_id = await shop.create(BOOKING)
+    await shop.everybody_pays(BOOKING)
+    await shop.after_paid(session_id, "refund", {"amount": 100})
+    await shop.after_paid(session_id, "dispute", {})
+
+
+async def an_older_copy(shop: Shop) -> None:
+    """The database is put back to the copy of a time before all payments, and Stripe's sessions are compared."""
+    await shop.create(BOOKING)
+    await shop.everybody_pays(BOOKING)
+    await shop.create(BOOKING + 1)
+    await shop.put_back()
+    await shop.create(BOOKING + 2)
+
+
 async def an_odd_price(shop: Shop) -> None:
-    """19.99 * 100 is 1998.9999999999998 to a machine that does not care."""
+    """19.99 * 100 is 1998.9999999999998 in floats."""
     await shop.create(BOOKING, "19.99")
     await shop.everybody_pays(BOOKING)
 
 
-class _Deaf(StripeGateway):
-    """Its calls arrive and are done; the answers do not come back in time."""
+class _AnswersLost(StripeGateway):
+    """Stripe executes its calls; the answers do not come back in time."""
 
-    async def open(
-        self, payment: Payment, *, timeout_seconds: float, proven_absent: bool = False, turn: Turn | None = None
-    ) -> Outcome:
-        await super().open(payment, timeout_seconds=timeout_seconds, proven_absent=proven_absent, turn=turn)
+    async def open(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
+        await super().open(payment, timeout_seconds=timeout_seconds)
         return Unknown(cause=UnknownCause.TIMEOUT)
 
 
 async def a_lost_answer(shop: Shop) -> None:
-    """Stripe makes the session, nobody hears of it, and the command comes again."""
-    gateway = _Deaf(api_key=KEY, api_base=shop.rig.sandbox.url, concurrency=8)
+    """Stripe makes the session, the answer is lost, and the command comes again."""
     message_id = str(uuid4())
-    await shop.create(BOOKING, message_id=message_id, replica=shop.replica(gateway=gateway))
-    await gateway.close()
+    async with closing(_AnswersLost(**gateway_parts(shop.rig.sandbox.url, api_key=KEY))) as gateway:
+        await shop.create(BOOKING, message_id=message_id, replica=shop.replica(gateway=gateway))
     await shop.create(BOOKING, message_id=message_id)
 
 
 async def death_after_any_round_trip(shop: Shop) -> None:
-    """A replica dies behind its first, second, ... statement, and another one gets the command again."""
+    """A replica dies after its first, second, ... statement, and another gets the command again."""
     for trips in range(1, 5):
-        dying = DyingDatabase(shop.database_url, trips=trips)
+        dying = DyingDatabase(shop.rig.database_url, trips=trips)
         message_id = str(uuid4())
         with suppress(Exception):  # whatever it says in its last moment
             await shop.create(BOOKING + trips, message_id=message_id, replica=shop.replica(database=dying))
@@ -80,31 +99,27 @@ async def death_after_any_round_trip(shop: Shop) -> None:
 
 
 async def a_relay_dies_before_it_marks(shop: Shop) -> None:
-    """The events are out, and the next relay cannot know."""
+    """The events are published, and the next relay cannot know."""
     await shop.create(BOOKING)
     with suppress(StoreUnavailableError):
         await shop.relay(DyingOutbox(shop.database)).flush()
 
 
 async def a_full_queue(shop: Shop) -> None:
-    """A subscriber's queue is full, so RabbitMQ refuses; later there is room, and nothing may be missing."""
-    channel = shop.rig.channel
-    arguments = {"x-max-length": 1, "x-overflow": "reject-publish"}
-    queue = (await channel.queue_declare(exclusive=True, arguments=arguments)).queue or ""
-    await channel.basic_publish(b"full", routing_key=queue)
-    await channel.queue_bind(queue, topology.EVENTS.name, "#")
-    await shop.create(BOOKING)
-    await shop.relay().flush()
-    await channel.queue_purge(queue)
-    await shop.publish()
-    shop.delivered = []
-    while not isinstance((got := await channel.basic_get(queue, no_ack=True)).delivery, Basic.GetEmpty):
-        properties: Any = got.header.properties
-        shop.delivered.append((properties.message_id, got.body))
+    """A subscriber's queue is full, so RabbitMQ refuses; later it has room, and no event may be missing."""
+    async with full_subscriber(shop.rig, "#") as queue:
+        await shop.rig.channel.basic_publish(b"full", routing_key=queue)
+        await shop.create(BOOKING)
+        await shop.relay().flush()
+        await shop.rig.channel.queue_purge(queue)
+        await shop.publish()
+        shop.delivered = []
+        while (message := await shop.rig.take(queue)) is not None:
+            shop.delivered.append((message.properties.message_id or "", message.body))
 
 
 async def a_hand_in_the_record(shop: Shop) -> None:
-    """Somebody with the service's own password turns a paid payment into a failed one."""
+    """Somebody with the service's password turns a paid payment into a failed one."""
     await shop.create(BOOKING)
     await shop.everybody_pays(BOOKING)
     with suppress(asyncpg.IntegrityConstraintViolationError):
@@ -119,78 +134,50 @@ async def a_hand_in_the_journal(shop: Shop) -> None:
         await shop.rig.sql("DELETE FROM journal WHERE kind = 'opened'")
 
 
-class _Meeting(StripeGateway):
-    """Nobody gets an answer before two have asked."""
+class _InStep(StripeGateway):
+    """Nobody gets an answer before two have called."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(api_key=KEY, api_base=url, concurrency=8)
+        super().__init__(**gateway_parts(url, api_key=KEY))
         self._both = asyncio.Barrier(2)
 
     async def look_up(
-        self,
-        payment: Payment,
-        *,
-        timeout_seconds: float,
-        priority: Priority = Priority.WAITED,
-        turn: Turn | None = None,
+        self, payment: Payment, *, timeout_seconds: float, priority: Priority = Priority.WAITED
     ) -> Outcome:
-        outcome = await super().look_up(payment, timeout_seconds=timeout_seconds, priority=priority, turn=turn)
+        outcome = await super().look_up(payment, timeout_seconds=timeout_seconds, priority=priority)
         await self._both.wait()
         return outcome
 
 
 async def two_replicas_hear_the_same(shop: Shop) -> None:
-    """Both are told that the money is there, and both mean to write it down."""
+    """Two replicas learn at once that the money is there, and both write it."""
     session_id = await shop.create(BOOKING)
     await shop.rig.sandbox.pay(session_id)
-    gateway = _Meeting(shop.rig.sandbox.url)
-    replicas = [shop.replica(gateway=gateway) for _ in range(2)]
-    await asyncio.gather(*(shop.verify(session_id, replica=replica) for replica in replicas))
-    await gateway.close()
+    async with closing(_InStep(shop.rig.sandbox.url)) as gateway:
+        replicas = [shop.replica(gateway=gateway) for _ in range(2)]
+        await asyncio.gather(*(shop.verify(session_id, replica=replica) for replica in replicas))
 
 
 async def nobody_pays(shop: Shop) -> None:
-    """An hour passes, and the settler comes."""
+    """An hour passes, and the sweeper runs."""
     await shop.rig.an_hour_passes([await shop.create(BOOKING)])
-    await Settler(steps=shop.replica()).settle_next()
+    await a_sweeper(shop.replica()).sweep_next()
 
 
 async def killed_with_a_command_in_its_hands(shop: Shop) -> None:
-    """`kill -9` hits a service that has taken a command and stands before the database; another one is started."""
-    await _start(shop, "first")
+    """`kill -9` hits a service that has a command in hand and waits for the database; another one is started."""
+    first = await shop.programs.service()
     async with shop.rig.database.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE payments IN EXCLUSIVE MODE")
         await _command(shop, BOOKING)
         await until(lambda: _waits_to_insert(shop))
-        await shop.end_processes()
+        await first.killed()
         await until(lambda: _nothing_waits(shop))  # PostgreSQL would go on with what a dead client asked for
-    await _start(shop, "second")
+    second = await shop.programs.service()
     await _command(shop, BOOKING + 1)
-    await until(lambda: _opened(shop, BOOKING + 1), 30)
-    with suppress(TimeoutError):  # it comes again before newer ones do, or never
-        await until(lambda: _opened(shop, BOOKING), 5)
-    await shop.end_processes()
-
-
-async def _start(shop: Shop, name: str) -> None:
-    environment = {
-        "AMQP_URL": shop.rig.settings.amqp_url.get_secret_value(),
-        "DATABASE_URL": shop.database_url,
-        "STRIPE_API_KEY": KEY,
-        "STRIPE_API_BASE": shop.rig.sandbox.url,
-        "SERVICE_PORT": str(processes.free_ports(1)[0]),
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-    }
-    pid = processes.spawn(
-        [sys.executable, "-m", "tests.mutants", shop.mutant],
-        env=environment,
-        log=shop.folder / f"{name}.log",
-        pid_file=shop.folder / f"{name}.pid",
-        dies_with_us=signal.SIGKILL,
-    )
-    shop.processes.append(pid)
-    await until(lambda: shop.rig.consumers(CREATE), 30)
+    await until(lambda: _opened(shop, BOOKING + 1))
+    second.process.terminate()
+    await second.ended()  # it finishes what it has in hand, so what came again is done
 
 
 async def _command(shop: Shop, booking: int) -> None:

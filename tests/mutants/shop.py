@@ -1,41 +1,48 @@
-"""The service's real parts in the test's own hands, so that they can be stopped between any two steps."""
+"""The service's real parts in the test's hands, to be stopped between any two steps."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from faststream.rabbit import RabbitBroker
 from sqlalchemy.sql.base import Executable
 
 from contracts import topology
-from contracts.commands import CommandType, VerifyCheckout
-from deploy.local import processes
-from service.adapters.store import Database, PostgresOutbox, PostgresStore, Row
+from contracts.commands import CommandType
+from service.adapters.postgres import Database, PostgresOutbox, PostgresStore, Row
 from service.adapters.stripe import StripeGateway
-from service.application import handlers
-from service.application.steps import Steps
+from service.application.closing import CloseRefusedError, Closing
+from service.application.differences import described
 from service.domain.errors import PaymentServiceError, StoreUnavailableError
-from service.entrypoints.broker import Publisher, rabbit_broker
-from service.entrypoints.relay import LEASE_SECONDS, Relay
-from tests.chaos import facts
-from tests.chaos.facts import Facts
-from tests.chaos.load import Attempt, Command, Operation
+from service.entrypoints.publisher import Publisher
+from service.workers.relay import LEASE_SECONDS, Relay
 from tests.integration.sandbox.harness import KEY
-from tests.integration.service.messages.relays import MovableClock
+from tests.integration.service.crash.programs import Programs, starting
 from tests.integration.service.messages.rig import Rig, around, until
-from tests.service_support import context, create, policy
+from tests.integration.service.relay.relays import MovableClock, publishing
+from tests.kit.lifetimes import closing
+from tests.kit.service import context, create, policy
+from tests.kit.workers import a_relay
+from tests.kit.world import World, a_stripe_gateway
+from tools.chaos import facts
+from tools.chaos.facts import Facts
+from tools.chaos.wishes import Attempt, Command, Operation
 
+_EMPTY = """
+    ALTER TABLE journal DISABLE TRIGGER journal_append_only;
+    TRUNCATE payments, request_keys, journal, outbox CASCADE;
+    ALTER TABLE journal ENABLE TRIGGER journal_append_only;
+"""
 _LAST = "payment.last"
 """The routing key of a message behind the last event: when it has arrived, all have."""
 
 
 class DyingDatabase(Database):
-    """Its process dies after so many round trips: what is committed by then is, and nothing else ever will be."""
+    """Its process dies after so many round trips: only what is committed by then stays."""
 
     def __init__(self, url: str, *, trips: int) -> None:
         super().__init__(url)
@@ -57,28 +64,23 @@ class DyingOutbox(PostgresOutbox):
 
 @dataclass(kw_only=True)
 class Shop:
-    """Callers, payers and replicas. What callers hear is kept, to be compared with what is so."""
+    """Callers, payers and replicas. The answers are kept, to be compared with the facts."""
 
     rig: Rig
-    folder: Path
+    programs: Programs
     database: Database
     gateway: StripeGateway
-    broker: RabbitBroker
+    publisher: Publisher
     clock: MovableClock = field(default_factory=MovableClock)
-    mutant: str = ""
-    """The broken part, for processes that a scenario starts."""
-    processes: list[int] = field(default_factory=list)
     operations: list[Operation] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
     delivered: list[tuple[str, bytes]] | None = None
-    """What a subscriber of the scenario's own has got, if it has one."""
+    """What the scenario's own subscriber received, if it has one."""
+    delivered_before: list[tuple[str, bytes]] = field(default_factory=list)
+    losses: list[tuple[float, float]] = field(default_factory=list)
 
-    @property
-    def database_url(self) -> str:
-        return self.rig.settings.database_url.get_secret_value()
-
-    def replica(self, *, database: Database | None = None, gateway: StripeGateway | None = None) -> Steps:
-        return Steps(
+    def replica(self, *, database: Database | None = None, gateway: StripeGateway | None = None) -> World:
+        return World(
             store=PostgresStore(database or self.database),
             gateway=gateway or self.gateway,
             policy=policy(freshness_seconds=0, gateway_timeout_seconds=8.0),
@@ -86,34 +88,61 @@ class Shop:
         )
 
     async def create(
-        self, booking: int, amount: str = "449.97", *, message_id: str = "", replica: Steps | None = None
+        self, booking: int, amount: str = "449.97", *, message_id: str = "", replica: World | None = None
     ) -> str:
-        """The session that was answered; empty if there was another answer."""
+        """The session of the answer; empty for another answer."""
         operation = Operation(kind="create", booking=booking, began=0.0, minor=int(Decimal(amount) * 100))
         command = create(bookingId=booking, amount=amount)
         try:
-            answer = await handlers.create_checkout(
-                command, context=context(message_id=message_id or str(uuid4())), steps=replica or self.replica()
-            )
+            answer = await (replica or self.replica()).create(command, context(message_id=message_id or str(uuid4())))
         except PaymentServiceError as error:
-            self._told(operation, 409, {"paymentStatus": error.code})
+            self._answered(operation, 409, {"paymentStatus": error.code})
             return ""
-        self._told(operation, 200, {"sessionId": answer.session_id, "amount": float(answer.amount)})
+        self._answered(operation, 200, {"sessionId": answer.session_id, "amount": float(answer.amount)})
         return answer.session_id
 
-    async def verify(self, session_id: str, *, replica: Steps | None = None) -> None:
+    async def verify(self, session_id: str, *, replica: World | None = None) -> None:
         operation = Operation(kind="verify", booking=0, began=0.0, asked=session_id)
-        command = VerifyCheckout(session_id=session_id)
-        state, _ = await handlers.verify_checkout(command, context=context(), steps=replica or self.replica())
-        self._told(operation, 200, {"paymentStatus": state.payment_status})
+        state, _ = await (replica or self.replica()).verify(session_id)
+        self._answered(operation, 200, {"paymentStatus": state.payment_status, "message": state.message})
 
-    def _told(self, operation: Operation, status: int, answer: dict[str, Any]) -> None:
+    async def close(self, session_id: str) -> None:
+        """What an operator does once the money was dealt with; not done where nobody was called."""
+        world = self.replica()
+        closing = Closing(**world.parts("store", "gateway", "outcomes", "clock"), timeout_seconds=8.0)
+        payment = await world.store.payment_of_session(session_id)
+        with suppress(CloseRefusedError):
+            await closing.close(payment, by="an operator", why="dealt with", context=context())
+
+    async def after_paid(self, session_id: str, what: str, details: dict[str, Any]) -> None:
+        """Something happens to a paid session at Stripe, and the feed's leader reads of it."""
+        await self.rig.sandbox.control(f"sessions/{session_id}/{what}", details)
+        operation = Operation(kind=what, booking=0, began=0.0, asked=session_id)
+        self._answered(operation, 200, {})
+        await self.replica().after_paid.read(None, now=self.clock.now() + timedelta(seconds=60))
+
+    async def put_back(self) -> None:
+        """An empty copy of the database takes over, and reconcile mends what is lost with the rest."""
+        await self.publish()
+        self.delivered_before = await self._all_delivered()
+        self.rig.events.clear()
+        async with self.rig.database.acquire() as connection:
+            await connection.execute(_EMPTY)
+        self.losses = [(-1.0, 1.0)]
+        await self._differences(fix=True)
+
+    async def _differences(self, *, fix: bool) -> list[dict[str, Any]]:
+        now, hour = datetime.now(UTC), timedelta(hours=1)
+        stretches = self.replica().reconciliation.run(since=now - 2 * hour, until=now + hour, fix=fix)
+        return [described(each) async for stretch in stretches for each in stretch.differences]
+
+    def _answered(self, operation: Operation, status: int, answer: dict[str, Any]) -> None:
         operation.attempts.append(Attempt(at=0.0, seconds=0.0, status=status))
         operation.answer = answer
         self.operations.append(operation)
 
     async def everybody_pays(self, booking: int) -> None:
-        """On every page that takes the money; then the callers ask about all of the booking's payments."""
+        """Pay on every open page; then the callers verify all of the booking's payments."""
         for session in await self.rig.sessions_of(booking):
             if session["status"] == "open":
                 await self.rig.sandbox.pay(session["id"])
@@ -122,24 +151,17 @@ class Shop:
                 await self.verify(payment["session_id"])
 
     def relay(self, outbox: PostgresOutbox | None = None) -> Relay:
-        outbox = outbox or PostgresOutbox(self.database)
-        alarm: Any = None  # only a relay that runs by itself waits
-        return Relay(outbox=outbox, publisher=Publisher(self.broker), clock=self.clock, alarm=alarm)
+        return a_relay(outbox or PostgresOutbox(self.database), self.publisher, self.clock)
 
     async def publish(self) -> None:
-        """All events that are committed, those that another relay claimed or had to put off included."""
+        """Publish every committed event, also those that another relay claimed or put off."""
         self.clock.ahead += timedelta(seconds=2 * LEASE_SECONDS)
         await self.relay().flush()
 
-    async def end_processes(self) -> None:
-        """With `kill -9`."""
-        while self.processes:
-            await processes.kill(self.processes.pop())
-
     async def facts(self) -> Facts:
-        """What is so when everything has come to rest."""
+        """The facts, once everything has come to rest."""
         await self.publish()
-        payments, journal, unsent = await facts.tables(self.database_url)
+        payments, journal, unsent = await facts.tables(self.rig.database_url)
         stats = await self.rig.sandbox.control("stats")
         dead = {
             each.properties.message_id: each.headers
@@ -152,6 +174,9 @@ class Shop:
             sessions=await self.rig.sandbox.control("ledger"),
             most_payable=stats["max_payable_per_booking"],
             delivered=self.delivered if self.delivered is not None else await self._all_delivered(),
+            delivered_before=self.delivered_before,
+            losses=self.losses,
+            differences=await self._differences(fix=False),
             operations=self.operations,
             commands=self.commands,
             dead={str(message_id): str(headers.get("x-reason", "")) for message_id, headers in dead.items()},
@@ -166,16 +191,11 @@ class Shop:
 
 @asynccontextmanager
 async def open_shop(amqp_url: str, database_url: str, folder: Path) -> AsyncIterator[Shop]:
-    async with around(amqp_url, database_url) as rig:
-        database = Database(database_url)
-        gateway = StripeGateway(api_key=KEY, api_base=rig.sandbox.url, concurrency=8)
-        broker = rabbit_broker(amqp_url)
-        await broker.connect()
-        shop = Shop(rig=rig, folder=folder, database=database, gateway=gateway, broker=broker)
-        try:
-            yield shop
-        finally:
-            await shop.end_processes()
-            await broker.stop()
-            await gateway.close()
-            await database.close()
+    async with (
+        around(amqp_url, database_url) as rig,
+        closing(Database(database_url)) as database,
+        closing(a_stripe_gateway(rig.sandbox.url, api_key=KEY)) as gateway,
+        publishing(amqp_url) as publisher,
+        starting(rig, logs=folder, command=("tests.mutants", "")) as programs,
+    ):
+        yield Shop(rig=rig, programs=programs, database=database, gateway=gateway, publisher=publisher)

@@ -1,26 +1,28 @@
-"""Each scenario is green as the service is, and red with each of its mutants."""
+"""Each scenario is green with the service as it is and red with each of its mutants; so is the state machine."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
 
-from service.adapters.store import migrate
-from service.domain.errors import StoreUnavailableError
-from tests.chaos import invariants
-from tests.conftest import run
-from tests.mutants.mutants import MUTANTS
+from service.domain.errors import IllegalTransitionError, StoreUnavailableError
+from tests.kit.databases import NewMigrated
+from tests.mutants.machine_mutants import MACHINE
+from tests.mutants.mutants import MUTANTS, Patch
 from tests.mutants.shop import Shop, open_shop
+from tests.unit.service.application.test_state_machine import FULL, AnythingMayHappen, _in_silence
+from tools.chaos import invariants
 
+__all__ = ["_in_silence"]
 Scenario = Callable[[Shop], Awaitable[None]]
 
 
 @pytest.fixture
-def own_database(new_database: Callable[[], str]) -> str:
-    """Of one test alone, to be broken."""
-    url = new_database()
-    run(migrate(url))
-    return url
+def own_database(new_migrated: NewMigrated) -> str:
+    """A database of one test, to be broken by its owner."""
+    return new_migrated().owner
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ class ViolatedError(AssertionError):
 
 
 async def check(shop: Shop, scenario: Scenario) -> None:
-    """Raises ViolatedError with everything that does not hold after the scenario."""
+    """Raise ViolatedError with every invariant that does not hold after the scenario."""
     await scenario(shop)
     facts = await shop.facts()
     assert facts.payments, "nothing happened"
@@ -59,7 +61,7 @@ async def test_the_invariants_see_what_is_missing(shop: Shop, name: str, monkeyp
     if mutant.sql:
         await shop.rig.sql(mutant.sql)
     mutant.patch(monkeypatch)
-    shop.mutant = name
+    shop.programs.command = ("tests.mutants", name)
     with pytest.raises(ViolatedError) as found:
         await check(shop, mutant.scenario)
     assert found.value.invariants == mutant.red
@@ -70,3 +72,15 @@ async def test_without_its_index_the_database_takes_no_payment_at_all(shop: Shop
     assert await shop.create(7) == ""
     assert shop.operations[-1].answer == {"paymentStatus": StoreUnavailableError.code}
     assert not (await shop.facts()).sessions
+
+
+SOME = settings(FULL, max_examples=200, phases=[Phase.generate], report_multiple_bugs=False)
+"""Far fewer runs than usual."""
+
+
+@pytest.mark.usefixtures("_in_silence")
+@pytest.mark.parametrize("mutant", MACHINE, ids=lambda mutant: mutant.__name__)
+def test_the_state_machine_notices(mutant: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant(monkeypatch)
+    with pytest.raises((AssertionError, IllegalTransitionError), match=MACHINE[mutant]):
+        run_state_machine_as_test(AnythingMayHappen, settings=SOME)
