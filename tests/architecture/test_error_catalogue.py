@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bridge.errors import BridgeCode, BridgeError, FaultError
+from bridge import errors
+from bridge.errors import BridgeCode, Refusal
 from bridge.problems import STATUS
 from contracts.faults import DeadLetterReason, FaultCode
 from contracts.topology import RETRY_DELAYS_SECONDS
@@ -44,9 +45,9 @@ def test_statuses_and_faults_are_those_of_the_code() -> None:
 
 def test_an_error_may_be_repeated_exactly_where_the_page_says_so() -> None:
     retryable: dict[str, set[str]] = defaultdict(set)
-    for kind in (*kinds(BridgeError), *kinds(PaymentServiceError)):
-        if kind is not FaultError:  # whose code and the rest come with its fault
-            retryable[str(kind.code)].add("yes" if kind.retryable else "no")
+    refusals: list[Any] = [member for member in vars(errors).values() if isinstance(member, Refusal)]
+    for refusal in [*refusals, *kinds(PaymentServiceError)]:
+        retryable[str(refusal.code)].add("yes" if refusal.retryable else "no")
     assert dict(retryable) == {code: {row[2]} for code, row in CODES.items()}
 
 
