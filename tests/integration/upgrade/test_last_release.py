@@ -24,8 +24,7 @@ LAST_RELEASE = (Path(__file__).parent / "last_release").read_text().strip()
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The last release's own code."""
     folder = tmp_path_factory.mktemp("last-release")
-    packages = ("service", "bridge", "contracts", "runtime")
-    archive = ("git", "-C", str(CHECKOUT), "archive", LAST_RELEASE, *packages)
+    archive = ("git", "-C", str(CHECKOUT), "archive", LAST_RELEASE)
     try:
         packed = subprocess.run(archive, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
