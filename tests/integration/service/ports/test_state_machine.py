@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 import pytest
 from hypothesis import Phase, settings
+from hypothesis.errors import FlakyFailure
 from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import select
 
@@ -220,12 +221,8 @@ def test_whatever_happens_to_real_parts_nobody_pays_twice_and_nothing_is_lost(pa
 @pytest.mark.usefixtures("_in_silence")
 @pytest.mark.parametrize(
     "mutant",
-    [
-        mutants.another_key_each_time,
-        mutants.ended_here_and_not_at_stripe,
-        # Seldom met by chance: it needs a checkout that nobody pays, and much time.
-        pytest.param(mutants.the_sweeper_looks_only_for_what_was_never_opened, marks=pytest.mark.mutants),
-    ],
+    # What is met soon by chance; scenarios turn red with the others.
+    [mutants.another_key_each_time, mutants.ended_here_and_not_at_stripe],
     ids=lambda mutant: mutant.__name__,
 )
 def test_the_state_machine_on_real_parts_notices(
@@ -233,5 +230,9 @@ def test_the_state_machine_on_real_parts_notices(
 ) -> None:
     mutant(monkeypatch)
     # By an invariant, or by the status table, which knows no such transition.
-    with pytest.raises((AssertionError, IllegalTransitionError), match="Failing test case"):
+    # Real parts may do otherwise in a repetition, which is told as "flaky".
+    noticed = (AssertionError, IllegalTransitionError)
+    with pytest.raises((*noticed, FlakyFailure), match="Failing test case") as caught:
         play(parts, examples=150)
+    if isinstance(caught.value, FlakyFailure):
+        assert all(isinstance(each, noticed) for each in caught.value.exceptions)
