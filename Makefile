@@ -43,20 +43,25 @@ fuzz: $(READY) ## 10,000 bad and odd requests and messages (ARGS="--seed 2 --cas
 kubernetes-check: $(READY) ## the chart against a real Kubernetes API server (needs Go 1.26; builds it once)
 	@$(PYTHON) -m pytest -rs --durations 10 tests/kubernetes $(ARGS)
 
-check: $(READY) ## formatting, lint, types, import floors, the documents of contracts/
+check: $(READY) ## formatting, lint, types, import floors, the documents of contracts/, the alerts of the chart
 	@$(PYTHON) -m ruff format --check --quiet .
 	@$(PYTHON) -m ruff check --quiet .
 	@$(PYTHON) -m mypy
 	@$(PYTHON) -m tools.lint
 	@.venv/bin/lint-imports
 	@$(PYTHON) -m tools.documents --check
+	@cmp $(ALERTS) || { echo "The chart has other alerts: run \`make documents\`." >&2; exit 1; }
 
 fix: $(READY) ## format, and mend what the linter can
 	@$(PYTHON) -m ruff format .
 	@$(PYTHON) -m ruff check --fix .
 
-documents: $(READY) ## write contracts/openapi.json and asyncapi.yaml from the code
+# A chart holds all that it deploys, and not every way in which a checkout travels keeps symbolic links.
+ALERTS := deploy/observability/alerts.yml deploy/helm/payments/files/alerts.yaml
+
+documents: $(READY) ## write contracts/openapi.json and asyncapi.yaml from the code, and the chart's copy of the alerts
 	@$(PYTHON) -m tools.documents
+	@cp $(ALERTS)
 
 # The version and the commit are known from outside only: an image has no git.
 IMAGES := service bridge console tools
