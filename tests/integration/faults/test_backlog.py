@@ -51,26 +51,30 @@ async def test_a_backlog_is_taken_in_portions_and_what_is_too_late_is_parked(rig
             await asyncio.sleep(0.02)
         assert 0 < most <= POOL_SIZE
     replies = [await rig.reply_to(mark) for mark in marks]
-    refused = [(command, reply) for command, reply in zip(commands, replies, strict=True) if reply.type == "fault"]
     assert {reply.type for reply in replies} <= {"checkout.create.reply", "fault"}
-    for _, fault in refused:  # a machine that is too busy may refuse some
-        assert fault.document["code"] in ("SERVICE_UNAVAILABLE", "DEADLINE_EXCEEDED")
-        assert fault.document["retryable"] is True
+    refused = [command for command, reply in zip(commands, replies, strict=True) if reply.type == "fault"]
     letters = [each for each in await rig.dead_letters(CREATE) if each.headers[MARK] in late]
     assert len(letters) == len(late)
     reasons = {each.headers.get("x-reason") or each.headers["x-death"][0]["reason"] for each in letters}
     assert reasons == {"expired"}
     async with serving(rig.settings):
-        for command, _ in refused:
-            again = await rig.ask(CREATE, command, expiration=PATIENT)
-            assert again.type == "checkout.create.reply"
+        for command in refused:
+            await served(rig, command)
     assert len(await rig.sql("SELECT 1 FROM payments")) == await created(rig) == len(commands)
 
 
 async def created(rig: Rig) -> int:
+    """The calls that made a session: a repetition with the same key, after a timeout, makes none."""
     stats = await rig.sandbox.control("stats")
-    calls: int = stats["calls"]["checkout.sessions.create"]["calls"]
-    return calls
+    calls: dict[str, int] = stats["calls"]["checkout.sessions.create"]
+    return calls["calls"] - calls["replays"]
+
+
+async def served(rig: Rig, command: dict[str, Any]) -> None:
+    """Ask until it is done: a machine that is too busy may refuse a create for now."""
+    while (reply := await rig.ask(CREATE, command, expiration=PATIENT)).type == "fault":
+        assert reply.document["code"] in ("SERVICE_UNAVAILABLE", "DEADLINE_EXCEEDED")
+        assert reply.document["retryable"] is True
 
 
 @asynccontextmanager
@@ -103,8 +107,7 @@ async def test_poison_is_parked_after_its_tries_and_the_others_are_served(rig: R
     async with serving(rig.settings), poisonous(rig, 666):
         fresh = [await rig.send(CREATE, command) for command in poison[:5]]
         spent = [await rig.send(CREATE, command, headers={"x-attempts": last}) for command in poison[5:]]
-        replies = await asyncio.gather(*(rig.ask(CREATE, a_create(), expiration=PATIENT) for _ in range(100)))
-        assert {reply.type for reply in replies} == {"checkout.create.reply"}
+        await asyncio.gather(*(served(rig, a_create()) for _ in range(100)))
         for mark in spent:
             letter = await rig.parked(CREATE, mark)
             assert (letter.headers["x-reason"], letter.headers["x-attempts"]) == ("exhausted", last + 1)
