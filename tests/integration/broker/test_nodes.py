@@ -24,8 +24,7 @@ from service.entrypoints import connection_log
 from service.entrypoints.cluster_connection import ClusterConnection, connection_class
 from tests.integration.bridge.peer import Gate, Peer
 from tests.integration.bridge.test_rpc_client import ask, connected, outcome
-from tests.integration.faults.stack import PATIENT
-from tests.integration.service.messages.rig import CREATE, a_create, around, serving
+from tests.integration.service.messages.rig import CREATE, PATIENT, a_create, around, serving
 from tests.kit.until import until
 from tools.chaos.proxy import Mode, Proxy
 

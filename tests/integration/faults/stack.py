@@ -15,9 +15,6 @@ from tests.kit.bridge import an_app, an_rpc_client
 from tests.kit.until import until
 from tools.chaos.proxy import Proxy, behind
 
-PATIENT = "240000"
-"""A deadline, in milliseconds, that no busy machine reaches."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Bridge:

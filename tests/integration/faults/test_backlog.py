@@ -12,8 +12,8 @@ from contracts import topology
 from service.adapters.postgres.database import POOL_SIZE
 from service.entrypoints import middleware
 from service.entrypoints.consumers import CREATE_PREFETCH
-from tests.integration.faults.stack import PATIENT, breakable
-from tests.integration.service.messages.rig import CREATE, MARK, Rig, a_create, around, serving, until
+from tests.integration.faults.stack import breakable
+from tests.integration.service.messages.rig import CREATE, MARK, PATIENT, Rig, a_create, around, serving, until
 from tools.chaos.proxy import Mode
 
 CONCURRENCY = 8
@@ -59,7 +59,7 @@ async def test_a_backlog_is_taken_in_portions_and_what_is_too_late_is_parked(rig
     assert reasons == {"expired"}
     async with serving(rig.settings):
         for command in refused:
-            await served(rig, command)
+            await rig.served(CREATE, command)
     assert len(await rig.sql("SELECT 1 FROM payments")) == await created(rig) == len(commands)
 
 
@@ -68,13 +68,6 @@ async def created(rig: Rig) -> int:
     stats = await rig.sandbox.control("stats")
     calls: dict[str, int] = stats["calls"]["checkout.sessions.create"]
     return calls["calls"] - calls["replays"]
-
-
-async def served(rig: Rig, command: dict[str, Any]) -> None:
-    """Ask until it is done: a machine that is too busy may refuse a create for now."""
-    while (reply := await rig.ask(CREATE, command, expiration=PATIENT)).type == "fault":
-        assert reply.document["code"] in ("SERVICE_UNAVAILABLE", "DEADLINE_EXCEEDED")
-        assert reply.document["retryable"] is True
 
 
 @asynccontextmanager
@@ -107,7 +100,7 @@ async def test_poison_is_parked_after_its_tries_and_the_others_are_served(rig: R
     async with serving(rig.settings), poisonous(rig, 666):
         fresh = [await rig.send(CREATE, command) for command in poison[:5]]
         spent = [await rig.send(CREATE, command, headers={"x-attempts": last}) for command in poison[5:]]
-        await asyncio.gather(*(served(rig, a_create()) for _ in range(100)))
+        await asyncio.gather(*(rig.served(CREATE, a_create()) for _ in range(100)))
         for mark in spent:
             letter = await rig.parked(CREATE, mark)
             assert (letter.headers["x-reason"], letter.headers["x-attempts"]) == ("exhausted", last + 1)

@@ -14,9 +14,9 @@ from contracts import envelope, topology
 from service.entrypoints import broker as brokers
 from service.entrypoints import middleware
 from tests.integration.bridge.conftest import BASE
-from tests.integration.faults.stack import PATIENT, bridge
+from tests.integration.faults.stack import bridge
 from tests.integration.sandbox.harness import running_sandbox
-from tests.integration.service.messages.rig import CREATE, MARK, Rig, a_create, serving, settings_of, until
+from tests.integration.service.messages.rig import CREATE, MARK, PATIENT, Rig, a_create, serving, settings_of, until
 from tests.kit import rabbitmqctl
 from tests.kit.servers import PrivateServer
 
@@ -65,7 +65,7 @@ async def audited(rig: Rig) -> list[Any]:
 
 
 async def served(client: Any, command: dict[str, Any]) -> Any:
-    """The answer to a create that is repeated for as long as the service says to come back: many at once are."""
+    """The answer to a create that is repeated for as long as the service says to come back, as to some of many."""
     answers: list[Any] = []
 
     async def is_served() -> bool:

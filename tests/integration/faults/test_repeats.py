@@ -8,8 +8,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.integration.faults.stack import PATIENT, breakable, bridge
-from tests.integration.service.messages.rig import CREATE, VERIFY, Rig, a_create, serving, until
+from tests.integration.faults.stack import breakable, bridge
+from tests.integration.service.messages.rig import CREATE, PATIENT, VERIFY, Rig, a_create, serving, until
 
 
 async def booked(rig: Rig, commands: list[dict[str, Any]]) -> tuple[dict[int, int], dict[int, int]]:
@@ -68,7 +68,7 @@ async def test_two_copies_at_two_services_are_one_payment(rig: Rig) -> None:
 
         await until(both)
         copies = [(command, message_id) for command, message_id in commands for _ in range(2)]
-        replies = await asyncio.gather(*(rig.ask(CREATE, command, message_id=each) for command, each in copies))
+        replies = await asyncio.gather(*(rig.served(CREATE, command, message_id=each) for command, each in copies))
     assert {reply.type for reply in replies} == {"checkout.create.reply"}
     assert [reply.document for reply in replies[::2]] == [reply.document for reply in replies[1::2]]
     assert await booked(rig, [command for command, _ in commands]) == once([command for command, _ in commands])

@@ -34,6 +34,9 @@ CREATE, VERIFY, STATUS = CommandType.CREATE_CHECKOUT, CommandType.VERIFY_CHECKOU
 MARK = "mark"
 """A header by which a test finds its message again, whatever it did to the properties."""
 
+PATIENT = "240000"
+"""A deadline, in milliseconds, that no busy machine reaches."""
+
 _bookings = itertools.count(os.getpid() * 1_000_000 + 1)
 
 
@@ -163,6 +166,14 @@ class Rig:
         """Send with a reply address and wait for the answer."""
         mark = await self.ask_later(command, body, **changes)
         return await self.reply_to(changes.get("correlation_id", mark))
+
+    async def served(self, command: CommandType, body: Any, **changes: Any) -> Message:
+        """Ask until it is done: a machine that is too busy refuses some of many for now."""
+        while (reply := await self.ask(command, body, expiration=PATIENT, **changes)).type == "fault":
+            assert reply.document["code"] in {"SERVICE_UNAVAILABLE", "DEADLINE_EXCEEDED"}, reply.body
+            assert reply.document["retryable"] is True
+            await asyncio.sleep(0.1)
+        return reply
 
     async def reply_to(self, correlation_id: str) -> Message:
         def found() -> Message | None:
