@@ -90,6 +90,7 @@ def test_users_and_roles_have_what_they_need_and_no_password_is_in_the_file(syst
     listed = system.do("exec", "-T", "rabbitmq", "rabbitmqctl", "--quiet", "list_users", "--no-table-headers")
     assert {line.split()[0] for line in listed.splitlines()} == {
         "payment-bridge",
+        "payment-console",
         "payment-service",
         "payment-subscriber",
         "payment-operator",
@@ -98,7 +99,7 @@ def test_users_and_roles_have_what_they_need_and_no_password_is_in_the_file(syst
         "SELECT string_agg(rolname || ':' || (rolsuper OR rolcreaterole OR rolcreatedb), ' ' ORDER BY rolname) "
         "FROM pg_roles WHERE rolcanlogin AND rolname <> 'postgres'"
     )
-    assert system.sql(sql) == "payment_owner:false payment_service:false"
+    assert system.sql(sql) == "payment_console:false payment_owner:false payment_service:false"
     owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
     assert system.sql(owners) == "payment_owner"
     assert "could change the record" not in system.do("logs", "service")
