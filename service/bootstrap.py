@@ -100,7 +100,9 @@ async def built(
     async with AsyncExitStack() as stack:
         database = await startup.connected_database(settings, stack)
         await pinning.pin(settings, database, stack, failed=failed)
-        publisher, watch = await startup.connected_publisher(settings, stack)
+        measured = await startup.measured_clock(database)
+        clock = clock or measured
+        publisher, watch = await startup.connected_publisher(settings, stack, clock=clock)
         waiters, outbox = WaiterRegistry(), PostgresOutbox(database)
         listener = PostgresListener(
             (settings.database_listen_url or settings.database_url).get_secret_value(),
@@ -108,9 +110,7 @@ async def built(
             on_reconnect=waiters.resync,
         )
         store = PostgresStore(database, on_change=notifications.on_change(metrics.on_change, waiters, listener.wake))
-        measured = await startup.measured_clock(database)
         supervision.run_until_cancelled(stack, measured.run(), name="clock", failed=failed)
-        clock = clock or measured
         relay = Relay(outbox=outbox, publisher=publisher, clock=clock, wakeup=listener, observer=metrics)
         supervision.run_until_cancelled(stack, listener.run(), name="notifications", failed=failed)
         stack.push_async_callback(relay.flush)

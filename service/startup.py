@@ -109,7 +109,9 @@ async def measured_clock(database: Database) -> DatabaseClock:
     return clock
 
 
-async def connected_publisher(settings: Settings, stack: AsyncExitStack) -> tuple[Publisher, TopologyWatch]:
+async def connected_publisher(
+    settings: Settings, stack: AsyncExitStack, *, clock: Clock
+) -> tuple[Publisher, TopologyWatch]:
     """What publishes, and what keeps the topology; raises StartError if RabbitMQ does not take that."""
     amqp_url = settings.amqp_url.get_secret_value()
     try:
@@ -122,7 +124,7 @@ async def connected_publisher(settings: Settings, stack: AsyncExitStack) -> tupl
         raise StartError(f"RabbitMQ (AMQP_URL) was lost at the start ({type(error).__name__}).") from None
     stack.push_async_callback(brokers.disconnect, publishing.close)
     watch = TopologyWatch(publishing)
-    publisher = Publisher(publishing, user=settings.amqp_user, on_missing=watch.wake)
+    publisher = Publisher(publishing, now=clock.now, user=settings.amqp_user, on_missing=watch.wake)
     stack.push_async_callback(publisher.close)
     return publisher, watch
 

@@ -68,7 +68,8 @@ async def _closing(settings: GatewaySettings) -> AsyncGenerator[tuple[PostgresSt
             raise CloseRefusedError(problem)
         observer, clock = Metrics(Build.installed("payment-service", commit=None)), DatabaseClock(database)
         await clock.measure()
-        limiter = RateLimiter(concurrency=1, rates=None, quota_store=None, observer=observer)  # two calls or three
+        # Two calls or three.
+        limiter = RateLimiter(concurrency=1, rates=None, quota_store=None, observer=observer, now=clock.now)
         stack.push_async_callback(limiter.close)
         gateway = StripeGateway(
             api_key=settings.stripe_api_key.get_secret_value(),

@@ -9,7 +9,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, cast
 
 from aio_pika import Channel, DeliveryMode, IncomingMessage, Message
@@ -152,14 +152,17 @@ class Publisher:
         self,
         connection: AbstractRobustConnection,
         *,
+        now: Callable[[], datetime],
         user: str | None = None,
         on_missing: Callable[[], None] = lambda: None,
     ) -> None:
-        """`user`: our own user, which the broker checks on every message; None if it is not known.
+        """`now`: the clock by which deadlines are judged, and which the bridge learns from the dates of answers.
 
+        `user`: our own user, which the broker checks on every message; None if it is not known.
         `on_missing`: told when an exchange or queue seems to be missing, or a right.
         """
         self._connection = connection
+        self._now = now
         self._user = user
         self._probes = SingleFlight[None]()
         self._events = PublishingChannel("events", connection, on_missing=on_missing)
@@ -194,7 +197,7 @@ class Publisher:
             correlation_id=correlation_id,
             content_type=envelope.CONTENT_TYPE,
             type=message_type,
-            timestamp=datetime.now(UTC),
+            timestamp=self._now(),
             headers=dict(headers),
             user_id=self._user,
         )
@@ -247,7 +250,7 @@ class Publisher:
             content_type=command.content_type,
             content_encoding=command.content_encoding,
             type=command.type,
-            timestamp=command.timestamp or datetime.now(UTC),
+            timestamp=command.timestamp or self._now(),
             reply_to=command.reply_to,
             headers={**self._with_sender(amqp_compat.carried(command.headers), command), **headers},
             user_id=self._user,

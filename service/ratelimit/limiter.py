@@ -9,7 +9,7 @@ from bisect import insort
 from collections.abc import AsyncGenerator, Callable, Hashable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from runtime.aio import cancel
@@ -26,10 +26,6 @@ _NEWEST: Final = 0.1
 """The weight of the newest call in the mean of how long calls take."""
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass(kw_only=True, eq=False)
 class RateLimiter:
     """One per process, over what all replicas share. Not thread-safe; everything happens in the event loop.
@@ -41,9 +37,9 @@ class RateLimiter:
     rates: Rates | None
     quota_store: QuotaStore | None
     observer: PermitObserver
+    now: Callable[[], datetime]
+    """The clock by which reservations are dated: the one of all replicas."""
     clock: Callable[[], float] = time.monotonic
-    now: Callable[[], datetime] = _now
-    """The clock by which reservations are dated."""
 
     def __post_init__(self) -> None:
         rates = self.rates

@@ -21,7 +21,7 @@ from service.application.translation import StateReply
 from service.application.waiters import WaiterRegistry
 from service.ratelimit.limiter import RateLimiter
 from service.ratelimit.quota import QuotaStore, Rates
-from tests.kit.clock import MovableClock
+from tests.kit.clock import MovableClock, SystemClock
 from tests.kit.fakes import FakeGateway, FakeReservations, FakeStore
 from tests.kit.observers import CountingObserver
 from tests.kit.service import context, create, policy
@@ -32,6 +32,7 @@ def a_limiter(
 ) -> RateLimiter:
     """Without rates unless a test has some."""
     more.setdefault("observer", CountingObserver())
+    more.setdefault("now", SystemClock().now)
     return RateLimiter(concurrency=concurrency, rates=rates, quota_store=quota_store, **more)
 
 
@@ -49,6 +50,7 @@ def gateway_parts(api_base: str | None, **more: Any) -> dict[str, Any]:
         "concurrency": concurrency,
         "limiter": a_limiter(concurrency),
         "observer": CountingObserver(),
+        "now": SystemClock().now,
         "backoff_seconds": 0.01,
     }
     return parts | more

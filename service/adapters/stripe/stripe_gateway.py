@@ -46,11 +46,6 @@ class _HttpClient(stripe.AIOHTTPClient):
         return answer
 
 
-def utc_now() -> datetime:
-    """The time by this machine's clock."""
-    return datetime.now(UTC)
-
-
 class StripeGateway:
     """Checkout sessions at Stripe. Bound to one event loop; call `close` at the end."""
 
@@ -62,8 +57,8 @@ class StripeGateway:
         concurrency: int,
         limiter: RateLimiter,
         observer: GatewayObserver,
+        now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime] = utc_now,
         backoff_seconds: float = BACKOFF_SECONDS,
     ) -> None:
         """`concurrency`: connections at once. `clock` counts the seconds for the circuit breakers, `now` is the time.

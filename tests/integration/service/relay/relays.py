@@ -56,7 +56,7 @@ def a_listener(database_url: str) -> PostgresListener:
 @asynccontextmanager
 async def publishing(amqp_url: str) -> AsyncIterator[Publisher]:
     connection = await connected(amqp_url)
-    publisher = Publisher(connection)
+    publisher = Publisher(connection, now=SystemClock().now)
     try:
         yield publisher
     finally:
