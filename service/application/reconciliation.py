@@ -183,7 +183,7 @@ class Reconciliation:
         return any(timedelta() <= now - at < YOUNG for at in (session.created_at, payment.created_at))
 
     async def _payment_of(self, session: ToldSession) -> Payment | None:
-        """The session's payment, or else that for which a person was called, or else the booking's live one."""
+        """The session's payment, or that for which a person was called, or the one that keeps the booking."""
         payment = await self.store.payment_of_session(session.session_id)
         if payment is None and session.reference is not None:
             payment = await self.store.payment_of_reference(session.reference)
@@ -192,8 +192,8 @@ class Reconciliation:
             if told is not None:
                 return told
             payment = await self.store.latest_of_booking(session.booking_id)
-            if payment is not None and payment.status is PaymentStatus.FAILED:
-                return None
+            if payment is not None and payment.status is PaymentStatus.FAILED and not payment.needs_person:
+                return None  # the booking is free: the session can become a payment
         return payment
 
     async def _mended(self, found: Difference, session: ToldSession) -> Difference:

@@ -253,7 +253,9 @@ class FakeStore:
     async def latest_of_booking(self, booking_id: int) -> Payment | None:
         await asyncio.sleep(0)
         mine = [payment for payment in self.payments.values() if payment.booking_id == booking_id]
-        return max(mine, key=lambda each: (each.status is not PaymentStatus.FAILED, each.id), default=None)
+        return max(
+            mine, key=lambda each: (each.status is not PaymentStatus.FAILED, each.needs_person, each.id), default=None
+        )
 
     async def payment_told_of(self, session_id: str, *, booking_id: int) -> Payment | None:
         await asyncio.sleep(0)

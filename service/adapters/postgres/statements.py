@@ -152,7 +152,7 @@ BY_REFERENCE: Final = sa.select(payments).where(payments.c.reference == sa.bindp
 LATEST_OF_BOOKING: Final = (
     sa.select(payments)
     .where(payments.c.booking_id == sa.bindparam("booking_id"))
-    .order_by(sa.case((LIVE, 0), else_=1), payments.c.id.desc())
+    .order_by(sa.case((LIVE, 0), (_BLOCKING, 1), else_=2), payments.c.id.desc())
     .limit(1)
 )
 TOLD_OF: Final = (

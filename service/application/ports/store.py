@@ -116,7 +116,7 @@ class Store(Protocol):
         """The payment with this reference."""
 
     async def latest_of_booking(self, booking_id: int) -> Payment | None:
-        """The booking's live payment, or else its newest."""
+        """The booking's live payment, or else a failed one that needs a person, or else its newest."""
 
     async def payment_told_of(self, session_id: str, *, booking_id: int) -> Payment | None:
         """The payment of the booking for which a person was called because of this session, which is not its own."""

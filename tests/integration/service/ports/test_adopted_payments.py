@@ -45,6 +45,17 @@ async def test_a_payment_is_adopted_once_and_never_beside_a_live_one(store: Stor
     assert await store.adopt(a_draft(booking_id=booking), detail={}, request_id="feed-4") is not None
 
 
+async def test_of_a_bookings_failed_payments_the_one_that_keeps_it_is_the_latest(store: Store, booking: int) -> None:
+    first = await opened(store, booking)
+    first = await changed(store, first, Expired())
+    second = await changed(store, (await begun(store, a_draft(booking_id=booking))).payment, Expired())
+    assert await store.latest_of_booking(booking) == second
+    first = await changed(store, first, fitting(first))
+    assert first.needs_person
+    assert await store.adopt(a_draft(booking_id=booking), detail={}, request_id="feed-1") is None
+    assert await store.latest_of_booking(booking) == first
+
+
 async def test_of_a_bookings_payments_the_live_one_is_the_latest(store: Store, booking: int) -> None:
     assert await store.latest_of_booking(booking) is None
     first = await opened(store, booking)

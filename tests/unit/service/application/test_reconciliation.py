@@ -113,6 +113,17 @@ async def test_what_agrees_is_no_difference(books: Books, status: PaymentStatus,
     assert not [each for stretch in stretches for each in stretch.differences]
 
 
+async def test_what_can_take_no_money_is_no_difference_while_a_person_keeps_its_booking(books: Books) -> None:
+    lost = await books.session(41, FAILED, Expired())
+    del books.store.payments[(await books.payment(lost)).id]
+    late = await books.payment(await books.session(41, FAILED, PAID))
+    late = replace(late, status=FAILED, reason="expired", attention="paid_after_failed", closed_at=None)
+    books.store.payments[late.id] = late
+    assert K.UNKNOWN_HERE not in await books.kinds()
+    books.store.payments[late.id] = replace(late, closed_at=NOW)
+    assert K.UNKNOWN_HERE in await books.kinds(), "the booking is free, and the session becomes a payment"
+
+
 @pytest.mark.parametrize(
     ("stands", "becomes"), [(PAID, COMPLETED), (Open(), PENDING), (Processing(), PENDING), (Expired(), FAILED)]
 )
