@@ -22,7 +22,6 @@ from runtime.amqp_compat import survive_unreadable_properties
 from runtime.health import Build, Health
 from service.adapters.postgres import (
     Database,
-    OperatorJournal,
     PostgresActs,
     PostgresOverview,
     PostgresSearch,
@@ -60,7 +59,7 @@ def _built(settings: Settings, build: Build, database: Database, depths: QueueDe
     )
     letters = LetterPages(
         amqp_url=settings.amqp_url.get_secret_value(),
-        journal=OperatorJournal(database),
+        database=database,
         renderer=renderer,
         tokens=tokens,
         metrics=metrics,

@@ -20,7 +20,7 @@ from contracts.commands import CommandType
 from runtime.dead_letters.changes import LetterAct, change
 from runtime.dead_letters.letter import Letter, one_line
 from runtime.dead_letters.queues import BrokerError, DeadLetterQueues, UnreplayableError, opened
-from service.adapters.postgres import OperatorJournal
+from service.adapters.postgres import Database, OperatorJournal, database_now
 
 MAX_LISTED: Final = 500
 MAX_HEADERS: Final = 100
@@ -31,10 +31,11 @@ class LetterPages:
     """A letter's address is its queue and the fingerprint of its id and body: two of them never look the same."""
 
     def __init__(
-        self, *, amqp_url: str, journal: OperatorJournal, renderer: Renderer, tokens: FormTokens, metrics: Metrics
+        self, *, amqp_url: str, database: Database, renderer: Renderer, tokens: FormTokens, metrics: Metrics
     ) -> None:
         self._amqp_url = amqp_url
-        self._journal = journal
+        self._database = database
+        self._journal = OperatorJournal(database)
         self._renderer = renderer
         self._tokens = tokens
         self._metrics = metrics
@@ -78,7 +79,10 @@ class LetterPages:
             async with self._found(request) as (queues, letter):
                 if letter is None:
                     return self._sorry(request, GONE, HTTPStatus.NOT_FOUND)
-                await change(letter, act, queues=queues, journal=self._journal, actor=checked.by, why=checked.why)
+                now = await database_now(self._database)
+                await change(
+                    letter, act, queues=queues, journal=self._journal, now=now, actor=checked.by, why=checked.why
+                )
         except UnreplayableError as error:
             return await self._show(request, problem=f"It cannot be replayed: {error}.", given=form)
         except BrokerError as error:

@@ -1,7 +1,7 @@
 """Replays and drops: what an operator decides about a letter, with its lines in the operators' journal."""
 
 import functools
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -34,15 +34,24 @@ class Journal(Protocol):
 
 
 async def change(
-    letter: Letter, act: LetterAct, *, queues: DeadLetterQueues, journal: Journal, actor: str, why: str = ""
+    letter: Letter,
+    act: LetterAct,
+    *,
+    queues: DeadLetterQueues,
+    journal: Journal,
+    now: datetime,
+    actor: str,
+    why: str = "",
 ) -> None:
     """Do it, once its line is written: no act may be without a line, but a line without its act does no harm.
+
+    `now` is the database's: no command is sent again as one that is yet to come.
 
     Raises:
         UnreplayableError: it can never be sent again; nothing was done.
         BrokerError: the broker is lost; the letter is probably still there.
     """
-    properties = queues.prepared(letter, now=datetime.now(UTC)) if act is LetterAct.REPLAY else None
+    properties = queues.prepared(letter, now=now) if act is LetterAct.REPLAY else None
     append = functools.partial(
         journal.append,
         actor=actor,

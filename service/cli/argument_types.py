@@ -37,14 +37,8 @@ def duration(text: str) -> timedelta:
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
-def moment(text: str) -> datetime:
-    """A time, or how long ago it was."""
-    found = moment_or_age(text)
-    return datetime.now(UTC) - found if isinstance(found, timedelta) else found
-
-
 def moment_or_age(text: str) -> datetime | timedelta:
-    """The same, for a command that counts ages by the database's clock."""
+    """A time, or how long ago it was, which `resolved` counts back."""
     try:
         if re.fullmatch(r"[0-9]{1,6}[smhd]", text, re.ASCII):
             return duration(text)
@@ -52,6 +46,11 @@ def moment_or_age(text: str) -> datetime | timedelta:
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(f"{text!r} is neither a time nor an age") from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def resolved(moment: datetime | timedelta, now: datetime) -> datetime:
+    """The time that is meant. `now` is the database's, by which everything in it is dated."""
+    return now - moment if isinstance(moment, timedelta) else moment
 
 
 def count(text: str) -> int:

@@ -5,10 +5,18 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from service.adapters.postgres import Database, OutboxEvent, PostgresOutboxReader, PostgresSearch, PostgresStore
+from service.adapters.postgres import (
+    Database,
+    DatabaseClock,
+    OutboxEvent,
+    PostgresOutboxReader,
+    PostgresSearch,
+    PostgresStore,
+)
+from service.application.ports import Clock
 from service.cli.show import NOT_FOUND, find_payments
 from service.settings import DatabaseSettings
 
@@ -37,24 +45,28 @@ async def run(arguments: argparse.Namespace, settings: DatabaseSettings) -> int:
                 sys.stderr.write(f"{NOT_FOUND}\n")
                 return 1
             payment_ids = [payment.id for payment in found]
-        return await _print(arguments, PostgresOutboxReader(database), payment_ids)
+        clock = DatabaseClock(database)
+        await clock.measure()
+        return await _print(arguments, PostgresOutboxReader(database), payment_ids, clock)
     finally:
         await database.close()
 
 
-async def _print(arguments: argparse.Namespace, reader: PostgresOutboxReader, payment_ids: Sequence[int] | None) -> int:
+async def _print(
+    arguments: argparse.Namespace, reader: PostgresOutboxReader, payment_ids: Sequence[int] | None, clock: Clock
+) -> int:
     if not arguments.json:
         names = ("written", "payment", "seq", "event", "published", "request")
         sys.stdout.write(_COLUMNS.format(*names).rstrip() + "\n")
     only_unsent = arguments.unpublished
     events = await reader.newest(payment_ids=payment_ids, only_unsent=only_unsent, limit=arguments.limit)
-    told, floor = _tell(events, {}, as_json=arguments.json), min([event.id for event in events], default=1) - 1
+    told, floor = _tell(events, {}, clock, as_json=arguments.json), min([event.id for event in events], default=1) - 1
     while arguments.follow:
         await asyncio.sleep(POLL_SECONDS)
         newer = await reader.newest(payment_ids=payment_ids, after_id=floor, only_unsent=only_unsent, limit=MOST)
-        soon = datetime.now(UTC) - PUBLISHED_WITHIN
+        soon = clock.now() - PUBLISHED_WITHIN
         due = [event for event in newer if event.sent_at is not None or event.created_at < soon]
-        told = _tell(due, told, as_json=arguments.json)
+        told = _tell(due, told, clock, as_json=arguments.json)
         waiting = [event.id for event in newer if event.sent_at is None]
         floor = max(floor, min([newer[-1].id - LATE, *(each - 1 for each in waiting)]) if newer else 0)
         told = {each: sent_at for each, sent_at in told.items() if each > floor}
@@ -64,27 +76,27 @@ async def _print(arguments: argparse.Namespace, reader: PostgresOutboxReader, pa
 
 
 def _tell(
-    events: Sequence[OutboxEvent], told: Mapping[int, datetime | None], *, as_json: bool
+    events: Sequence[OutboxEvent], told: Mapping[int, datetime | None], clock: Clock, *, as_json: bool
 ) -> dict[int, datetime | None]:
     """Print those that are new or published by now; what has been told with them."""
     for event in events:
         if told.get(event.id, ...) != event.sent_at:
-            sys.stdout.write((json.dumps(_described(event)) if as_json else _line(event)) + "\n")
+            sys.stdout.write((json.dumps(_described(event)) if as_json else _line(event, clock.now())) + "\n")
     sys.stdout.flush()
     return {**told, **{event.id: event.sent_at for event in events}}
 
 
-def _published(event: OutboxEvent) -> str:
+def _published(event: OutboxEvent, now: datetime) -> str:
     if event.sent_at is not None:
         return event.sent_at.isoformat(timespec="milliseconds")
-    waiting = (datetime.now(UTC) - event.created_at).total_seconds()
+    waiting = (now - event.created_at).total_seconds()
     return f"waits for {max(waiting, 0):.0f} s, {event.attempts} attempts"
 
 
-def _line(event: OutboxEvent) -> str:
+def _line(event: OutboxEvent, now: datetime) -> str:
     written = event.created_at.isoformat(timespec="seconds")
     name, request = event.routing_key, event.request_id or ""
-    return _COLUMNS.format(written, event.payment_id, event.sequence, name, _published(event), request).rstrip()
+    return _COLUMNS.format(written, event.payment_id, event.sequence, name, _published(event, now), request).rstrip()
 
 
 def _described(event: OutboxEvent) -> dict[str, Any]:

@@ -3,13 +3,16 @@
 import argparse
 import json
 import sys
+from datetime import timedelta
 from typing import Any, Final
 
-from service.adapters.postgres import Database, PostgresSearch, PostgresStore
+from service.adapters.postgres import Database, PostgresSearch, PostgresStore, database_now
 from service.application.ports.search import FoundPayment, Place, Wanted
+from service.cli.argument_types import resolved
 from service.settings import DatabaseSettings
 
 _FILTERS: Final = (*("booking_id", "user_id", "status", "reason", "attention", "amount", "currency", "since", "until"),)
+_TIMES: Final = ("since", "until")
 _COLUMNS: Final = "{:<24}  {:>16}  {:>19}  {:>19}  {:>16}  {:<22}  {:<19}  {}"
 
 
@@ -20,9 +23,9 @@ def needs(_: argparse.Namespace) -> type[DatabaseSettings]:
 
 async def run(arguments: argparse.Namespace, settings: DatabaseSettings) -> int:
     """Print a page of payments; 1 if none matches."""
-    wanted = Wanted(**{name: getattr(arguments, name) for name in _FILTERS})
     database = Database(settings.database_url.get_secret_value())
     try:
+        wanted = await _wanted(arguments, database)
         after = None
         if arguments.after is not None:
             last = await PostgresStore(database).payment(arguments.after)
@@ -44,6 +47,14 @@ async def run(arguments: argparse.Namespace, settings: DatabaseSettings) -> int:
     elif len(page) == arguments.limit:
         sys.stderr.write(f"There may be more: --after {page[-1].id}\n")
     return 0 if page else 1
+
+
+async def _wanted(arguments: argparse.Namespace, database: Database) -> Wanted:
+    given = {name: getattr(arguments, name) for name in _FILTERS}
+    if any(isinstance(given[name], timedelta) for name in _TIMES):
+        now = await database_now(database)
+        given |= {name: resolved(given[name], now) for name in _TIMES if given[name] is not None}
+    return Wanted(**given)
 
 
 def _line(payment: FoundPayment) -> str:

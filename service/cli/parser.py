@@ -48,8 +48,8 @@ def _add_list(commands: Any) -> None:
     listed.add_argument("--attention", nargs="?", const="any", metavar="REASON", help=attention)
     listed.add_argument("--amount", type=types.amount, help="in major units, such as 449.97")
     listed.add_argument("--currency", type=str.lower, metavar="CODE")
-    listed.add_argument("--since", type=types.moment, metavar="TIME", help=f"begun since: {_MOMENT}")
-    listed.add_argument("--until", type=types.moment, metavar="TIME", help="begun before: the same")
+    listed.add_argument("--since", type=types.moment_or_age, metavar="TIME", help=f"begun since: {_MOMENT}")
+    listed.add_argument("--until", type=types.moment_or_age, metavar="TIME", help="begun before: the same")
     listed.add_argument("--limit", type=types.count, default=50, metavar="N", help="at most N; default 50")
     after = "go on after this payment, the last of the page before"
     listed.add_argument("--after", type=types.identity, metavar="ID", help=after)

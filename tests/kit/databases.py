@@ -133,6 +133,15 @@ def database_url(new_database: NewDatabase) -> str:
     return new_database()
 
 
+async def wrong_clock(owner_url: str, *, hours: int) -> None:
+    """Let the clock of a test's own database be off, for every session that begins from now on."""
+    name = urlsplit(owner_url).path.removeprefix("/")
+    off = f"SELECT pg_catalog.clock_timestamp() + interval '{hours} hours'"
+    made = f"CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $${off}$$"
+    await postgres_server.execute(owner_url, made)
+    await postgres_server.execute(owner_url, f'ALTER DATABASE "{name}" SET search_path = public, pg_catalog')
+
+
 @pytest.fixture(scope="session", name="postgres")
 def private_postgres(servers_folder: Path, worker: str) -> Iterator[PrivateServer]:
     """A database server for tests of faults. The test that stops it starts it again."""

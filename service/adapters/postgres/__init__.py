@@ -3,7 +3,7 @@
 from service.adapters.postgres.account_pin import move_pin, pin, pinned
 from service.adapters.postgres.act_store import PostgresActs
 from service.adapters.postgres.database import POOL_SIZE, Database, Row
-from service.adapters.postgres.database_clock import DatabaseClock
+from service.adapters.postgres.database_clock import DatabaseClock, database_now
 from service.adapters.postgres.event_cursor import READ_CHANNEL, WANTED_CHANNEL, PostgresEventCursor
 from service.adapters.postgres.fitness import problem_of, why
 from service.adapters.postgres.listener import PostgresListener
@@ -51,6 +51,7 @@ __all__ = [
     "UnknownRevisionError",
     "could_rewrite",
     "current_revision",
+    "database_now",
     "migrate",
     "move_pin",
     "newest_revision",

@@ -20,6 +20,17 @@ WARNED: Final = timedelta(seconds=30)
 _NOW: Final = select(func.clock_timestamp().label("now"))
 
 
+async def database_now(database: Database) -> datetime:
+    """The time by the database's clock, for a command that needs it once.
+
+    Raises:
+        StoreUnavailableError
+    """
+    clock = DatabaseClock(database)
+    await clock.measure()
+    return clock.now()
+
+
 class DatabaseClock:
     """See the port `Clock`. Between two measurements the seconds are counted, as no step of a clock moves these."""
 

@@ -13,7 +13,7 @@ from runtime.amqp_compat import survive_unreadable_properties
 from runtime.dead_letters.changes import LetterAct, change
 from runtime.dead_letters.letter import Letter, escaped, one_line
 from runtime.dead_letters.queues import BrokerError, DeadLetterQueues, UnreplayableError, opened
-from service.adapters.postgres import Database, OperatorJournal, PostgresStore, revision_problem
+from service.adapters.postgres import Database, OperatorJournal, PostgresStore, database_now, revision_problem
 from service.cli.actor import os_user
 from service.cli.dead_letters.effects import Effect, effect_of
 from service.cli.dead_letters.listing import described, fully_described, heading, line_of, page_of
@@ -92,16 +92,17 @@ async def _change(arguments: argparse.Namespace, settings: BrokerSettings) -> in
         raise RefusedError("--all means every dead letter; it cannot stand beside a selection.")
     if arguments.all and not arguments.dry_run and not arguments.yes:
         await _ask(arguments, settings)
-    now, missing, counts = datetime.now(UTC), set(selection.ids), Counter[str]()
+    missing, counts = set(selection.ids), Counter[str]()
     word = f"would be {done}" if arguments.dry_run else done
     try:
         async with _database(settings) as database, opened(_url(settings)) as queues:
+            now = datetime.now(UTC) if database is None else await database_now(database)
             journal = None if database is None or arguments.dry_run else OperatorJournal(database)
             store = PostgresStore(database) if database is not None and arguments.action == "replay" else None
             async for letter in _selected(queues, selection, now):
                 missing -= {letter.message_id, letter.properties.message_id}
                 effect = Effect() if store is None else await effect_of(letter, store, now)
-                kept = await _change_one(letter, arguments, queues, journal, effect=effect)
+                kept = await _change_one(letter, arguments, queues, journal, effect=effect, now=now)
                 counts[word if kept is None else "kept"] += 1
                 _say_done(letter, now, result=word, effect=effect, kept=kept, as_json=arguments.json)
     finally:
@@ -141,6 +142,7 @@ async def _change_one(
     journal: OperatorJournal | None,
     *,
     effect: Effect,
+    now: datetime,
 ) -> str | None:
     """Why the letter is kept; None if it is not."""
     if effect.futile is not None and not arguments.force:
@@ -148,9 +150,9 @@ async def _change_one(
     act = LetterAct(arguments.action)
     try:
         if journal is not None:
-            await change(letter, act, queues=queues, journal=journal, actor=arguments.actor or os_user())
+            await change(letter, act, queues=queues, journal=journal, now=now, actor=arguments.actor or os_user())
         elif act is LetterAct.REPLAY:
-            queues.prepared(letter, now=datetime.now(UTC))
+            queues.prepared(letter, now=now)
     except UnreplayableError as error:
         return str(error)
     return None

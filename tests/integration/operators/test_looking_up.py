@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ from service.domain.outcomes import Expired, Opened, Paid
 from service.domain.payment import Payment
 from service.domain.status import decide
 from service.settings import DatabaseSettings
-from tests.kit.databases import Migrated, NewMigrated
+from tests.kit.databases import Migrated, NewMigrated, wrong_clock
 from tests.kit.lifetimes import closing
 from tests.kit.programs import start
 from tests.kit.service import a_draft, context, message_key
@@ -174,3 +175,23 @@ async def test_who_follows_is_told_each_event_that_comes_and_when_it_is_publishe
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_ages_are_counted_by_the_databases_clock(
+    new_migrated: NewMigrated, capsys: pytest.CaptureFixture[str], hours: int
+) -> None:
+    """As what is in it is dated, whatever the clock of the operator's machine says."""
+    migrated = await asyncio.to_thread(new_migrated)
+    await wrong_clock(migrated.owner, hours=hours)
+    there = datetime.now(UTC) + timedelta(hours=hours)
+    async with closing(Database(migrated.application)) as database:
+        desk = Desk(database, migrated.application, capsys)
+        await desk.begun(1, at=there - timedelta(minutes=5))
+        await desk.begun(2, at=there - timedelta(minutes=50))
+        assert await desk.bookings("--since", "15m") == [1]
+        assert await desk.bookings("--until", "15m") == [2]
+        _, out, _ = await desk.says("events", "--unpublished")
+        waited = [int(seconds) for seconds in re.findall(r"waits for (\d+) s", out)]
+        off = abs(timedelta(hours=hours).total_seconds())
+        assert [seconds >= off for seconds in waited] == [hours > 0] * 2, "the events are dated by this machine"

@@ -22,7 +22,7 @@ from runtime.dead_letters.queues import opened
 from service.domain.errors import StoreUnavailableError
 from service.entrypoints import broker as brokers
 from tests.integration.service.dead_letters.conftest import CREATE, STATUS, VERIFY, Desk
-from tests.kit.databases import Migrated
+from tests.kit.databases import Migrated, wrong_clock
 from tests.kit.lifetimes import closing
 from tests.kit.programs import ended
 from tools.chaos.proxy import Mode, behind_proxy
@@ -402,6 +402,25 @@ class Unreadable(Basic.Properties):
     def marshal(self) -> bytes:
         self.message_id = "??"
         return super().marshal().replace(b"\x02??", b"\x02\xff\xfe")
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_ages_and_times_of_what_is_changed_are_the_databases(
+    desk: Desk, new_migrated: Callable[[], Migrated], hours: int
+) -> None:
+    """A machine whose clock is wrong drops nothing early, and sends nothing again as if it were older or newer."""
+    database = await asyncio.to_thread(new_migrated)
+    await wrong_clock(database.owner, hours=hours)
+    now = datetime.now(UTC).replace(microsecond=0)
+    headers = {"x-reason": "exhausted", "x-last-failed-at": (now + timedelta(minutes=60 * hours - 15)).isoformat()}
+    sent_at = now + timedelta(minutes=60 * hours - 5)
+    await desk.park(headers=headers, timestamp=sent_at)
+    said = await desk.says("drop", "--older-than", "30m", database_url=database.owner)
+    assert "0 dropped" in said.out
+    said = await desk.says("replay", "m-1", database_url=database.owner)
+    assert said.status == 0, said.err
+    [command] = await desk.sent()
+    assert command.header.properties.timestamp == sent_at
 
 
 # --- as a process ---------------------------------------------------------------------------------------------------
