@@ -17,14 +17,14 @@ async def problem_of(url: str) -> str | None:
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # it tells every failure too, in words of its own
     nodes = amqp_nodes.node_urls(url)
     errors = await asyncio.gather(*map(_error_of, nodes))
-    refused = [error is not None and _refusal(error) is not None for error in errors]
+    refused = [error is not None and refusal(error) is not None for error in errors]
     if None in errors and not any(refused):
         return None
     lines = []
     for node, error in zip(nodes, errors, strict=True):
         if error is not None:
             where = f" at {amqp_nodes.address(node)}" if len(nodes) > 1 else ""
-            why = _refusal(error) or f"cannot be reached ({type(error).__name__})"
+            why = refusal(error) or f"cannot be reached ({type(error).__name__})"
             lines.append(f"RabbitMQ (AMQP_URL){where} {why}.")
     return "\n".join(lines)
 
@@ -38,7 +38,7 @@ async def _error_of(node: str) -> Exception | None:
     return None
 
 
-def _refusal(error: Exception) -> str | None:
+def refusal(error: Exception) -> str | None:
     """Why a node that answers does not let us in; None if it does not answer."""
     if (distrust := connection_urls.distrust(error)) is not None:
         return distrust

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from faststream.asgi import AsgiFastStream
 from faststream.rabbit import RabbitBroker
@@ -22,6 +23,7 @@ from service.adapters.postgres import (
     PostgresOutbox,
     PostgresReservations,
     PostgresStore,
+    why,
 )
 from service.adapters.stripe import StripeGateway
 from service.application.admission import Admission
@@ -53,6 +55,8 @@ from service.workers.relay import Relay
 from service.workers.sweeper import Sweeper
 
 _log = logging.getLogger(__name__)
+
+_NOT_COMPARED: Final = "The payments have to be compared with Stripe before anything is served: "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +217,7 @@ async def _reconciled(settings: Settings, application: Application, metrics: Met
     """What compares payments with Stripe; after a restore it has done so before anything is served.
 
     Raises:
-        StartError: the database lacks what Stripe has, and Stripe stopped answering.
+        StartError: the database lacks what Stripe has, and one of the two stopped answering.
     """
     reconciliation = Reconciliation(
         store=application.store,
@@ -228,9 +232,10 @@ async def _reconciled(settings: Settings, application: Application, metrics: Met
     if settings.reconcile_on_start != "never":
         try:
             await reconciler.before_serving(always=settings.reconcile_on_start == "always")
-        except (UnreadError, StoreUnavailableError) as error:
-            why = f"({error or type(error).__name__})"
-            raise startup.StartError(f"The payments were restored and cannot be compared with Stripe {why}.") from None
+        except UnreadError as error:
+            raise startup.StartError(f"{_NOT_COMPARED}Stripe cannot be asked ({error}).") from None
+        except StoreUnavailableError as error:
+            raise startup.StartError(f"{_NOT_COMPARED}the database (DATABASE_URL) {why(error)}.") from None
     return reconciler
 
 

@@ -21,7 +21,7 @@ LONGEST_PAUSE_SECONDS: Final = 30.0
 
 
 async def pin(settings: Settings, database: Database, stack: AsyncExitStack, *, failed: asyncio.Event) -> None:
-    """Pin the database, or raise StartError if it is another account's.
+    """Pin the database, or raise StartError if it is another account's, or StoreUnavailableError.
 
     While Stripe does not answer, the mode alone is held against the pin, and the account as soon as it answers: the
     process fails then if it is the wrong one. A start must not depend on Stripe.
@@ -56,12 +56,9 @@ async def account_of(settings: GatewaySettings) -> tuple[GatewayAccount, bool]:
 
 
 async def _pin(settings: Settings, database: Database) -> bool:
-    """Whether all is known; StartError if the database is another account's."""
+    """Whether all is known; StartError if the database is another account's. May raise StoreUnavailableError."""
     account, is_known = await account_of(settings)
-    try:
-        owner = await postgres.pin(database, account)
-    except StoreUnavailableError:
-        return False
+    owner = await postgres.pin(database, account)
     if not owner.may_be(account):
         raise StartError(_sentence(owner, account))
     return is_known
@@ -71,8 +68,11 @@ async def _pin_later(settings: Settings, database: Database) -> None:
     backoff = Backoff(first_seconds=1, longest_seconds=LONGEST_PAUSE_SECONDS)
     while True:
         await asyncio.sleep(backoff.next_seconds())
-        if await _pin(settings, database):
-            return
+        try:
+            if await _pin(settings, database):
+                return
+        except StoreUnavailableError:
+            continue  # others tell it
 
 
 def _sentence(owner: GatewayAccount, account: GatewayAccount) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from faststream.rabbit import RabbitBroker
 
-from runtime import connection_urls
+from runtime import broker_check, connection_urls
 from runtime.aio import Backoff, LogOnChange
 from runtime.command_start import CannotStartError
 from runtime.health import Health, NotReadyError
@@ -21,6 +21,7 @@ from service.adapters.postgres import (
     PostgresQuotaStore,
     could_rewrite,
     revision_problem,
+    why,
 )
 from service.adapters.stripe import StripeGateway
 from service.adapters.stripe.calls import Calls
@@ -49,10 +50,28 @@ class StartError(CannotStartError):
     """The service cannot start; the text is one sentence for an operator."""
 
 
+def _unreachable(error: Exception) -> str:
+    return f"cannot be reached ({type(error).__name__})"
+
+
+def _of_database(error: Exception) -> str:
+    return why(error) if isinstance(error, StoreUnavailableError) else _unreachable(error)
+
+
+def _of_broker(error: Exception) -> str:
+    return broker_check.refusal(error) or _unreachable(error)
+
+
 async def wait_until_reachable(
-    name: str, attempt: Callable[[], Awaitable[Any]], errors: tuple[type[Exception], ...]
+    name: str,
+    attempt: Callable[[], Awaitable[Any]],
+    errors: tuple[type[Exception], ...],
+    *,
+    why: Callable[[Exception], str],
 ) -> None:
     """Repeat the attempt until it succeeds: a deployment starts its parts in any order.
+
+    `why`: what to say of an error, after the name.
 
     StartError is raised after `START_SECONDS`, and at once for an untrusted certificate, which no time mends.
     """
@@ -65,8 +84,8 @@ async def wait_until_reachable(
         except errors as error:
             refuse_untrusted(name, error)
             if asyncio.get_running_loop().time() > deadline:
-                raise StartError(f"{name} cannot be reached ({type(error).__name__}).") from None
-            change.failed("waiting for %s", name)
+                raise StartError(f"{name} {why(error)}.") from None
+            change.failed("waiting for %s, which %s", name, why(error))
             await asyncio.sleep(backoff.next_seconds())
         else:
             return
@@ -83,15 +102,16 @@ async def check_certificate(name: str, attempt: Callable[[], Awaitable[Any]]) ->
 
 def refuse_untrusted(name: str, error: Exception) -> None:
     """Raises StartError if an attempt failed because of the peer's certificate."""
-    if (why := connection_urls.distrust(error)) is not None:
-        raise StartError(f"{name} {why}.") from None
+    if (distrust := connection_urls.distrust(error)) is not None:
+        raise StartError(f"{name} {distrust}.") from None
 
 
 async def connected_database(settings: Settings, stack: AsyncExitStack) -> Database:
     """The pool; raises StartError unless it leads to a trusted database with the tables that this version needs."""
     database = Database(settings.database_url.get_secret_value())
     stack.push_async_callback(database.close)
-    await wait_until_reachable("the database (DATABASE_URL)", database.ping, (StoreUnavailableError, TimeoutError))
+    away = StoreUnavailableError, TimeoutError
+    await wait_until_reachable("the database (DATABASE_URL)", database.ping, away, why=_of_database)
     if (problem := await revision_problem(database)) is not None:
         raise StartError(problem)
     if await could_rewrite(database):
@@ -104,8 +124,8 @@ async def measured_clock(database: Database) -> DatabaseClock:
     clock = DatabaseClock(database)
     try:
         await clock.measure()
-    except StoreUnavailableError:
-        raise StartError("The database (DATABASE_URL) was lost at the start.") from None
+    except StoreUnavailableError as error:
+        raise StartError(f"The database (DATABASE_URL) was lost at the start: it {why(error)}.") from None
     return clock
 
 
@@ -115,7 +135,9 @@ async def connected_publisher(
     """What publishes, and what keeps the topology; raises StartError if RabbitMQ does not take that."""
     amqp_url = settings.amqp_url.get_secret_value()
     try:
-        await wait_until_reachable("RabbitMQ (AMQP_URL)", lambda: brokers.declare(amqp_url), brokers.UNREACHABLE)
+        await wait_until_reachable(
+            "RabbitMQ (AMQP_URL)", lambda: brokers.declare(amqp_url), brokers.UNREACHABLE, why=_of_broker
+        )
     except brokers.TopologyRefusedError as error:
         raise StartError(f"RabbitMQ (AMQP_URL) refuses what is needed: {error}") from None
     try:

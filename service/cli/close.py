@@ -17,7 +17,7 @@ from service.application.outcome_writer import OutcomeWriter
 from service.application.ports import CommandContext
 from service.cli.actor import os_user
 from service.cli.show import NOT_FOUND, find_payments
-from service.domain.errors import ConcurrentChangeError
+from service.domain.errors import ConcurrentChangeError, IllegalTransitionError
 from service.domain.payment import FailureReason, LastOutcome, Payment, PaymentStatus
 from service.metrics import Metrics
 from service.ratelimit.limiter import RateLimiter
@@ -48,8 +48,8 @@ async def run(arguments: argparse.Namespace, settings: GatewaySettings) -> int:
     except CloseRefusedError as error:
         _say({"result": "refused", "message": str(error)}, as_json=arguments.json, out=sys.stderr)
         return 1
-    except ConcurrentChangeError:
-        message = "Others are changing the payment all the time: repeat it."
+    except (ConcurrentChangeError, IllegalTransitionError):
+        message = "The payment was changed meanwhile, or cannot be so: look at it, then repeat it."
         _say({"result": "refused", "message": message}, as_json=arguments.json, out=sys.stderr)
         return 1
     done = next((entry for entry in reversed(journal) if "why" in entry.detail), None)

@@ -5,17 +5,19 @@ import asyncio
 import json
 import sys
 from contextlib import AsyncExitStack, aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from runtime.health import Build
 from service import pinning, startup
-from service.adapters.postgres import DatabaseClock, PostgresStore
+from service.adapters.postgres import DatabaseClock, PostgresStore, why
 from service.application.differences import Difference, described, sentence
 from service.application.event_reader import UnreadError
 from service.application.outcome_writer import OutcomeWriter
 from service.application.reconciliation import AHEAD, Reconciliation, Stretch
 from service.application.told_session import ToldSessions
+from service.cli.argument_types import resolved
+from service.domain.errors import StoreUnavailableError
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -32,8 +34,8 @@ async def run(arguments: argparse.Namespace, settings: Settings) -> int:
     async with AsyncExitStack() as stack:
         reconciliation = await _built(settings, stack)
         now = reconciliation.clock.now()
-        since = _resolved(arguments.since, now)
-        until = now + AHEAD if arguments.until is None else _resolved(arguments.until, now)
+        since = resolved(arguments.since, now)
+        until = now + AHEAD if arguments.until is None else resolved(arguments.until, now)
         if since >= until:
             sys.stderr.write("payment-service reconcile: --since must be before --until.\n")
             return 2
@@ -44,6 +46,9 @@ async def run(arguments: argparse.Namespace, settings: Settings) -> int:
                     printer.print(stretch, until)
         except UnreadError as error:
             printer.stopped(f"Stripe cannot be asked ({error})")
+            return 1
+        except StoreUnavailableError as error:
+            printer.stopped(f"the database (DATABASE_URL) {why(error)}")
             return 1
         except asyncio.CancelledError:
             printer.stopped("interrupted")
@@ -118,8 +123,3 @@ class _Printer:
 
 def _text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _resolved(moment: datetime | timedelta, now: datetime) -> datetime:
-    """An age is one by the database's clock."""
-    return now - moment if isinstance(moment, timedelta) else moment

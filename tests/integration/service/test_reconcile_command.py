@@ -13,10 +13,13 @@ from service.adapters.postgres import Database, PostgresStore
 from service.cli import reconcile
 from service.cli.parser import parser
 from service.settings import Settings
+from tests.integration.faults.stack import breakable
 from tests.integration.sandbox.harness import KEY, Running, running_sandbox
 from tests.kit.clock import SystemClock
 from tests.kit.databases import Migrated
+from tests.kit.until import until
 from tests.kit.world import World, a_stripe_gateway
+from tools.chaos.proxy import Mode
 
 LOSE = """
     ALTER TABLE journal DISABLE TRIGGER ALL; ALTER TABLE outbox DISABLE TRIGGER ALL;
@@ -133,6 +136,24 @@ async def test_stripe_that_is_down_is_said_with_where_to_go_on(desk: Desk) -> No
     told = await desk.says("--since", "2026-01-01")
     assert told.status == 1
     assert "Stripe cannot be asked" in told.err
+    assert "Go on with --since 2026-01-01T00:00:00Z" in told.err
+
+
+async def test_a_database_that_is_lost_is_said_with_where_to_go_on(desk: Desk) -> None:
+    await desk.buy(1)
+    await desk.sandbox.control("config", {"latency_ms": 2000})
+    async with breakable(desk.settings, "database_url") as (link, desk.settings):
+        telling = asyncio.create_task(desk.says("--since", "2026-01-01"))
+
+        async def asked() -> bool:
+            calls = (await desk.sandbox.control("stats"))["calls"]
+            return calls.get("checkout.sessions.list", {"calls": 0})["calls"] > 0
+
+        await until(asked)
+        await link.set(Mode.DOWN)
+        told = await telling
+    assert told.status == 1
+    assert "the database (DATABASE_URL) cannot be reached (" in told.err
     assert "Go on with --since 2026-01-01T00:00:00Z" in told.err
 
 

@@ -7,9 +7,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from service.startup import StartError
+from tests.integration.faults.stack import breakable
 from tests.integration.sandbox.harness import Running, running_sandbox
 from tests.integration.service.messages.rig import CREATE, Rig, a_create, around, serving, until
 from tests.kit.databases import Databases, Migrated
+from tools.chaos.proxy import Mode, Proxy
 
 
 class House:
@@ -92,6 +95,39 @@ async def test_a_database_that_is_not_older_costs_one_call_at_the_start(house: H
     async with house.open() as rig:
         await until(rig.is_ready)
         assert await house.lists() == before + 1
+
+
+async def test_what_is_lost_while_it_is_compared_before_serving_is_said_to_an_operator(house: House) -> None:
+    """In an operator's words: the errors themselves speak to payers."""
+    async with house.open() as rig:
+        await rig.created()
+    before = "The payments have to be compared with Stripe before anything is served: "
+    async with house.closed() as rig:
+        settings = rig.settings.model_copy(update={"reconcile_on_start": "always"})
+        await house.stripe.control("config", {"down": True})
+        with pytest.raises(StartError) as ended:
+            async with serving(settings):
+                pass
+        assert str(ended.value).startswith(f"{before}Stripe cannot be asked (")
+        await house.stripe.control("config", {"down": False, "latency_ms": 2000})
+        lists = await house.lists()
+        async with breakable(settings, "database_url") as (link, through):
+            cutting = asyncio.create_task(_cut(house, link, after=lists))
+            with pytest.raises(StartError) as ended:
+                async with serving(through):
+                    pass
+            await cutting
+        assert str(ended.value).startswith(f"{before}the database (DATABASE_URL) cannot be reached (")
+
+
+async def _cut(house: House, link: Proxy, *, after: int) -> None:
+    """The link to the database, while Stripe is asked for its sessions."""
+
+    async def asked() -> bool:
+        return await house.lists() > after
+
+    await until(asked)
+    await link.set(Mode.DOWN)
 
 
 async def test_a_stripe_that_is_down_at_the_start_is_asked_as_soon_as_it_is_back(
