@@ -20,16 +20,21 @@ async def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Tell every problem of the servers at once, and change nothing; the exit status."""
     database = postgres.Database(settings.database_url.get_secret_value())
     try:
-        found = await asyncio.gather(
+        own = settings.database_listen_url
+        *found, deaf = await asyncio.gather(
             postgres.problem_of(database),
             broker_check.problem_of(settings.amqp_url.get_secret_value()),
             pinning.problem_of(settings, database),
+            postgres.listening_problem_of(
+                None if own is None else own.get_secret_value(), otherwise=settings.database_url.get_secret_value()
+            ),
         )
-        problems = [problem for problem in found if problem is not None]
+        warnings = [] if own or deaf is None else [deaf]  # without notifications the service works, and later
+        problems = [problem for problem in (*found, deaf) if problem is not None and problem not in warnings]
         owner = None if problems else await postgres.pinned(database)
     finally:
         await database.close()
-    warnings = misspelt.sentences(Settings, MigrateSettings)
+    warnings += misspelt.sentences(Settings, MigrateSettings)
     if arguments.json:
         said = {"ok": not problems, "problems": problems, "warnings": warnings, "account": owner and str(owner)}
         sys.stdout.write(json.dumps(said) + "\n")

@@ -5,7 +5,7 @@ from service.adapters.postgres.act_store import PostgresActs
 from service.adapters.postgres.database import POOL_SIZE, Database, Row
 from service.adapters.postgres.database_clock import DatabaseClock, database_now
 from service.adapters.postgres.event_cursor import READ_CHANNEL, WANTED_CHANNEL, PostgresEventCursor
-from service.adapters.postgres.fitness import problem_of, why
+from service.adapters.postgres.fitness import listening_problem_of, problem_of, why
 from service.adapters.postgres.listener import PostgresListener
 from service.adapters.postgres.migrate import (
     TablesInUseError,
@@ -52,6 +52,7 @@ __all__ = [
     "could_rewrite",
     "current_revision",
     "database_now",
+    "listening_problem_of",
     "migrate",
     "move_pin",
     "newest_revision",

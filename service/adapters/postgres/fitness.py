@@ -6,6 +6,7 @@ import asyncpg
 
 from runtime import connection_urls
 from service.adapters.postgres.database import Database, sqlstate
+from service.adapters.postgres.listener import LISTEN_ERRORS, PostgresListener, SharedSessionError
 from service.adapters.postgres.migrate import revision_problem
 from service.domain.errors import StoreUnavailableError
 
@@ -24,8 +25,11 @@ def why(error: StoreUnavailableError) -> str:
     """What to say after the database's name: that it cannot be reached, or why it refuses us."""
     if (distrust := connection_urls.distrust(error)) is not None:
         return distrust
-    cause = error.__cause__
-    if cause is None or isinstance(cause.__cause__, asyncpg.TargetServerAttributeNotMatched):
+    return "accepts no writes" if error.__cause__ is None else _why(error.__cause__)
+
+
+def _why(cause: BaseException) -> str:
+    if isinstance(cause.__cause__ or cause, asyncpg.TargetServerAttributeNotMatched):
         return "accepts no writes"  # a server that follows another one
     return _REASONS.get(sqlstate(cause)) or f"cannot be reached ({type(cause).__name__})"
 
@@ -37,3 +41,20 @@ async def problem_of(database: Database) -> str | None:
         return await revision_problem(database)
     except StoreUnavailableError as error:
         return f"The database (DATABASE_URL) {why(error)}."
+
+
+async def listening_problem_of(url: str | None, *, otherwise: str) -> str | None:
+    """Why no notification would come by DATABASE_LISTEN_URL, or without one by `otherwise`; None if they would."""
+    listener = PostgresListener(url or otherwise, on_notification={}, on_reconnect=lambda: None)
+    try:
+        await listener.check()
+    except SharedSessionError:
+        name = "DATABASE_LISTEN_URL" if url else "DATABASE_URL"
+        return (
+            f"{name} leads through a pooler in transaction mode, which drops notifications: "
+            "DATABASE_LISTEN_URL must lead to the database itself."
+        )
+    except LISTEN_ERRORS as error:
+        why_not = connection_urls.distrust(error) or _why(error)
+        return f"The database (DATABASE_LISTEN_URL) {why_not}." if url else None  # of the other it is told anyway
+    return None

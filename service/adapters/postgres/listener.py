@@ -21,6 +21,9 @@ _DRIVER_ERRORS: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 _PROCESS: Final = "SELECT pg_backend_pid()"
 
 
+LISTEN_ERRORS: Final = (OSError, TimeoutError, asyncpg.PostgresError, *_DRIVER_ERRORS)
+
+
 class SharedSessionError(Exception):
     """A pooler gives the session to others between two transactions: notifications would reach somebody else."""
 
@@ -63,15 +66,26 @@ class PostgresListener:
                     "DATABASE_LISTEN_URL must lead to the database itself"
                 )
                 await asyncio.sleep(_SHARED_SECONDS)
-            except (OSError, TimeoutError, asyncpg.PostgresError, *_DRIVER_ERRORS) as error:
+            except LISTEN_ERRORS as error:
                 self._change.failed("cannot listen for notifications, polling goes on: %s", type(error).__name__)
                 await asyncio.sleep(self._backoff.next_seconds())
+
+    async def check(self) -> None:
+        """Raise one of LISTEN_ERRORS, or SharedSessionError, unless one could listen now."""
+        connection = await self._sessions.open()
+        try:
+            await self._refuse_shared(connection)
+        finally:
+            connection.terminate()
+
+    async def _refuse_shared(self, connection: asyncpg.Connection) -> None:
+        if self._sessions.pooled and await self._is_shared(connection):
+            raise SharedSessionError
 
     async def _listen(self) -> None:
         connection = await self._sessions.open()
         try:
-            if self._sessions.pooled and await self._is_shared(connection):
-                raise SharedSessionError
+            await self._refuse_shared(connection)
             for channel in {OUTBOX_CHANNEL, *self._on_notification}:
                 await connection.add_listener(channel, self._notified)
             self.wake()

@@ -80,6 +80,16 @@ async def test_servers_that_are_away_are_both_told() -> None:
     assert (await checked("bridge", AMQP_URL=f"amqp://{NOWHERE}/")).status == 1
 
 
+async def test_the_url_by_which_it_listens_is_looked_at_as_well(migrated: Migrated, role_url: RoleUrl) -> None:
+    urls = {
+        f"postgresql://{NOWHERE}/payments": "cannot be reached (ConnectionRefusedError)",
+        with_password(migrated.application, "shown"): "refuses the role or its password",
+    }
+    for url, why in urls.items():
+        said = await checked("service", **service(migrated.application, role_url(SERVICE)), DATABASE_LISTEN_URL=url)
+        assert (said.status, said.said) == (1, f"The database (DATABASE_LISTEN_URL) {why}.\n")
+
+
 async def test_a_wrong_password_is_no_server_that_is_away(migrated: Migrated, role_url: RoleUrl) -> None:
     wrong = service(with_password(migrated.application, "shown"), with_password(role_url(SERVICE), "shown"))
     said = await checked("service", **wrong)
