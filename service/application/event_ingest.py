@@ -20,7 +20,7 @@ from service.domain.errors import (
     StoreRefusedError,
     StoreUnavailableError,
 )
-from service.domain.outcomes import Outcome, Paid, Unknown
+from service.domain.outcomes import Outcome, Paid, Processing, Unknown
 from service.domain.payment import Payment, PaymentStatus
 from service.domain.status import TABLE, ChangeKind, Effect, decide
 from service.ratelimit.permit import Priority
@@ -84,7 +84,7 @@ class EventIngestor:
             new = [event for event in events if event.id not in self._known]
             of_session: dict[str, SessionEvent] = {}
             for event in new:
-                if event.session_id not in of_session or of_session[event.session_id].outcome is None:
+                if event.session_id not in of_session or _says(event) > _says(of_session[event.session_id]):
                     of_session[event.session_id] = event
             payments = await self.store.payments_of_sessions(list(of_session)) if of_session else []
             of_payment = {payment.session_id: payment for payment in payments}
@@ -143,6 +143,9 @@ class EventIngestor:
                 return False
         was_final = payment.status.is_final
         payment = await self.outcomes.apply(payment, outcome, context=context)
+        if event.has_failed and isinstance(outcome, Processing):
+            # No state of a session says so, and it stays complete and unpaid for good.
+            payment = await self.outcomes.call_person(payment, context=context)
         if payment.status.is_final and not was_final:
             self.observer.on_feed_finished()
             if payment.status is PaymentStatus.COMPLETED:
@@ -156,6 +159,11 @@ class EventIngestor:
             return False
         await self.told_sessions.apply(session, context=context)
         return True
+
+
+def _says(event: SessionEvent) -> int:
+    """How much the event says of its session: of several that are read at once one is applied."""
+    return 2 if event.outcome is not None else int(event.has_failed)
 
 
 def _may_be_news(payment: Payment | None, event: SessionEvent, *, are_listed: bool) -> bool:

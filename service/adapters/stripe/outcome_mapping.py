@@ -18,6 +18,7 @@ from service.domain.money import Money
 from service.domain.outcomes import Expired, Open, Opened, Outcome, Paid, Processing, Refused, Unknown, UnknownCause
 from service.domain.payment import LastOutcome
 
+ASYNC_PAYMENT_FAILED: Final = "checkout.session.async_payment_failed"
 REFERENCE: Final = "paymentReference"
 """Metadata key under which a session carries our payment's reference."""
 BOOKING: Final = "bookingId"
@@ -193,6 +194,7 @@ def _event(member: Mapping[str, Any], session: Any) -> SessionEvent | None:
             at=moment(member.get("created")),
             session_id=_session_id(session.get("id")),
             outcome=outcome if isinstance(outcome, Paid | Expired) else None,
+            has_failed=member.get("type") == ASYNC_PAYMENT_FAILED,
             reference=reference(session),
         )
     except (ValueError, OverflowError, OSError):

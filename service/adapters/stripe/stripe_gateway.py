@@ -31,7 +31,8 @@ _CLOCK_ERROR: Final = timedelta(minutes=62)
 _LATE: Final = timedelta(seconds=5)
 _PAGE: Final = 100
 _EVENTS: Final = [
-    f"checkout.session.{what}" for what in ("completed", "async_payment_succeeded", "async_payment_failed", "expired")
+    *(f"checkout.session.{what}" for what in ("completed", "async_payment_succeeded", "expired")),
+    outcome_mapping.ASYNC_PAYMENT_FAILED,
 ]
 
 _CHARGE_EVENTS: Final = ["charge.refunded", "charge.dispute.created", "charge.dispute.closed"]

@@ -110,14 +110,15 @@ class SessionEvent:
     """What one event, or one entry of the list of sessions, says about a session.
 
     `id` is the event's own, or the session's; `at` is when it was created, exact to the second. `outcome` is Paid or
-    Expired; None for any other state, from which nothing follows. `reference` is that of the session's payment; without
-    one the session is not ours.
+    Expired; None for any other state, from which nothing follows. `has_failed`: the payer is done, and the money will
+    not come. `reference` is that of the session's payment; without one the session is not ours.
     """
 
     id: str
     at: datetime
     session_id: str
     outcome: Outcome | None
+    has_failed: bool = False
     reference: str | None = None
 
 

@@ -185,6 +185,23 @@ async def test_money_for_a_failed_payment_calls_a_person(house: House) -> None:
     assert (await house.events(payment))[-1] == ("attention", 3)
 
 
+async def test_a_delayed_payment_that_fails_calls_a_person(house: House) -> None:
+    """The session stays complete and unpaid for good: nothing but the event says it."""
+    session = (await house.world.create(bookingId=47)).session_id
+    await house.sandbox.control(f"sessions/{session}/settle", {"outcome": "unpaid"})
+    await house.sandbox.control(f"sessions/{session}/settle", {"outcome": "failed"})
+
+    async def called() -> bool:
+        return (await house.payment(session)).needs_person
+
+    await house.reading(called)
+    payment = await house.payment(session)
+    assert (payment.status, payment.attention) == (PENDING, "unsettled")
+    assert await house.events(payment) == [("pending", 1), ("attention", 2)]
+    answer, _ = await house.world.verify(session)
+    assert answer.message.startswith("This payment was begun, but no money has arrived.")
+
+
 async def test_refunds_and_a_dispute_are_published_and_the_status_stays(house: House) -> None:
     session, other = await house.paid(45), await house.paid(46)
     for each in (session, other):

@@ -73,6 +73,29 @@ async def test_what_happens_to_a_session_is_stored_once_with_nobody_asking(
     assert (house.counts["feed_finished"], house.counts["feed_failure"]) == (status is not PENDING, 0)
 
 
+@pytest.mark.parametrize("order", [1, -1], ids=["in order", "out of order"])
+async def test_a_delayed_payment_that_fails_calls_a_person_once_and_not_only_when_its_time_is_over(
+    house: House, order: int
+) -> None:
+    """No state of the session says it. What the event says is held against the session as it is now."""
+    failed, succeeded = await house.create(1), await house.create(2)
+    at = house.clock.now()
+    for session in (failed, succeeded):
+        house.gateway.stand(session, Processing())
+        told = [SessionEvent(id=f"evt_{session}", at=at, session_id=session, outcome=None, has_failed=True)]
+        told.append(replace(told[0], id=f"evt_old_{session}", has_failed=False))
+        for event in told[::order]:
+            house.gateway.tell(event)
+    payment = house.payment(succeeded)
+    house.gateway.stand(succeeded, Paid(money=payment.money, reference=payment.reference, livemode=False))
+    for _ in range(2):
+        await house.read_once()
+    assert (house.status(failed), house.payment(failed).open_attention) == (PENDING, "unsettled")
+    assert house.payment(failed).needs_person
+    assert (house.status(succeeded), house.payment(succeeded).attention) == (COMPLETED, None)
+    assert len(house.store.outbox.events) == 4
+
+
 async def test_a_first_read_goes_back_to_the_oldest_pending_payment(house: House) -> None:
     created_at = house.clock.now()
     await house.create()
