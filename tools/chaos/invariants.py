@@ -42,6 +42,8 @@ class Violation:
     booking: int = 0
 
 
+OTHER_MONEY = {"paid_differently", "paid_after_failed"}
+"""Why a person is called for money that may be another amount than ours."""
 AROUND_A_COPY_SECONDS = 40.0
 """How long a command may have waited before a copy of the database was made."""
 
@@ -219,10 +221,12 @@ def _untrue_states(facts: Facts, rows: dict[str, dict[str, Any]], paid: set[str]
         final = statuses & FINAL
         row = rows.get(session, {"booking_id": 0, "status": "FAILED" if session in harmless else "unknown"})
         answer = f"{short(session)} was reported {' and '.join(sorted(final))}"
-        undone = facts.losses and row.get("attention")  # a person had ended it, which is lost, and is called again
-        if final and final != {row["status"]} and not undone:
+        # Only that it had failed may be untrue by now: a person had closed it, which a restore undid, or the money came
+        # late; in both cases a person is called. COMPLETED is never taken back.
+        called = final == {"FAILED"} and row.get("attention")
+        if final and final != {row["status"]} and not (called and facts.losses):
             yield row["booking_id"], f"{answer}, but is {row['status']}"
-        if final and ("COMPLETED" in final) != (session in paid) and not row.get("attention"):
+        if final and ("COMPLETED" in final) != (session in paid) and not called:
             yield row["booking_id"], f"{answer}, but is {'paid' if session in paid else 'not paid'}"
 
 
@@ -234,14 +238,14 @@ def _unequal_money(facts: Facts) -> Found:
             asked[wish.booking].add(wish.minor)
     rows = {payment["session_id"]: payment for payment in facts.payments if payment["session_id"]}
     by_id = {payment["id"]: payment for payment in facts.payments}
+    told = {line["payment_id"] for line in facts.journal if line["detail"].get("reason") in OTHER_MONEY}
     for payment in facts.payments:
         if payment["amount_minor"] not in asked[payment["booking_id"]]:
             yield payment["booking_id"], f"payment {payment['id']} is over {payment['amount_minor']}: nobody asked that"
     for session in facts.sessions:
         row = rows.get(session["id"])
         at_stripe = (session["amount_total"], session["currency"])
-        called = row is not None and row["attention"] is not None
-        if row is not None and not called and at_stripe != (row["amount_minor"], row["currency"]):
+        if row is not None and row["id"] not in told and at_stripe != (row["amount_minor"], row["currency"]):
             yield row["booking_id"], f"payment {row['id']}: {row['amount_minor']} here, {at_stripe[0]} at Stripe"
     for identifier, body in facts.delivered:
         payment_id, _, data = event(body)

@@ -7,6 +7,8 @@ from tools.chaos.facts import Facts, booking_of, short
 
 Found = Iterator[tuple[int, str]]
 """Pairs of a booking and a description of its breach."""
+FOR_A_PERSON = {"paid_there", "second_session", "failed_here_paid_there", "failed_here_open_there", "money_differs"}
+"""Differences that only a person can decide about; any other one is mended, or is a defect."""
 UNPAID, PAID = "Nothing was charged", ("The payment is complete", "Money ")
 """What sentences for end users claim: with these words they begin, or the first is part of them."""
 
@@ -43,7 +45,7 @@ def untrue_sentences(facts: Facts) -> Found:
 
 
 def unsettled_differences(facts: Facts) -> Found:
-    """What reconcile tells of payments for which no person was called."""
+    """What reconcile tells of payments for which no person was called, and what no person is called for."""
     for each in facts.differences:
-        if not each.get("attention"):
+        if not each.get("attention") or each.get("kind") not in FOR_A_PERSON:
             yield each.get("bookingId") or 0, f"reconcile tells: {each}"

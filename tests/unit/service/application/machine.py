@@ -19,7 +19,7 @@ from uuid import uuid4
 from contracts.events import PaymentEvent
 from service.application.checkout import Checkout
 from service.application.closing import Closing
-from service.application.differences import Difference
+from service.application.differences import Difference, DifferenceKind
 from service.application.ports import CommandContext, OutboxRow, ToldPage, UnpublishedError
 from service.application.status_lookup import LookupResult, StatusLookup
 from service.application.waiters import WaiterRegistry, WaitResult
@@ -39,6 +39,15 @@ OTHER_DEFAULTS: dict[str, Any] = {"currency": "usd", "success_url": f"{SHOP}/new
 REFUSED_MINOR = 66_600
 """An amount that the gateway always refuses."""
 STOOD = AttentionReason.PAID_DIFFERENTLY.value
+
+FOR_A_PERSON = {
+    DifferenceKind.PAID_THERE,
+    DifferenceKind.SECOND_SESSION,
+    DifferenceKind.FAILED_PAID,
+    DifferenceKind.FAILED_OPEN,
+    DifferenceKind.MONEY_DIFFERS,
+}
+"""What a reconcile that mends may leave."""
 
 OFTEN = {ChangeKind.ATTENTION, ChangeKind.CLOSED, ChangeKind.REFUNDED, ChangeKind.DISPUTED}
 """What may happen to a payment more than once."""
@@ -543,11 +552,7 @@ class House:
             differences.extend(await replica.reconcile(fix=False))
 
         self.do(Job(work=reconciling))
-        unsettled = [
-            each
-            for each in differences
-            if each.payment is None or not (each.payment.attention or _closed_while_disowned(each.payment))
-        ]
+        unsettled = [each for each in differences if not _is_known_to_a_person(each)]
         assert not unsettled, f"reconcile tells something: {unsettled}"
 
     def _is_unfinished(self, payment: Payment) -> bool:
@@ -564,6 +569,12 @@ async def _reconciling(replica: Replica) -> None:
     await replica.world.after_paid.read(None, now=replica.world.clock.now() + timedelta(seconds=1))
 
 
-def _closed_while_disowned(payment: Payment) -> bool:
-    """A person closed it when Stripe said that there is no such session: it is right to tell that there is one."""
-    return payment.reason == FailureReason.CLOSED and payment.last_outcome == LastOutcome.NO_SESSION
+def _is_known_to_a_person(found: Difference) -> bool:
+    """Whether it is one of money that only a person can decide about, who was called, or who closed the payment.
+
+    Closed when Stripe said that there is no such session: it is right to tell that there is one.
+    """
+    if found.payment is None or found.kind not in FOR_A_PERSON:
+        return False
+    disowned = found.payment.last_outcome == LastOutcome.NO_SESSION
+    return bool(found.payment.attention) or (found.payment.reason == FailureReason.CLOSED and disowned)

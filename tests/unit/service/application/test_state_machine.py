@@ -457,6 +457,7 @@ def _in_silence() -> Iterator[None]:
     logger.setLevel(level)
 
 
+@pytest.mark.timeout(1800)  # what it finds it makes smaller first, which takes minutes
 @pytest.mark.usefixtures("_in_silence")
 def test_whatever_happens_nobody_pays_twice_and_nothing_is_lost() -> None:
     run_state_machine_as_test(AnythingMayHappen, settings=FULL)

@@ -267,10 +267,11 @@ def second_payment(facts: Facts) -> None:
     facts.delivered += [("e3", opened), ("e4", completed)]
 
 
-def called(facts: Facts) -> None:
+def called(facts: Facts, reason: str = "paid_differently") -> None:
     """A person was called for the payment, which is PENDING."""
-    payment_of(facts, status="PENDING", attention="paid_differently")
-    facts.journal[-1] = facts.journal[-1] | {"kind": "attention", "status": "PENDING"}
+    payment_of(facts, status="PENDING", attention=reason)
+    line = {"kind": "attention", "status": "PENDING", "detail": {"reason": reason}}
+    facts.journal[-1] = facts.journal[-1] | line
     facts.delivered[1] = ("e2", body(sequence=2))
     facts.operations.pop()
 
@@ -334,6 +335,10 @@ BREACHES: dict[str, tuple[str, Callable[[Facts], object]]] = {
     ),
     "FAILED, and later COMPLETED": ("I9", lambda f: f.operations.append(verified("FAILED"))),
     "COMPLETED, and the ledger says unpaid": ("I9", lambda f: f.sessions[0].update(payment_status="unpaid")),
+    "COMPLETED, and a restore left it PENDING": (
+        "I9",
+        lambda f: (called(f), f.operations.append(verified("COMPLETED")), f.losses.append((1.0, 2.0))),
+    ),
     "FAILED and paid, and no person was called": ("I13", failed_but_paid),
     "a refund that is not in the journal": ("I13", lambda f: f.operations.append(operation("refund", {}))),
     "a dispute that is not in the journal": ("I13", lambda f: f.operations.append(operation("dispute", {}))),
@@ -349,7 +354,15 @@ BREACHES: dict[str, tuple[str, Callable[[Facts], object]]] = {
         "I15",
         lambda f: f.differences.append({"kind": "paid_there", "bookingId": 5, "attention": None}),
     ),
+    "reconcile tells what it should have mended": (
+        "I15",
+        lambda f: f.differences.append({"kind": "session_not_stored", "bookingId": 5, "attention": "unsettled"}),
+    ),
     "another amount at Stripe": ("I10", lambda f: f.sessions[0].update(amount_total=44998)),
+    "another amount at Stripe, and a person was called for something else": (
+        "I10",
+        lambda f: (called(f, "unknown_session"), f.sessions[0].update(amount_total=44998)),
+    ),
     "another amount in the row": ("I10", lambda f: payment_of(f, amount_minor=44998)),
     "another amount in an event": ("I10", lambda f: f.delivered.append(("e1", body(amountMinor=1)))),
     "another amount in the answer": ("I10", lambda f: f.operations[0].answer.update(amount=449.98)),
