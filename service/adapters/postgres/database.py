@@ -59,6 +59,11 @@ SERVER_SETTINGS: Final = {
 }
 
 
+def json_text(value: Any) -> str:
+    """JSON as the driver takes it."""
+    return orjson.dumps(value).decode()
+
+
 class Row(asyncpg.Record):  # type: ignore[misc]  # asyncpg has no types
     """A row whose columns are attributes, too."""
 
@@ -94,7 +99,7 @@ def make_engine(sessions: Sessions, **options: Any) -> AsyncEngine:
 
 
 def _set_json_codec(connection: Any, _: object) -> None:
-    codec = {"encoder": lambda value: orjson.dumps(value).decode(), "decoder": orjson.loads}
+    codec = {"encoder": json_text, "decoder": orjson.loads}
     connection.run_async(lambda driver: driver.set_type_codec("json", schema="pg_catalog", **codec))
 
 
@@ -130,11 +135,11 @@ class Database:
             async with self.engine.begin() as connection:
                 yield connection
 
-    async def run(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row]:
+    async def run(self, statement: Executable, parameters: Mapping[str, Any], *, tries: int = TRIES) -> Sequence[Row]:
         """Run one statement as a transaction of its own, in a single round trip; its rows.
 
         SQLAlchemy compiles the statement, once, and pools the connections; the driver executes it, in a fifth of the
-        time. If the database rolled it back because of others, it is repeated.
+        time. If the database rolled it back because of others, it is repeated, up to `tries` times in all.
 
         Raises:
             StoreUnavailableError: as `transaction`.
@@ -144,7 +149,7 @@ class Database:
         values = {**constants, **parameters}
         arguments = [values[name] for name in names]
         with _translated():
-            for _ in range(TRIES - 1):
+            for _ in range(tries - 1):
                 try:
                     return await self._run(sql, arguments)
                 except asyncpg.PostgresError as error:
@@ -228,6 +233,12 @@ def _translated() -> Generator[None]:
 def sqlstate(error: BaseException) -> str:
     """Five characters; empty if the error is not the server's."""
     return getattr(getattr(error, "orig", error), "sqlstate", None) or ""
+
+
+def is_rolled_back(error: Exception) -> bool:
+    """Whether the database itself said that a statement failed, so that nothing of it is done."""
+    said = sqlstate(error.__cause__ or error)
+    return bool(said) and said not in _USELESS
 
 
 _DIALECT: Final = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
