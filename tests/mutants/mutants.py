@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Update, insert, update
 from sqlalchemy.dialects.postgresql import Insert
 
-from service.adapters.postgres import PostgresStore, outbox_store, statements, tables
+from service.adapters.postgres import PostgresStore, batch_statements, outbox_store, statements, tables
 from service.adapters.stripe.calls import Calls
 from service.application import outcome_writer, sentences
 from service.application.after_paid import AfterPaid
@@ -58,8 +58,8 @@ class _InsertAnyway(Insert):
 
 def insert_anyway(patch: pytest.MonkeyPatch) -> None:
     """PostgreSQL refuses ON CONFLICT without the index that decides, so whoever drops the index drops that too."""
-    patch.setattr(statements, "upsert", _InsertAnyway)
-    patch.setattr(statements, "BEGIN", statements._begin())
+    patch.setattr(batch_statements, "upsert", _InsertAnyway)
+    patch.setattr(batch_statements, "BEGIN", batch_statements._begin())
 
 
 def _apart(*order: str) -> Patch:
@@ -83,7 +83,10 @@ def _apart(*order: str) -> Patch:
                 **line,
             ),
             "event": written.values(
-                payment_id=payment.id, **{name.removeprefix("outbox_"): value for name, value in extra.items()}
+                payment_id=payment.id,
+                sequence=payment.version,
+                created_at=payment.updated_at,
+                **{name.removeprefix("outbox_"): value for name, value in extra.items()},
             ),
         }
         for name in order:

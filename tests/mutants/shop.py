@@ -48,11 +48,11 @@ class DyingDatabase(Database):
         super().__init__(url)
         self._left = trips
 
-    async def run(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row]:
+    async def run(self, statement: Executable, parameters: Mapping[str, Any], **options: int) -> Sequence[Row]:
         if not self._left:
             raise StoreUnavailableError
         self._left -= 1
-        return await super().run(statement, parameters)
+        return await super().run(statement, parameters, **options)
 
 
 class DyingOutbox(PostgresOutbox):

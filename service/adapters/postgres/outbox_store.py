@@ -21,18 +21,16 @@ _MAX_ATTEMPTS: Final = 2**15 - 1
 
 
 def parameters(change: Change, *, context: CommandContext) -> dict[str, Any]:
-    """The outbox row of a change, as parameters of `statements.RECORD`."""
+    """The outbox row of a change, as parameters of `batch_statements.RECORD`."""
     key, event = translation.event(change)
     headers = {envelope.REQUEST_ID: context.request_id}
     if context.trace_parent is not None:
         headers[envelope.TRACE_PARENT] = context.trace_parent
     return {
         "outbox_event_id": event.id,
-        "outbox_sequence": change.payment.version,
         "outbox_routing_key": key.value,
         "outbox_headers": headers,
         "outbox_body": body.write(event),
-        "outbox_created_at": change.payment.updated_at,
     }
 
 

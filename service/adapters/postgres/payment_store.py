@@ -7,8 +7,10 @@ from typing import Any, Final
 
 import asyncpg
 
-from service.adapters.postgres import outbox_store, statements
-from service.adapters.postgres.database import Database, Row
+from service.adapters.postgres import batch_statements, outbox_store, statements
+from service.adapters.postgres.batch_statements import FROZEN, arrays
+from service.adapters.postgres.batching import Batching
+from service.adapters.postgres.database import TRIES, Database, Row
 from service.application.ports import CLOCKS_DIFFER, Begun, CommandContext, JournalEntry, KeyScope, Relation, RequestKey
 from service.domain.errors import (
     ConcurrentChangeError,
@@ -27,7 +29,8 @@ _TAKEN: Final = ('"request_keys_pkey"', '"payments_reference_key"')
 _PLAIN: Final = [
     member.name for member in fields(Payment) if member.name not in {"id", "money", "status", "gateway_request"}
 ]
-_COUNTED: Final = {"settle_attempts", "refunded_minor"}
+_Parameters = Mapping[str, Any]
+_Insert = tuple[_Parameters, Sequence[RequestKey]]
 _REUSED: Final = {KeyScope.MESSAGE: MessageIdReusedError, KeyScope.IDEMPOTENCY: IdempotencyKeyReusedError}
 
 
@@ -38,13 +41,21 @@ class PostgresStore:
         """`on_change` is called with each change after its commit."""
         self._database = database
         self._on_change = on_change
+        self._inserts = Batching(self._insert_all)
+        self._records = Batching(self._record_all)
 
     async def begin(
         self, draft: Draft, *, keys: Sequence[RequestKey], request_id: str, least_seconds_left: float = 0
     ) -> Begun:
         """The partial unique index decides between concurrent creates of all replicas."""
-        async with self._database.crowd():
-            return await self._begin(draft, keys, request_id, least_seconds_left)
+        for _ in range(_MAX_RACES):
+            if payment := await self._insert(draft, keys, request_id):
+                self._on_change(Change(payment=payment, kind=ChangeKind.CREATED))
+                return Begun(payment=payment, relation=Relation.CREATED)
+            if existing := await self.existing(draft, keys=keys, least_seconds_left=least_seconds_left):
+                return existing
+            # The conflicting payment ended, or its transaction was rolled back.
+        raise CreateInProgressError
 
     async def existing(
         self, request: Request, *, keys: Sequence[RequestKey], least_seconds_left: float = 0
@@ -62,17 +73,17 @@ class PostgresStore:
     async def record(self, change: Change, *, context: CommandContext) -> Payment:
         """Status, journal line and outbox row are one statement."""
         payment = change.payment
-        parameters = {
+        row = {
             **{name: getattr(payment, name) for name in statements.CHANGING},
             "status": payment.status.value,
             "payment_id": payment.id,
-            "final": str(payment.id) if payment.status.is_final else "",
-            "expected_version": payment.version - 1,
             "expected_reference": payment.reference,
-            **_line(change, context),
+            "journal_kind": change.kind.value,
+            "journal_detail": change.detail,
+            "journal_request_id": context.request_id,
             **outbox_store.parameters(change, context=context),
         }
-        if not await self._database.run(statements.RECORD, parameters):
+        if not await self._records.run(row):
             raise ConcurrentChangeError(payment=payment.ref)
         self._on_change(change)
         return payment
@@ -157,18 +168,6 @@ class PostgresStore:
     async def prune_keys(self, *, before: datetime, limit: int) -> int:
         return len(await self._database.run(statements.PRUNE_KEYS, {"before": before, "batch": limit}))
 
-    async def _begin(
-        self, draft: Draft, keys: Sequence[RequestKey], request_id: str, least_seconds_left: float
-    ) -> Begun:
-        for _ in range(_MAX_RACES):
-            if payment := await self._insert(draft, keys, request_id):
-                self._on_change(Change(payment=payment, kind=ChangeKind.CREATED))
-                return Begun(payment=payment, relation=Relation.CREATED)
-            if existing := await self._existing(draft, keys, least_seconds_left):
-                return existing
-            # The conflicting payment ended, or its transaction was rolled back.
-        raise CreateInProgressError
-
     async def _existing(self, request: Request, keys: Sequence[RequestKey], least_seconds_left: float) -> Begun | None:
         for _ in range(_MAX_RACES):
             if payment := await self._payment_of_keys(keys, request):
@@ -198,31 +197,45 @@ class PostgresStore:
         detail: Mapping[str, str] | None = None,
     ) -> Payment | None:
         """Insert the draft; None if a key, the booking or the reference has a payment already."""
-        parameters = {
-            **{name: getattr(draft, name, None) for name in _PLAIN if name not in _COUNTED},
+        row = {
+            **{name: getattr(draft, name, None) for name in FROZEN},
             "amount_minor": draft.money.minor,
             "currency": draft.money.currency,
-            "gateway_request": draft.gateway_request,
-            "status": PaymentStatus.PENDING.value,
-            "version": 0,
-            "updated_at": draft.created_at,
             "journal_kind": kind.value,
             "journal_detail": detail or {},
             "journal_request_id": request_id,
-            **_arrays(keys),
         }
         hit(FailPoint.ROW_NOT_COMMITTED)
         try:
-            rows = await self._database.run(statements.BEGIN, parameters)
+            payment_id = await self._inserts.run((row, keys))
         except asyncpg.UniqueViolationError as error:
             if any(taken in str(error) for taken in _TAKEN):  # by a concurrent transaction
                 return None
             raise
-        if not rows:
+        if payment_id is None:
             return None
         # Built from the draft instead of fetched.
         frozen = {member.name: getattr(draft, member.name) for member in fields(Draft)}
-        return Payment(**frozen, id=rows[0].id, status=PaymentStatus.PENDING, version=0, updated_at=draft.created_at)
+        return Payment(**frozen, id=payment_id, status=PaymentStatus.PENDING, version=0, updated_at=draft.created_at)
+
+    async def _insert_all(self, drafts: Sequence[_Insert]) -> Sequence[int | None]:
+        """The ids of the payments that were inserted, None for the others."""
+        keyed = [(row["reference"], key) for row, keys in drafts for key in keys]
+        parameters = {
+            **arrays([row for row, _ in drafts]),
+            **_arrays([key for _, key in keyed]),
+            "key_reference": [reference for reference, _ in keyed],
+        }
+        async with self._database.crowd():
+            rows = await self._database.run(batch_statements.BEGIN, parameters, tries=_tries(drafts))
+        ids = {row.reference: row.id for row in rows}
+        return [ids.pop(row["reference"], None) for row, _ in drafts]  # of two adoptions of a session one
+
+    async def _record_all(self, rows: Sequence[_Parameters]) -> Sequence[bool]:
+        """Whether each change was made."""
+        made = await self._database.run(batch_statements.RECORD, arrays(rows), tries=_tries(rows))
+        events = {row.outbox_event_id for row in made}
+        return [row["outbox_event_id"] in events for row in rows]
 
     async def _payment_of_keys(self, keys: Sequence[RequestKey], request: Request) -> Payment | None:
         """The payment of one of the keys; raises if the key was used with other content."""
@@ -239,6 +252,11 @@ class PostgresStore:
     async def _one(self, statement: Any, **parameters: Any) -> Payment | None:
         rows = await self._database.run(statement, parameters)
         return _payment(rows[0]) if rows else None
+
+
+def _tries(rows: Sequence[object]) -> int:
+    """A batch is tried once, as each of its rows is tried by itself afterwards."""
+    return TRIES if len(rows) == 1 else 1
 
 
 def _line(change: Change, context: CommandContext) -> dict[str, Any]:

@@ -37,8 +37,7 @@ ATTENDED_SWEEP_SECONDS: Final = 3600.0
 """Between the tries of a payment that needs a person: hardly anything but that person can change how it stands."""
 
 _TIME: Final = payments.c.created_at.type
-_DEFAULTED: Final = {"id", "settle_attempts", "settle_after", "refunded_minor"}
-_KEY_COLUMNS: Final = ("scope", "caller", "key", "fingerprint")
+KEY_COLUMNS: Final = ("scope", "caller", "key", "fingerprint")
 
 
 _NEEDS_PERSON: Final = sa.and_(
@@ -47,7 +46,7 @@ _NEEDS_PERSON: Final = sa.and_(
     sa.or_(payments.c.attention != "unsettled", payments.c.last_outcome.is_not(None)),
 )
 """As `Payment.needs_person`."""
-_BLOCKING: Final = sa.and_(sa.text("status = 'FAILED'"), _NEEDS_PERSON)
+BLOCKING: Final = sa.and_(sa.text("status = 'FAILED'"), _NEEDS_PERSON)
 """A failed payment that keeps its booking from being checked out again."""
 
 
@@ -60,65 +59,6 @@ def _given(*names: str) -> sa.TableValuedAlias:
     """The given request keys as rows, from one array for each column."""
     arrays = (sa.bindparam(f"key_{name}", type_=sa.ARRAY(sa.String)) for name in names)
     return sa.func.unnest(*arrays).table_valued(*names).render_derived("given")
-
-
-def _begin() -> Executable:
-    """Insert payment, keys and first journal line; no row if a key or the booking has a payment already.
-
-    If a concurrent transaction inserts one of the keys, the statement fails on the primary key of `request_keys`.
-    """
-    names = [column.name for column in payments.columns if column.name not in _DEFAULTED]
-    given = _given(*_KEY_COLUMNS)
-    taken = sa.exists().where(
-        request_keys.c.scope == given.c.scope,
-        request_keys.c.caller == given.c.caller,
-        request_keys.c.key == given.c.key,
-    )
-    values = _parameters(payments, *names)
-    blocked = sa.exists().where(payments.c.booking_id == values["booking_id"], _BLOCKING)
-    created = (
-        upsert(payments)
-        .from_select(names, sa.select(*values.values()).where(~taken, ~blocked))
-        .on_conflict_do_nothing(index_elements=[payments.c.booking_id], index_where=LIVE)
-        .returning(payments.c.id, payments.c.version, payments.c.status, payments.c.created_at)
-        .cte("created")
-    )
-    keyed = sa.insert(request_keys).from_select(
-        [*_KEY_COLUMNS, "payment_id", "created_at"],
-        sa.select(*(given.c[name] for name in _KEY_COLUMNS), created.c.id, created.c.created_at).select_from(
-            created.join(given, sa.text("true"))
-        ),
-    )
-    extra = _parameters(journal, "kind", "detail", "request_id", prefix="journal_")
-    journaled = sa.insert(journal).from_select(
-        ["payment_id", "version", "status", "at", *extra],
-        sa.select(created.c.id, created.c.version, created.c.status, created.c.created_at, *extra.values()),
-    )
-    return sa.select(created.c.id).add_cte(keyed.cte("keyed"), journaled.cte("journaled"))
-
-
-def _record() -> Executable:
-    """Change the payment, if version and reference are still the expected ones, with journal line and outbox row."""
-    changed = (
-        sa.update(payments)
-        .where(
-            payments.c.id == sa.bindparam("payment_id"),
-            payments.c.version == sa.bindparam("expected_version"),
-            payments.c.reference == sa.bindparam("expected_reference"),
-        )
-        .values(_parameters(payments, *CHANGING))
-        .returning(payments.c.id)
-        .cte("changed")
-    )
-    line = _parameters(journal, "version", "kind", "status", "detail", "request_id", "at", prefix="journal_")
-    journaled = sa.insert(journal).from_select(["payment_id", *line], sa.select(changed.c.id, *line.values()))
-    names = ("event_id", "sequence", "routing_key", "headers", "body", "created_at")
-    row = _parameters(outbox, *names, prefix="outbox_")
-    written = sa.insert(outbox).from_select(["payment_id", *row], sa.select(changed.c.id, *row.values()))
-    # Transactions that NOTIFY commit one after the other, each with its own flush: only final statuses are worth it.
-    final = sa.bindparam("final", type_=sa.String)
-    notified = sa.case((final != "", sa.func.pg_notify(OUTBOX_CHANNEL, final)))
-    return sa.select(notified, changed.c.id).add_cte(journaled.cte("journaled"), written.cte("written"))
 
 
 def _renew() -> Executable:
@@ -143,16 +83,14 @@ def _renew() -> Executable:
     return sa.select(changed.c.id).add_cte(journaled.cte("journaled"))
 
 
-BEGIN: Final = _begin()
 RENEW: Final = _renew()
-RECORD: Final = _record()
 BY_ID: Final = sa.select(payments).where(payments.c.id == sa.bindparam("payment_id"))
 BY_SESSION: Final = sa.select(payments).where(payments.c.session_id == sa.bindparam("session_id"))
 BY_REFERENCE: Final = sa.select(payments).where(payments.c.reference == sa.bindparam("reference"))
 LATEST_OF_BOOKING: Final = (
     sa.select(payments)
     .where(payments.c.booking_id == sa.bindparam("booking_id"))
-    .order_by(sa.case((LIVE, 0), (_BLOCKING, 1), else_=2), payments.c.id.desc())
+    .order_by(sa.case((LIVE, 0), (BLOCKING, 1), else_=2), payments.c.id.desc())
     .limit(1)
 )
 TOLD_OF: Final = (
@@ -171,7 +109,7 @@ FINAL_AMONG: Final = sa.select(payments).where(
 )
 BLOCKING_OF_BOOKING: Final = (
     sa.select(payments)
-    .where(payments.c.booking_id == sa.bindparam("booking_id"), sa.or_(LIVE, _BLOCKING))
+    .where(payments.c.booking_id == sa.bindparam("booking_id"), sa.or_(LIVE, BLOCKING))
     .order_by(sa.case({"COMPLETED": 0, "FAILED": 1}, value=payments.c.status, else_=2), payments.c.id.desc())
     .limit(1)
 )
@@ -264,7 +202,7 @@ CLAIM_UNFINISHED: Final = _claim_unfinished()
 
 
 def _payments_of_keys() -> Executable:
-    columns = _KEY_COLUMNS[:-1]
+    columns = KEY_COLUMNS[:-1]
     given = _given(*columns)
     same = sa.and_(*(request_keys.c[name] == given.c[name] for name in columns))
     return (
@@ -277,12 +215,12 @@ def _payments_of_keys() -> Executable:
 
 def _remember() -> Executable:
     """Bind to the payment the keys that are not bound yet."""
-    given = _given(*_KEY_COLUMNS)
+    given = _given(*KEY_COLUMNS)
     bound = _parameters(request_keys, "payment_id", "created_at")
-    values = sa.select(*(given.c[name] for name in _KEY_COLUMNS), *bound.values())
+    values = sa.select(*(given.c[name] for name in KEY_COLUMNS), *bound.values())
     return (
         upsert(request_keys)
-        .from_select([*_KEY_COLUMNS, *bound], values)
+        .from_select([*KEY_COLUMNS, *bound], values)
         .on_conflict_do_nothing()
         .returning(request_keys.c.payment_id)
     )
