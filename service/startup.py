@@ -108,7 +108,7 @@ def refuse_untrusted(name: str, error: Exception) -> None:
 
 async def connected_database(settings: Settings, stack: AsyncExitStack) -> Database:
     """The pool; raises StartError unless it leads to a trusted database with the tables that this version needs."""
-    database = Database(settings.database_url.get_secret_value())
+    database = Database(settings.database_url.get_secret_value(), plans_once=True)
     stack.push_async_callback(database.close)
     away = StoreUnavailableError, TimeoutError
     await wait_until_reachable("the database (DATABASE_URL)", database.ping, away, why=_of_database)

@@ -59,6 +59,11 @@ SERVER_SETTINGS: Final = {
 }
 
 
+_PLANS_ONCE: Final = {"plan_cache_mode": "force_generic_plan"}
+"""Otherwise PostgreSQL plans each run anew of what takes arrays: it guesses that they have ten elements, and that a
+plan for fewer is cheaper."""
+
+
 def json_text(value: Any) -> str:
     """JSON as the driver takes it."""
     return orjson.dumps(value).decode()
@@ -106,11 +111,13 @@ def _set_json_codec(connection: Any, _: object) -> None:
 class Database:
     """A bounded pool of connections."""
 
-    def __init__(self, url: str) -> None:
-        """`url`: `postgresql://user:password@host:port/name`, or several hosts, of which the writable one is used."""
-        self.sessions: Final = Sessions(
-            url, settings=SERVER_SETTINGS, command_timeout=COMMAND_SECONDS, record_class=Row
-        )
+    def __init__(self, url: str, *, plans_once: bool = False) -> None:
+        """`url`: `postgresql://user:password@host:port/name`, or several hosts, of which the writable one is used.
+
+        `plans_once`: the statements are always the same, and a plan that fits any parameters is good for each of them.
+        """
+        settings = {**SERVER_SETTINGS, **_PLANS_ONCE} if plans_once else SERVER_SETTINGS
+        self.sessions: Final = Sessions(url, settings=settings, command_timeout=COMMAND_SECONDS, record_class=Row)
         self.engine: Final[AsyncEngine] = make_engine(
             self.sessions,
             pool_size=POOL_SIZE,
