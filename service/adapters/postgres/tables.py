@@ -63,9 +63,8 @@ payments = sa.Table(
     sa.Index("payments_live_booking_idx", "booking_id", unique=True, postgresql_where=LIVE),
     sa.Index("payments_booking_id_idx", "booking_id"),
     sa.Index("payments_pending_idx", "created_at", postgresql_where=PENDING),
-    sa.Index("payments_opened_idx", "created_at", "id", postgresql_where=sa.text("session_id IS NOT NULL")),
-    # What operators look payments up by.
     sa.Index("payments_created_idx", "created_at", "id"),
+    # What operators look payments up by.
     sa.Index("payments_user_idx", "user_id", "created_at", "id"),
     sa.Index("payments_amount_idx", "amount_minor", "created_at", "id"),
     sa.Index("payments_reason_idx", "reason", "created_at", "id", postgresql_where=sa.text("reason IS NOT NULL")),
@@ -156,7 +155,6 @@ outbox = sa.Table(
     sa.Column("sent_at", _Time),
     sa.UniqueConstraint("payment_id", "sequence"),
     sa.Index("outbox_unsent_idx", "id", postgresql_where=_UNSENT),
-    sa.Index("outbox_unsent_payment_idx", "payment_id", "sequence", postgresql_where=_UNSENT),
     sa.Index("outbox_sent_idx", "sent_at", postgresql_where=sa.text("sent_at IS NOT NULL")),
 )
 
