@@ -1,4 +1,4 @@
-"""Writes that are under way at the same moment share a statement: one round trip, one commit, one wait for the disk."""
+"""What is under way at the same moment shares a statement: one round trip, one commit, one wait for the disk."""
 
 import asyncio
 from collections import deque

@@ -85,7 +85,6 @@ def _renew() -> Executable:
 
 RENEW: Final = _renew()
 BY_ID: Final = sa.select(payments).where(payments.c.id == sa.bindparam("payment_id"))
-BY_SESSION: Final = sa.select(payments).where(payments.c.session_id == sa.bindparam("session_id"))
 BY_REFERENCE: Final = sa.select(payments).where(payments.c.reference == sa.bindparam("reference"))
 LATEST_OF_BOOKING: Final = (
     sa.select(payments)
