@@ -40,6 +40,8 @@ _UNDONE: Final = frozenset({"40001", "40P01", "55P03", "0A000"})
 """SQLSTATE: serialization failure, deadlock, lock timeout, and a plan that a migration made invalid."""
 _USELESS: Final = frozenset({"25006", "57P01", "57P02", "57P03"})
 """SQLSTATE of a session that will take no more writes: read-only, or its server is going away or was killed."""
+_LOST: Final = "08"
+"""The class of SQLSTATE by which the driver itself says that a connection ended: the statement may be done."""
 _REFUSED: Final = frozenset({"21", "22", "P0"})
 """Classes of SQLSTATE for errors in the statement's own data: cardinality, bad data, raised by a trigger."""
 _UNAVAILABLE: Final = (
@@ -245,7 +247,7 @@ def sqlstate(error: BaseException) -> str:
 def is_rolled_back(error: Exception) -> bool:
     """Whether the database itself said that a statement failed, so that nothing of it is done."""
     said = sqlstate(error.__cause__ or error)
-    return bool(said) and said not in _USELESS
+    return bool(said) and said not in _USELESS and not said.startswith(_LOST)
 
 
 _DIALECT: Final = PGDialect_asyncpg()  # type: ignore[no-untyped-call]

@@ -26,7 +26,7 @@ class Statements:
         if BAD in items:
             raise asyncpg.CheckViolationError("refused")
         if LOST in items:
-            raise StoreUnavailableError from ConnectionResetError()
+            raise StoreUnavailableError from asyncpg.ConnectionDoesNotExistError("in the middle of operation")
         return [2 * item for item in items]
 
 
