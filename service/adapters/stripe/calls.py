@@ -15,6 +15,7 @@ from runtime.aio import Backoff
 from service.adapters.stripe import outcome_mapping
 from service.adapters.stripe.circuit_breaker import CircuitBreakers, CircuitChange, CircuitOpenError, Verdict
 from service.adapters.stripe.clock_skew import ClockSkew
+from service.adapters.stripe.sdk_requests import StripeRequests
 from service.domain.outcomes import Refused, Unknown, UnknownCause
 from service.domain.payment import Payment
 from service.failpoints import FailPoint, hit
@@ -63,6 +64,7 @@ class _Call:
     deadline: float
     request: tuple[str, str]
     params: Mapping[str, Any]
+    idempotency_key: str | None
 
     @property
     def left(self) -> float:
@@ -74,7 +76,7 @@ class _Call:
 class Calls:
     """Makes the calls; one per process. `in_flight` counts those under way, whether they wait or are sent."""
 
-    client: stripe.StripeClient
+    requests: StripeRequests
     limiter: RateLimiter
     circuit_breakers: CircuitBreakers
     observer: GatewayObserver
@@ -93,6 +95,7 @@ class Calls:
         path: str,
         *,
         priority: Priority = Priority.WRITE,
+        idempotency_key: str | None = None,
         **params: Any,
     ) -> _Answer:
         """Stripe's answer as plain data, or what its absence means."""
@@ -104,6 +107,7 @@ class Calls:
             deadline=asyncio.get_running_loop().time() + timeout_seconds,
             request=(method, path),
             params=params,
+            idempotency_key=idempotency_key,
         )
         started, result = time.perf_counter(), "cancelled"
         self.in_flight += 1
@@ -194,12 +198,12 @@ class Calls:
             self.observer.on_gateway_attempt(call.endpoint.value)
             sent_at = self.skew.now()
             try:
-                # The SDK's raw request has all of its errors, but does not build a tree of objects from an answer of
-                # which we read five members: that was a quarter of the service's work.
                 async with asyncio.timeout_at(call.deadline):
-                    answered = await self.client.raw_request_async(*call.request, **call.params)
-                answer, verdict = answered.data, Verdict.ANSWERS
-                self.skew.note(str(answered.headers.get("Date", "")), sent_at=sent_at)
+                    answer, headers = await self.requests.send(
+                        *call.request, call.params, idempotency_key=call.idempotency_key
+                    )
+                verdict = Verdict.ANSWERS
+                self.skew.note(str(headers.get("Date", "")), sent_at=sent_at)
             except Exception as error:
                 self.skew.note(_header(error, "Date"), sent_at=sent_at)
                 verdict = _verdict(error, fair=fair)
@@ -255,7 +259,7 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _is_transport(error: Exception) -> bool:
-    """Also what came too late; the SDK lets aiohttp's body-read failures through."""
+    """Also what came too late; an answer that breaks off is aiohttp's error."""
     return isinstance(error, stripe.APIConnectionError | aiohttp.ClientError | OSError)
 
 

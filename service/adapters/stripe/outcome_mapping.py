@@ -205,7 +205,7 @@ def of_error(error: BaseException) -> Refused | Unknown:
     """The outcome of a call that raised: refused only for what booking, payer or caller can change, else unknown."""
     if isinstance(error.__cause__ if isinstance(error, stripe.StripeError) else error, TimeoutError):
         return Unknown(cause=UnknownCause.TIMEOUT, detail="no answer in time")
-    if not isinstance(error, stripe.StripeError):  # the SDK lets aiohttp's body-read failures through
+    if not isinstance(error, stripe.StripeError):  # aiohttp's, of an answer that breaks off
         return Unknown(cause=UnknownCause.FAILED, detail=type(error).__name__)
     detail = _detail(error)
     if code(error) == IDEMPOTENCY_KEY_IN_USE:

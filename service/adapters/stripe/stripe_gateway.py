@@ -1,4 +1,4 @@
-"""The gateway port on the official Stripe SDK, over its aiohttp client: its default one is many times slower."""
+"""The gateway port on the official Stripe SDK, whose requests go by aiohttp."""
 
 import asyncio
 import ssl
@@ -10,17 +10,16 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
-import stripe
 
 from contracts.fields import is_session_id
 from service.adapters.stripe import charge_mapping, outcome_mapping
 from service.adapters.stripe.calls import BACKOFF_SECONDS, Calls, GatewayObserver
 from service.adapters.stripe.circuit_breaker import CircuitBreakers
 from service.adapters.stripe.clock_skew import SHORTEST_SESSION, ClockSkew
+from service.adapters.stripe.sdk_requests import StripeRequests
 from service.application.ports import ChargePage, EventPage, ToldPage, ToldSession
 from service.domain.outcomes import Opened, Outcome, Refused, Unknown, UnknownCause
 from service.domain.payment import Draft, Payment
-from service.failpoints import FailPoint, hit
 from service.ratelimit.limiter import RateLimiter
 from service.ratelimit.permit import Endpoint, Priority
 
@@ -36,15 +35,6 @@ _EVENTS: Final = [
 ]
 
 _CHARGE_EVENTS: Final = ["charge.refunded", "charge.dispute.created", "charge.dispute.closed"]
-
-
-class _HttpClient(stripe.AIOHTTPClient):
-    """The SDK's own, with a fail point between an answer's head and its body."""
-
-    async def request_stream_async(self, *request: Any, **options: Any) -> Any:
-        answer = await super().request_stream_async(*request, **options)
-        hit(FailPoint.ANSWER_LOST)
-        return answer
 
 
 class StripeGateway:
@@ -66,7 +56,6 @@ class StripeGateway:
 
         `backoff_seconds`: the longest pause before the first repeat.
         """
-        stripe.enable_telemetry = False  # it would write into the home directory and send figures with each call
         self.livemode: Final = "_live_" in api_key
         # The machine's certificates, or those of SSL_CERT_FILE, OpenSSL's own variable. Nothing turns the check off.
         self._tls = ssl.create_default_context()
@@ -74,15 +63,8 @@ class StripeGateway:
             connector=aiohttp.TCPConnector(limit=concurrency, keepalive_timeout=60, ssl=self._tls),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
         )
-        # The SDK passes its own timeout per request unless it is None; deadlines and repeats are ours.
-        client = stripe.StripeClient(
-            api_key,
-            http_client=_HttpClient(timeout=None, session=self._session),
-            max_network_retries=0,
-            base_addresses={"api": api_base.rstrip("/")} if api_base else {},
-        )
         self.calls: Final = Calls(
-            client=client,
+            requests=StripeRequests(self._session, api_key=api_key, api_base=api_base),
             limiter=limiter,
             circuit_breakers=CircuitBreakers(clock),
             observer=observer,
