@@ -21,15 +21,15 @@ from aiormq.channel import Channel
 from aiormq.exceptions import PublishError
 
 from bridge import errors
-from bridge.amqp_frames import Publication
 from bridge.broker_connection import BrokerConnection
 from bridge.errors import BridgeError, CallerGoneError
 from bridge.pending_calls import CallResult, LongPoll, PendingCall, RpcObserver
 from bridge.service_clock import ServiceClock
-from contracts import body, envelope
+from contracts import body, envelope, topology
 from contracts.commands import CommandType
 from contracts.faults import read_fault
 from runtime import connection_urls
+from runtime.amqp_frames import Publication
 
 _log = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ class RpcClient:
             calls=self._calls,
             channel=channel,
             message_id=publication.message_id,
-            correlation_id=publication.correlation_id,
+            correlation_id=publication.correlation_id or "",
             tag=next(self._tags),
             deadline=deadline,
             reply=reply,
@@ -215,15 +215,20 @@ class RpcClient:
             headers = {**headers, envelope.CLOCK_UNKNOWN: "true"}
         sent_at = int(now)  # AMQP's timestamp has whole seconds; the fraction goes into the expiration
         return Publication(
-            command=command,
+            exchange=topology.COMMANDS.name,
+            routing_key=command.value,
+            mandatory=True,
             body=content,
+            content_type=envelope.CONTENT_TYPE,
+            message_type=command.value,
             headers=headers,
             message_id=str(uuid4()),
             correlation_id=str(uuid4()),
+            reply_to=envelope.DIRECT_REPLY_TO,
             sent_at=sent_at,
             expiration_ms=int((now - sent_at + seconds) * 1000),
             user_id=self._user_id,
-        )
+        )  # not persistent: a command with a deadline is worthless after a restart of the broker
 
     async def _on_reply(self, message: DeliveredMessage) -> None:
         self._heard_at = asyncio.get_running_loop().time()

@@ -9,13 +9,15 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, cast
+from uuid import uuid4
 
 from aio_pika import Channel, DeliveryMode, IncomingMessage, Message
 from aio_pika.abc import AbstractRobustConnection
 from aio_pika.exceptions import DeliveryError
-from aiormq.abc import AbstractChannel, AbstractConnection
+from aiormq.abc import AbstractChannel, AbstractConnection, ChannelFrame
 from aiormq.channel import Channel as AmqpChannel
 from aiormq.exceptions import ChannelAccessRefused, ChannelClosed, ChannelNotFoundEntity
 from pamqp.commands import Basic
@@ -23,6 +25,7 @@ from pamqp.commands import Basic
 from contracts import envelope, events, topology
 from runtime import amqp_compat
 from runtime.aio import LogOnChange, cancel
+from runtime.amqp_frames import Publication
 from runtime.health import NotReadyError
 from service.application.ports import PUBLISH_SECONDS, BrokerLostError, OutboxRow, UnpublishedError
 from service.application.single_flight import SingleFlight
@@ -39,6 +42,26 @@ _MAX_EVENT_BYTES: Final = 16 * 2**20
 It does not apply to copies of commands, which the broker has accepted before."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Copy:
+    """A command that is published anew, to a queue that must be there, with whatever headers its sender gave it."""
+
+    exchange: str
+    routing_key: str
+    message: Message
+
+    async def send(self, channel: AmqpChannel) -> object:
+        """The broker's confirm, or what it says of a queue that is not there."""
+        return await channel.basic_publish(
+            self.message.body,
+            exchange=self.exchange,
+            routing_key=self.routing_key,
+            properties=self.message.properties,
+            mandatory=True,
+            wait=False,  # or others would wait inside, and write when the channel has ended
+        )
+
+
 class PublishingChannel:
     """One use's channel. If it was closed, refused a message or kept silent, the next publication opens a new one."""
 
@@ -53,29 +76,22 @@ class PublishingChannel:
         self._confirmed_at = 0.0
         self._abandoned = set[asyncio.Task[None]]()
 
-    async def publish(self, message: Message, *, exchange: str, routing_key: str, mandatory: bool) -> None:
+    async def publish(self, message: Publication | Copy) -> None:
         """Return when the broker has confirmed the message, or raise UnpublishedError in time."""
         try:
-            await self._publish(message, exchange=exchange, routing_key=routing_key, mandatory=mandatory)
+            await self._publish(message)
         except BrokerLostError as error:
             self._change.failed("%s cannot be published (%s); trying again", self._use, error)
             raise
         self._change.works("%s are published again", self._use)
 
-    async def _publish(self, message: Message, *, exchange: str, routing_key: str, mandatory: bool) -> None:
+    async def _publish(self, message: Publication | Copy) -> None:
         channel, began_at = None, time.monotonic()
         try:
             # The library's own timeout has no effect while the broker blocks publishers.
             async with asyncio.timeout(PUBLISH_SECONDS):
                 channel = await self.open()
-                confirmation = await channel.basic_publish(
-                    message.body,
-                    exchange=exchange,
-                    routing_key=routing_key,
-                    properties=message.properties,
-                    mandatory=mandatory,
-                    wait=False,  # or others would wait inside, and write when the channel has ended
-                )
+                confirmation = await (message.send(channel) if isinstance(message, Copy) else _send(channel, message))
                 self._confirmed_at = time.monotonic()
         except BrokerLostError:
             raise
@@ -97,7 +113,7 @@ class PublishingChannel:
             raise UnpublishedError(type(error).__name__) from error
         if not isinstance(confirmation, Basic.Ack):
             self._on_missing()
-            raise BrokerLostError(f"no queue for {routing_key}")
+            raise BrokerLostError(f"no queue for {message.routing_key}")
 
     async def open(self) -> AmqpChannel:
         """The channel, as soon as the broker takes messages: what is sent in an alarm arrives when it is over."""
@@ -125,6 +141,22 @@ class PublishingChannel:
             task = asyncio.create_task(_close_later(channel), name="abandoned-channel")
             self._abandoned.add(task)
             task.add_done_callback(self._abandoned.discard)
+
+
+async def _send(channel: AmqpChannel, publication: Publication) -> object:
+    """The broker's confirm of a publication; aiormq's own way to it, without its encoder and layers."""
+    async with channel.lock:  # the broker counts as we write
+        tag, confirmation = channel.delivery_tag + 1, channel.create_future()
+        channel.confirmations[tag] = confirmation
+        payload = publication.encode(channel.number, channel.max_content_size)
+        try:
+            await channel.write_queue.put(ChannelFrame(payload=payload, should_close=False))
+        except BaseException:
+            del channel.confirmations[tag]
+            confirmation.cancel()
+            raise
+        channel.delivery_tag = tag
+    return await confirmation
 
 
 def has_ended(channel: AbstractChannel) -> bool:
@@ -173,35 +205,40 @@ class Publisher:
         """Publish an event. Its id is the message id, so subscribers recognise a second copy."""
         if len(row.body) > _MAX_EVENT_BYTES:
             raise UnpublishedError(f"over {_MAX_EVENT_BYTES} bytes")
-        message = Message(
-            row.body,
-            delivery_mode=DeliveryMode.PERSISTENT,
+        publication = Publication(
+            exchange=topology.EVENTS.name,
+            routing_key=row.routing_key,
+            mandatory=False,  # there may be no subscriber
+            body=row.body,
+            content_type=events.CONTENT_TYPE,
+            message_type=events.EventKey(row.routing_key).event_type,
+            headers=row.headers,
+            persistent=True,
+            sent_at=int(row.created_at.timestamp()),
             message_id=row.event_id,
             correlation_id=row.headers.get(envelope.REQUEST_ID, row.event_id),
-            content_type=events.CONTENT_TYPE,
-            type=events.EventKey(row.routing_key).event_type,
-            timestamp=row.created_at,
-            headers=dict(row.headers),
             user_id=self._user,
         )
-        # There may be no subscriber.
-        await self._events.publish(message, exchange=topology.EVENTS.name, routing_key=row.routing_key, mandatory=False)
+        await self._events.publish(publication)
 
     async def answer(
         self, body: bytes, *, reply_to: str, correlation_id: str | None, message_type: str, headers: dict[str, str]
     ) -> None:
         """Reply to a command. The broker drops the reply if the sender has left."""
-        message = Message(
-            body,
-            delivery_mode=DeliveryMode.NOT_PERSISTENT,
-            correlation_id=correlation_id,
+        publication = Publication(
+            exchange=_DEFAULT_EXCHANGE,
+            routing_key=reply_to,
+            mandatory=False,
+            body=body,
             content_type=envelope.CONTENT_TYPE,
-            type=message_type,
-            timestamp=self._now(),
-            headers=dict(headers),
+            message_type=message_type,
+            headers=headers,
+            sent_at=int(self._now().timestamp()),
+            message_id=uuid4().hex,
+            correlation_id=correlation_id,
             user_id=self._user,
         )
-        await self._answers.publish(message, exchange=_DEFAULT_EXCHANGE, routing_key=reply_to, mandatory=False)
+        await self._answers.publish(publication)
 
     async def dead_letter(self, command: IncomingMessage, *, queue_name: str, headers: Mapping[str, Any]) -> None:
         """Dead-letter a command, with the reason in its headers."""
@@ -255,7 +292,7 @@ class Publisher:
             headers={**self._with_sender(amqp_compat.carried(command.headers), command), **headers},
             user_id=self._user,
         )
-        await self._copies.publish(message, exchange=exchange, routing_key=routing_key, mandatory=True)
+        await self._copies.publish(Copy(exchange=exchange, routing_key=routing_key, message=message))
 
     def _with_sender(self, headers: dict[str, Any], command: IncomingMessage) -> dict[str, Any]:
         """Headers with the command's sender: the copy has our `user_id`. A copy of a copy has the header already."""
