@@ -28,6 +28,11 @@ ASK_AGAIN_AFTER: Final = timedelta(seconds=10)
 """A session that the feed covers is looked up once more after so long: Stripe does not promise when events show."""
 ASK_AGAIN_EVERY: Final = timedelta(seconds=1)
 """And of all those sessions only one in so long: their number must not matter."""
+COVERED_FOR: Final = timedelta(minutes=2)
+"""How long a session that was polled with success needs no call of its own: whoever polls it has not just come back
+from paying, and if it is paid the feed's next read says so. Who asks about it for the first time may have."""
+COVERED_SESSIONS: Final = 20_000
+"""How many of them are remembered; the others are asked about, as if for the first time."""
 PERMIT_SECONDS: Final = 1.0
 """How long a lookup waits for a permit; beyond that the last known status is the better answer."""
 NEAR_SECONDS: Final = 0.1
@@ -57,13 +62,14 @@ class Strategy(Enum):
 class LookupState:
     """What the strategy depends on.
 
-    `asked_at`: when the gateway was last asked about the session, on whatever replica. `is_fresh`: looked up within the
-    freshness window, here, by whatever strategy. `always_ask`: there is no such window. `permit_seconds`: until a
-    permit would come.
+    `asked_at`: when the gateway was last asked about the session, on whatever replica. `is_covered`: the feed has
+    answered for it lately, here. `is_fresh`: looked up within the freshness window, here, by whatever strategy.
+    `always_ask`: there is no such window. `permit_seconds`: until a permit would come.
     """
 
     asked_at: datetime | None
     at: datetime
+    is_covered: bool
     is_fresh: bool
     always_ask: bool
     feed_is_current: bool
@@ -81,14 +87,14 @@ def choose_strategy(state: LookupState) -> Strategy:
         return Strategy.ASK if state.permit_seconds <= PERMIT_SECONDS else Strategy.BUSY
     if not state.permit_is_free:
         return Strategy.RIDE
-    if state.always_ask or state.asked_at is None:
+    if state.always_ask or (state.asked_at is None and not state.is_covered):
         return Strategy.ASK
-    overdue = state.at - state.asked_at >= ASK_AGAIN_AFTER
+    overdue = state.asked_at is None or state.at - state.asked_at >= ASK_AGAIN_AFTER
     return Strategy.ASK if overdue and state.may_ask_again else Strategy.RIDE
 
 
 class FreshnessCache:
-    """Which payments were looked up within the freshness window in this process, and whether that succeeded."""
+    """Which payments were looked up in this process of late, and whether that succeeded."""
 
     def __init__(self) -> None:
         self._looked_up: OrderedDict[int, tuple[datetime, bool]] = OrderedDict()
@@ -101,13 +107,17 @@ class FreshnessCache:
         """The payment was looked up at that moment."""
         self._looked_up[payment_id] = (at, succeeded)
         self._looked_up.move_to_end(payment_id)
+        while len(self._looked_up) > COVERED_SESSIONS or next(iter(self._looked_up.values()))[0] <= at - COVERED_FOR:
+            self._looked_up.popitem(last=False)
 
     def succeeded(self, payment_id: int, *, since: datetime) -> bool | None:
-        """Whether its lookup succeeded; None if there was none since then. Forgets whatever is older."""
-        while self._looked_up and next(iter(self._looked_up.values()))[0] <= since:
-            self._looked_up.popitem(last=False)
+        """Whether its lookup succeeded; None if there was none since then."""
         at, succeeded = self._looked_up.get(payment_id, (since, None))
         return succeeded if at > since else None
+
+    def is_covered(self, payment_id: int, *, at: datetime) -> bool:
+        """Whether its last lookup succeeded, not long ago."""
+        return self.succeeded(payment_id, since=at - COVERED_FOR) is True
 
     def may_ask_again(self, at: datetime) -> bool:
         """Whether one of the sessions that the feed covers may be looked up once more."""
@@ -159,6 +169,7 @@ class StatusLookup:
         state = LookupState(
             asked_at=payment.asked_at,
             at=now,
+            is_covered=self._cache.is_covered(payment.id, at=now),
             is_fresh=succeeded is not None,
             always_ask=not window,
             feed_is_current=self._feed_is_current,
@@ -216,7 +227,7 @@ class StatusLookup:
 
     async def _ask_gateway(self, payment: Payment, context: CommandContext, now: datetime) -> LookupResult:
         """As the gateway says."""
-        if payment.asked_at is not None:
+        if payment.asked_at is not None or self._cache.is_covered(payment.id, at=now):
             self._cache.add_again(now)
         outcome, asked_at = await self._retrieve(payment, now)
         if isinstance(outcome, Unknown) and outcome.cause is not UnknownCause.NO_SESSION:

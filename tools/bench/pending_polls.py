@@ -9,12 +9,15 @@ from tools.bench.load_generator import Outcome, bookings, http, open_loop
 PENDING = (100, 1_000, 10_000)
 POLL_SECONDS = 2.0
 SECONDS = 12.0
-WARM_UP_SECONDS = 6.0
+WARM_UP_SECONDS = 60.0
+"""By then each payment was polled once, however many the machine cannot serve in time."""
+MOST_CALLS = 6.0
+"""A second: five reads of the event feed, and one session that it covers."""
 _PENDING = "payments pending"
 AT_ONCE = 256
 """Concurrent polls: more than the machine can serve would only wait."""
-FLAT, LINEAR = 1.5, 1.25
-"""The ratios up to which growth counts as noise."""
+LINEAR = 1.25
+"""The ratio up to which growth counts as noise."""
 
 
 async def pending(bench: Bench) -> Part:
@@ -30,19 +33,20 @@ async def pending(bench: Bench) -> Part:
             sessions += await sessions_of([client], count - len(sessions), bookings)
         await system.scale(settings=AS_SHIPPED)
         await system.stripe(latency_ms=LATENCY_MS, rate_limits=STRIPE_LIMITS)
-        rows.append(await _polled(system, sessions, 5.0 if bench.quick else SECONDS))
+        rows.append(await _polled(system, sessions, quick=bench.quick))
         bench.say(f"{count} pending: {rows[-1]}")
     return _part(rows)
 
 
-async def _polled(system: System, sessions: list[str], seconds: float) -> dict[str, Any]:
+async def _polled(system: System, sessions: list[str], *, quick: bool) -> dict[str, Any]:
     rate = len(sessions) / POLL_SECONDS
+    warm_up, seconds = (6.0, 5.0) if quick else (WARM_UP_SECONDS, SECONDS)
     async with http(system.bridges[0]) as client:
 
         async def poll(number: int) -> int:
             return (await client.verify(sessions[number % len(sessions)])).status
 
-        await open_loop(poll, rate=rate, seconds=WARM_UP_SECONDS, at_most=AT_ONCE)
+        await open_loop(poll, rate=rate, seconds=warm_up, at_most=AT_ONCE)
         async with Meter(system=system) as meter:
             outcome: Outcome = await open_loop(poll, rate=rate, seconds=seconds, at_most=AT_ONCE)
     calls = {name: round(count / meter.seconds, 2) for name, count in meter.calls.items() if count}
@@ -69,7 +73,14 @@ def _part(rows: list[dict[str, Any]]) -> Part:
     for row in rows:
         label, due = f"{row['pending']:,} pending", row["due_per_second"]
         figures += [
-            compared(f"calls to Stripe, {label}", row["calls_per_second"], due, "one for each poll", unit="/s"),
+            compared(
+                f"calls to Stripe, {label}",
+                row["calls_per_second"],
+                due,
+                "one for each poll",
+                unit="/s",
+                at_most=MOST_CALLS,
+            ),
             compared(f"polls served, {label}", row["served_per_second"], due, "due", unit="/s"),
             Figure(f"our cores, {label}", row["our_cores"]),
         ]
@@ -79,15 +90,10 @@ def _part(rows: list[dict[str, Any]]) -> Part:
     return Part(
         name="p6",
         title="Many pending payments, all of them polled",
-        how=f"Every payment is verified every {POLL_SECONDS:.0f} s, open loop, while Stripe takes {LATENCY_MS} ms; the "
-        "service as it is shipped (20 calls a second per endpoint).",
+        how=f"Every payment is verified every {POLL_SECONDS:.0f} s, open loop, from a minute on; Stripe "
+        f"takes {LATENCY_MS} ms, the service is as it is shipped (20 calls a second per endpoint).",
         figures=[
             *figures,
-            Figure(
-                "calls to Stripe with the most, of those with the fewest",
-                _ratio(most["calls_per_second"], least["calls_per_second"]),
-                at_most=FLAT,
-            ),
             *(
                 Figure(
                     f"processor per served poll, {row['pending']:,} of {before['pending']:,}",
