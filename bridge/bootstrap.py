@@ -6,18 +6,19 @@ import math
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bridge.app import Lifecycle, create_app
 from bridge.auth import Authenticator, HeaderAuth
-from bridge.eureka import EurekaRegistration
-from bridge.jwks import JwksCache, source_at
-from bridge.jwt_auth import JwtAuth
 from bridge.metrics import Metrics
 from bridge.rate_limit import RateLimit, RateLimits
 from bridge.rpc_client import RpcClient
 from bridge.server import Server
 from bridge.settings import Settings
 from runtime.health import Build
+
+if TYPE_CHECKING:
+    from bridge.eureka import EurekaRegistration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,9 @@ async def _authenticator(settings: Settings) -> AsyncIterator[Authenticator]:
     if settings.bridge_auth != "jwt":
         yield HeaderAuth()
         return
+    from bridge.jwks import JwksCache, source_at  # noqa: PLC0415 - 20 MB that only this mode needs
+    from bridge.jwt_auth import JwtAuth  # noqa: PLC0415
+
     async with JwksCache(source_at(settings.bridge_jwt_jwks)) as cache:
         yield JwtAuth(cache, issuer=settings.bridge_jwt_issuer, audience=settings.bridge_jwt_audience)
 
@@ -80,9 +84,11 @@ def _rate_limits(settings: Settings) -> RateLimits:
     )
 
 
-def _registration(settings: Settings, listener: socket.socket) -> EurekaRegistration | None:
+def _registration(settings: Settings, listener: socket.socket) -> "EurekaRegistration | None":
     if not settings.eureka_peers:
         return None
+    from bridge.eureka import EurekaRegistration  # noqa: PLC0415 - 10 MB that only a registration needs
+
     return EurekaRegistration(
         peers=settings.eureka_peers,
         app_name=settings.eureka_app_name.lower(),

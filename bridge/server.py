@@ -5,16 +5,18 @@ import contextlib
 import logging
 import socket
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvicorn
 from fastapi import FastAPI
 
 from bridge.app import Lifecycle
-from bridge.eureka import EurekaRegistration
 from bridge.rpc_client import RpcClient
 from bridge.uvicorn_protocol import BridgeProtocol
 from runtime.http_protocol import KEEP_ALIVE_SECONDS, accept_pending
+
+if TYPE_CHECKING:
+    from bridge.eureka import EurekaRegistration  # brings httpx, which a bridge without Eureka does not need
 
 _log = logging.getLogger("bridge")
 
@@ -34,7 +36,7 @@ class Server(uvicorn.Server):
         request_seconds: float,
         lifecycle: Lifecycle,
         rpc_client: RpcClient,
-        registration: EurekaRegistration | None,
+        registration: "EurekaRegistration | None",
         drain_seconds: float,
     ) -> None:
         """`request_seconds`: the longest that a request takes, long polls excepted."""

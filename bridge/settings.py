@@ -8,7 +8,6 @@ from urllib.parse import quote, unquote, urlsplit
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bridge import jwks
 from runtime import amqp_nodes, connection_urls, secret_files
 from runtime.command_start import EXIT_USAGE, CannotStartError
 from runtime.logs import LogFormat, LogLevel, default_format
@@ -115,6 +114,8 @@ class Settings(BaseSettings):
         """A file is parsed already here; a URL may become reachable later."""
         if not value:
             return value
+        from bridge import jwks  # noqa: PLC0415 - 20 MB that only this mode needs
+
         if not jwks.is_url(value):
             try:
                 jwks.parse(jwks.read_file(Path(value)))

@@ -6,16 +6,17 @@ The viewer is the web component of the package `asyncapi-viewer`: one file, with
 from pathlib import Path
 from typing import Any, Final
 
-from asyncapi_viewer.assets import VIEWER_IIFE, static_path
 from faststream.asgi import AsgiResponse, get
 
 import contracts
+from runtime.packaged import packaged
 
 PAGE: Final = "/asyncapi"
 DOCUMENT: Final = "/asyncapi.yaml"
 DOCUMENTS: Final = {"asyncapi": DOCUMENT, "asyncapi-page": PAGE}
 """For the index."""
 
+_VIEWER: Final = packaged("asyncapi_viewer", "static/asyncapi-viewer.iife.js")
 _OURS: Final = Path(__file__).with_name("asyncapi")
 _HEADERS: Final = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
@@ -33,7 +34,7 @@ def routes() -> list[tuple[str, Any]]:
     return [
         (PAGE, _file(_OURS / "index.html", "text/html; charset=utf-8")),
         (f"{PAGE}/page.css", _file(_OURS / "page.css", "text/css")),
-        (f"{PAGE}/viewer.js", _file(static_path(VIEWER_IIFE), "text/javascript", _KEPT)),
+        (f"{PAGE}/viewer.js", _file(_VIEWER, "text/javascript", _KEPT)),
         (DOCUMENT, _file(Path(contracts.__file__).with_name("asyncapi.yaml"), "application/yaml")),
     ]
 

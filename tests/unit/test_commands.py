@@ -55,6 +55,14 @@ def test_the_help_names_every_command(half: str) -> None:
         assert f"payment-{half} {name}" in said
 
 
+def test_a_bridge_without_tokens_and_without_eureka_does_not_import_what_these_need() -> None:
+    program = "import sys; import bridge.check, bridge.serve; print(*{name.partition('.')[0] for name in sys.modules})"
+    said = subprocess.run(
+        [sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert set(said.stdout.split()) & {"httpx", "jwt", "cryptography", "py_eureka_client"} == set()
+
+
 def test_the_choices_of_the_command_line_are_those_of_the_contract() -> None:
     assert set(QUEUES) == {command.value for command in CommandType}
     assert set(STATUSES) == {status.value for status in PaymentStatus}
