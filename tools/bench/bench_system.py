@@ -19,6 +19,7 @@ from tools.bench.bare_sdk import KEY
 from tools.bench.load_generator import OK, Http
 from tools.devstack import processes, stack_settings
 from tools.devstack.stack import Stack, command_path
+from tools.devstack.stack_settings import CHECKOUT
 from tools.devstack.terminal import Terminal
 
 LATENCY_MS = 300
@@ -38,8 +39,10 @@ _COMMANDS = {"service": ("payment-service", "SERVICE_PORT"), "bridge": ("payment
 class System:
     """`start` starts everything; `scale` replaces the services and bridges; `stop` ends everything."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str], *, tree: Path = CHECKOUT) -> None:
+        """`tree`: the checkout whose service and bridge are measured."""
         self.folder = folder
+        self.tree = tree
         self.settings = dict(settings)
         self.where: dict[str, Any] = {}
         self.pids: dict[str, list[int]] = {}
@@ -52,7 +55,7 @@ class System:
         ports = dict(zip(names, map(str, processes.free_ports(len(names))), strict=True))
         own = {name: os.environ[name] for name in ("AMQP_URL", "DATABASE_URL") if name in os.environ}
         chosen = stack_settings.load({**own, **ports, "STACK_DIR": str(self.folder)})
-        self._stack = Stack(chosen, Terminal())
+        self._stack = Stack(chosen, Terminal(), tree=self.tree)
         with patch.dict(
             os.environ, {"LOG_LEVEL": "warning", "LOG_FORMAT": "json", **self.settings}
         ):  # the parts inherit it
@@ -88,9 +91,10 @@ class System:
         folder.mkdir()
         began = time.perf_counter()
         pid = processes.spawn(
-            [command_path(command), "run"],
+            [command_path(command, tree=self.tree), "run"],
             env={
                 **os.environ,
+                "PYTHONPATH": str(self.tree),
                 "LOG_LEVEL": "warning",
                 "LOG_FORMAT": "json",
                 "BOOKTICKET_FOLDER": str(self.folder),
@@ -159,6 +163,7 @@ class Bench:
 
     folder: Path
     quick: bool = False
+    tree: Path = CHECKOUT
     _system: System | None = None
     _count: int = 0
 
@@ -167,7 +172,7 @@ class Bench:
             return self._system
         await self.close()
         self._count += 1
-        self._system = System(self.folder / f"{self._count}", settings)
+        self._system = System(self.folder / f"{self._count}", settings, tree=self.tree)
         await self._system.start()
         return self._system
 

@@ -33,13 +33,16 @@ STILL_SECONDS: Final = 5.0
 class Stack:
     """All parts: `start`, then `watch`; always `stop`."""
 
-    def __init__(self, settings: Settings, terminal: Terminal) -> None:
+    def __init__(self, settings: Settings, terminal: Terminal, *, tree: Path = CHECKOUT) -> None:
+        """`tree`: the checkout that service, bridge and console are run from."""
         self._settings = settings
+        self._tree = tree
         self._terminal = terminal
         self._folder = settings.folder
         self._pids: dict[str, int] = {}
         self._spawns: dict[str, Callable[[], int]] = {}
         self._starting: list[str] = []
+        self._code = {"PYTHONPATH": str(tree)}
         self._paths = [Path(sys.executable).parent]
         """Where the commands are that `env` puts on the PATH."""
 
@@ -127,8 +130,10 @@ class Stack:
         return urls
 
     async def _migrate(self, roles: dict[str, str]) -> None:
-        environment = self._environment() | roles
-        status, output = await processes.run([command_path("payment-service"), "migrate"], env=environment)
+        environment = self._environment() | self._code | roles
+        status, output = await processes.run(
+            [command_path("payment-service", tree=self._tree), "migrate"], env=environment
+        )
         log = self._log("migrate")
         log.parent.mkdir(exist_ok=True)
         log.write_text(output)
@@ -174,26 +179,28 @@ class Stack:
             **{key: value for key, value in own_environment().items() if key.startswith("PAYMENT_") and value},
             "AMQP_URL": amqp,
             "DATABASE_URL": database,
+            **self._code,
             **self._stripe(),
             "SERVICE_HOST": "127.0.0.1",
             "SERVICE_PORT": str(port),
         }
-        command = [command_path("payment-service"), "run"]
+        command = [command_path("payment-service", tree=self._tree), "run"]
         await self._serve(name, command, environment, f"http://127.0.0.1:{port}/actuator/health/readiness")
 
     async def _bridge(self, name: str, port: int, amqp: str) -> None:
-        environment = {"AMQP_URL": amqp, "BRIDGE_HOST": "127.0.0.1", "BRIDGE_PORT": str(port)}
-        command = [command_path("payment-bridge"), "run"]
+        environment = {**self._code, "AMQP_URL": amqp, "BRIDGE_HOST": "127.0.0.1", "BRIDGE_PORT": str(port)}
+        command = [command_path("payment-bridge", tree=self._tree), "run"]
         await self._serve(name, command, environment, f"http://127.0.0.1:{port}/actuator/health/readiness")
 
     async def _console(self, amqp: str, database: str) -> None:
         environment = {
+            **self._code,
             "AMQP_URL": amqp,
             "DATABASE_URL": database,
             "CONSOLE_HOST": "127.0.0.1",
             "CONSOLE_PORT": str(self._settings.console_port),
         }
-        command = [command_path("payment-console"), "run"]
+        command = [command_path("payment-console", tree=self._tree), "run"]
         await self._serve("console", command, environment, f"{self._settings.console}/actuator/health/readiness")
 
     async def _serve(self, name: str, command: list[str], environment: dict[str, str], ready: str) -> None:
@@ -268,9 +275,10 @@ class Stack:
         }
 
 
-def command_path(name: str) -> str:
-    """The path of one of the project's commands, beside the Python that runs us."""
-    return str(Path(sys.executable).parent / name)
+def command_path(name: str, *, tree: Path = CHECKOUT) -> str:
+    """The path of one of the project's commands: beside the Python that runs us, or of another checkout."""
+    commands = Path(sys.executable).parent if tree == CHECKOUT else tree / ".venv/bin"
+    return str(commands / name)
 
 
 def _first(error: BaseException) -> BaseException:
