@@ -60,6 +60,7 @@ def _built(settings: Settings, build: Build, database: Database, depths: QueueDe
     letters = LetterPages(
         amqp_url=settings.amqp_url.get_secret_value(),
         database=database,
+        store=store,
         renderer=renderer,
         tokens=tokens,
         metrics=metrics,

@@ -20,22 +20,36 @@ from contracts.commands import CommandType
 from runtime.dead_letters.changes import LetterAct, change
 from runtime.dead_letters.letter import Letter, one_line
 from runtime.dead_letters.queues import BrokerError, DeadLetterQueues, UnreplayableError, opened
-from service.adapters.postgres import Database, OperatorJournal, database_now
+from service.adapters.postgres import Database, OperatorJournal, PostgresStore, database_now
+from service.application.replay_effect import ReplayEffect, effect_of
+from service.domain.errors import StoreUnavailableError
 
 MAX_LISTED: Final = 500
 MAX_HEADERS: Final = 100
 GONE: Final = "This letter is not there any more: somebody else has decided about it, or the broker has lost it."
 
 
+class NoConsentError(Exception):
+    """A person has not agreed to what a replay would do; the text says what is missing."""
+
+
 class LetterPages:
     """A letter's address is its queue and the fingerprint of its id and body: two of them never look the same."""
 
     def __init__(
-        self, *, amqp_url: str, database: Database, renderer: Renderer, tokens: FormTokens, metrics: Metrics
+        self,
+        *,
+        amqp_url: str,
+        database: Database,
+        store: PostgresStore,
+        renderer: Renderer,
+        tokens: FormTokens,
+        metrics: Metrics,
     ) -> None:
         self._amqp_url = amqp_url
         self._database = database
         self._journal = OperatorJournal(database)
+        self._store = store
         self._renderer = renderer
         self._tokens = tokens
         self._metrics = metrics
@@ -79,12 +93,14 @@ class LetterPages:
             async with self._found(request) as (queues, letter):
                 if letter is None:
                     return self._sorry(request, GONE, HTTPStatus.NOT_FOUND)
+                if act is LetterAct.REPLAY:
+                    _check_consent(form, await self._effect(letter))
                 now = await database_now(self._database)
                 await change(
                     letter, act, queues=queues, journal=self._journal, now=now, actor=checked.by, why=checked.why
                 )
-        except UnreplayableError as error:
-            return await self._show(request, problem=f"It cannot be replayed: {error}.", given=form)
+        except (UnreplayableError, NoConsentError) as error:
+            return await self._show(request, problem=f"Nothing was done: {error}.", given=form)
         except BrokerError as error:
             self._metrics.on_act(act, "failed")
             return self._sorry(request, str(error))
@@ -99,6 +115,18 @@ class LetterPages:
             return self._sorry(request, str(error))
         if letter is None:
             return self._sorry(request, GONE, HTTPStatus.NOT_FOUND)
+        return self._page(request, letter, await self._effect(letter), problem=problem, given=given)
+
+    async def _effect(self, letter: Letter) -> ReplayEffect | None:
+        """What a replay would do; None if the database does not answer, which hides no letter."""
+        try:
+            return await effect_of(letter, self._store, await database_now(self._database))
+        except StoreUnavailableError:
+            return None
+
+    def _page(
+        self, request: Request, letter: Letter, effect: ReplayEffect | None, *, problem: str, given: Form
+    ) -> Response:
         return self._renderer.page(
             request,
             "letter.html",
@@ -108,6 +136,8 @@ class LetterPages:
             booking=booking_of(letter),
             facts=facts_of(letter),
             headers=_headers(letter),
+            effect=warning_of(effect),
+            is_futile=effect is not None and effect.futile is not None,
             problem=problem,
             given=given,
         )
@@ -132,6 +162,24 @@ class LetterPages:
 def key_of(letter: Letter) -> str:
     """For its address: ids are the senders' words, and may be the same, or missing."""
     return hashlib.sha256(f"{letter.message_id or ''}\n{letter.body_sha256}".encode()).hexdigest()[:20]
+
+
+def warning_of(effect: ReplayEffect | None) -> str:
+    """What a person should know before a replay; empty if nothing is known."""
+    if effect is None:
+        return "The database does not answer: nobody can say what a replay would do by now."
+    if effect.futile is None:
+        return f"As things stand, {effect.text}." if effect.text else ""
+    facts = [effect.text] if effect.text.startswith(effect.futile) else filter(None, (effect.futile, effect.text))
+    return f"It cannot succeed: {'; '.join(facts)}."
+
+
+def _check_consent(form: Form, effect: ReplayEffect | None) -> None:
+    """Whether the person knew what a replay would do, and wants it. Raises NoConsentError if not."""
+    if form.get("effect", "") != warning_of(effect):
+        raise NoConsentError("what a replay would do has changed meanwhile, read it again below")
+    if effect is not None and effect.futile is not None and form.get("force") != "yes":
+        raise NoConsentError("it cannot succeed, so say that it is to be sent all the same, or drop it")
 
 
 def booking_of(letter: Letter) -> int | None:

@@ -14,8 +14,8 @@ from runtime.dead_letters.changes import LetterAct, change
 from runtime.dead_letters.letter import Letter, escaped, one_line
 from runtime.dead_letters.queues import BrokerError, DeadLetterQueues, UnreplayableError, opened
 from service.adapters.postgres import Database, OperatorJournal, PostgresStore, database_now, revision_problem
+from service.application.replay_effect import ReplayEffect, effect_of
 from service.cli.actor import os_user
-from service.cli.dead_letters.effects import Effect, effect_of
 from service.cli.dead_letters.listing import described, fully_described, heading, line_of, page_of
 from service.cli.dead_letters.selection import Selection, selection_of
 from service.entrypoints.broker import connect_url
@@ -101,7 +101,7 @@ async def _change(arguments: argparse.Namespace, settings: BrokerSettings) -> in
             store = PostgresStore(database) if database is not None and arguments.action == "replay" else None
             async for letter in _selected(queues, selection, now):
                 missing -= {letter.message_id, letter.properties.message_id}
-                effect = Effect() if store is None else await effect_of(letter, store, now)
+                effect = ReplayEffect() if store is None else await effect_of(letter, store, now)
                 kept = await _change_one(letter, arguments, queues, journal, effect=effect, now=now)
                 counts[word if kept is None else "kept"] += 1
                 _say_done(letter, now, result=word, effect=effect, kept=kept, as_json=arguments.json)
@@ -126,7 +126,9 @@ async def _ask(arguments: argparse.Namespace, settings: BrokerSettings) -> None:
         raise RefusedError("Nothing was changed.")
 
 
-def _say_done(letter: Letter, now: datetime, *, result: str, effect: Effect, kept: str | None, as_json: bool) -> None:
+def _say_done(
+    letter: Letter, now: datetime, *, result: str, effect: ReplayEffect, kept: str | None, as_json: bool
+) -> None:
     if as_json:
         told = {"result": result if kept is None else "kept", "effect": effect.text or None, "why": kept}
         _say(json.dumps(told | described(letter)))
@@ -141,7 +143,7 @@ async def _change_one(
     queues: DeadLetterQueues,
     journal: OperatorJournal | None,
     *,
-    effect: Effect,
+    effect: ReplayEffect,
     now: datetime,
 ) -> str | None:
     """Why the letter is kept; None if it is not."""

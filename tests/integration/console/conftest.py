@@ -1,9 +1,10 @@
 """The console over a real database and a real broker, with its own role and user; asked as a browser asks."""
 
+import html
 import json
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,7 +12,6 @@ from urllib.parse import urlsplit
 import aiormq
 import httpx
 import pytest
-from pamqp.commands import Basic
 
 from console import bootstrap
 from console.identity import Role
@@ -35,6 +35,12 @@ EVIL = "<script>alert('x')</script>\"'><img src=x onerror=alert(1)>"
 SURE = {"by": "asha", "why": "a test", "sure": "yes"}
 
 
+def field(page: str, name: str) -> str:
+    """The value of the first hidden field of this name."""
+    found = re.search(rf'name="{name}" value="([^"]*)"', page)
+    return html.unescape(found[1]) if found else ""
+
+
 class Browser:
     """Keeps cookies, sends where a form comes from, and finds the tokens of forms."""
 
@@ -50,8 +56,7 @@ class Browser:
         return answer.text
 
     async def token(self, path: str) -> str:
-        found = re.search(r'name="token" value="([0-9a-f]+)"', (await self.client.get(path)).text)
-        return found[1] if found else ""
+        return field((await self.client.get(path)).text, "token")
 
     async def post(
         self, path: str, form: Mapping[str, str], *, token: str, origin: str | None = ORIGIN
@@ -61,6 +66,7 @@ class Browser:
 
 
 Browsers = Callable[..., Any]
+ParkCreate = Callable[[int], Awaitable[str]]
 
 
 @pytest.fixture(scope="module")
@@ -112,24 +118,43 @@ async def logged_in(browser: Browser, role: Role) -> httpx.Response:
 
 
 @pytest.fixture
-async def dead_letter(amqp_url: str, browsers: Browsers) -> AsyncIterator[str]:  # noqa: ARG001 - it declares the queues
-    """The id of the only dead letter, which is full of what would be dangerous in a page."""
+async def letters(amqp_url: str, browsers: Browsers) -> AsyncIterator[Any]:  # noqa: ARG001 - it declares the queues
+    """A channel to publish dead letters by; there are none yet, and no commands."""
     async with await aiormq.connect(amqp_url) as connection:
         channel = await connection.channel()
         for queue in (*topology.DEAD_LETTER_QUEUES.values(), *topology.COMMAND_QUEUES.values()):
             await channel.queue_purge(queue.name)
-        message_id = f"m-{uuid.uuid4()}{EVIL}"
-        given: Basic.Properties = properties(
-            message_id=message_id,
-            correlation_id=EVIL,
-            app_id=EVIL,
-            headers={"x-reason": EVIL, "x-reason-text": EVIL, "x-sender": EVIL, EVIL: EVIL},
-        )
-        await channel.basic_publish(
-            json.dumps({"bookingId": 77, "x": EVIL}).encode(),
-            exchange=topology.DEAD_LETTERS.name,
-            routing_key=topology.COMMAND_QUEUES[CommandType.CREATE_CHECKOUT].name,
-            properties=given,
-            mandatory=True,
-        )
-        yield message_id
+        yield channel
+
+
+async def park(channel: Any, body: Mapping[str, Any], **changes: Any) -> None:
+    """Dead-letter a create."""
+    await channel.basic_publish(
+        json.dumps(body).encode(),
+        exchange=topology.DEAD_LETTERS.name,
+        routing_key=topology.COMMAND_QUEUES[CommandType.CREATE_CHECKOUT].name,
+        properties=properties(**changes),
+        mandatory=True,
+    )
+
+
+@pytest.fixture
+def parked_create(letters: Any, browser: Browser) -> ParkCreate:
+    """Dead-letters a create of another amount for a booking, sent just now; the address of its page."""
+
+    async def parked(booking_id: int) -> str:
+        await park(letters, {"bookingId": booking_id, "userId": 5, "amount": "100"}, message_id=f"m-{booking_id}")
+        listed = await browser.text("/letters")
+        return "/letters/" + listed.partition('href="/letters/')[2].partition('"')[0]
+
+    return parked
+
+
+@pytest.fixture
+async def dead_letter(letters: Any) -> str:
+    """The id of the only dead letter, which is full of what would be dangerous in a page."""
+    message_id = f"m-{uuid.uuid4()}{EVIL}"
+    headers = {"x-reason": EVIL, "x-reason-text": EVIL, "x-sender": EVIL, EVIL: EVIL}
+    body = {"bookingId": 77, "x": EVIL}
+    await park(letters, body, message_id=message_id, correlation_id=EVIL, app_id=EVIL, headers=headers)
+    return message_id

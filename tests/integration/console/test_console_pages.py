@@ -15,7 +15,7 @@ from service.adapters.postgres.privileges import CONSOLE_GRANTED, GRANTED
 from service.application.outcome_writer import OutcomeWriter
 from service.domain.outcomes import Paid
 from service.workers.act_worker import ActWorker
-from tests.integration.console.conftest import SURE, Browser, Browsers
+from tests.integration.console.conftest import SURE, Browser, Browsers, ParkCreate, field
 from tests.integration.service.ports.test_store import an_opening, begun, changed, fitting, opened
 from tests.kit.clock import MovableClock
 from tests.kit.databases import Migrated
@@ -119,6 +119,38 @@ async def test_an_operators_decision_about_a_letter_is_journaled_and_done_once(
     assert line["reason"].endswith(": a test")
     assert (await browser.get(f"/letters/{CommandType.CREATE_CHECKOUT.value}/{'0' * 20}")).status_code == 404
     assert (await browser.get("/letters/no.such/0")).status_code == 404
+
+
+async def test_a_replay_says_what_it_would_do_and_the_futile_is_sent_only_if_a_person_insists(
+    browser: Browser, migrated: Migrated, parked_create: ParkCreate
+) -> None:
+    async with closing(Database(migrated.application)) as database:
+        store = PostgresStore(database)
+        payment = await opened(store, 4101)
+        path = await parked_create(4101)
+        page = await browser.text(path)
+        assert f"As things stand, it replaces payment {payment.id} of 449.97 INR." in page
+        seen = {**SURE, "effect": field(page, "effect")}
+        blind = await browser.post(f"{path}/replay", SURE, token=field(page, "token"))
+        assert "what a replay would do has changed" in blind.text
+        await changed(store, payment, fitting(payment))
+        late = await browser.post(f"{path}/replay", seen, token=field(page, "token"))
+    assert late.status_code == HTTPStatus.BAD_REQUEST
+    assert f"It cannot succeed: its booking is paid by payment {payment.id}" in late.text
+    seen = {**SURE, "effect": field(late.text, "effect")}
+    refused = await browser.post(f"{path}/replay", seen, token=field(page, "token"))
+    assert "Nothing was done: it cannot succeed" in refused.text
+    insisted = await browser.post(f"{path}/replay", {**seen, "force": "yes"}, token=field(page, "token"))
+    assert insisted.headers["location"] == "/acts"
+
+
+async def test_a_letter_is_shown_while_the_database_is_away(
+    browsers: Browsers, browser: Browser, parked_create: ParkCreate
+) -> None:
+    path = await parked_create(4102)
+    assert "replay would" not in await browser.text(path), "nothing would follow that a person has to know"
+    async with browsers(database_url="postgresql://u:p@127.0.0.1:1/x") as blind:
+        assert "nobody can say what a replay would do" in await blind.text(path)
 
 
 async def test_the_service_does_what_is_asked_and_its_answer_is_shown(browser: Browser, migrated: Migrated) -> None:

@@ -1,16 +1,16 @@
 """What becomes of a command that is sent again, as far as that can be known."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 from contracts import body
 from contracts.body import InvalidBodyError
 from contracts.commands import CommandType, CreateCheckout
 from runtime.dead_letters.letter import Letter
-from service.adapters.postgres import PostgresStore
 from service.application.policy import fingerprint
-from service.domain.payment import PaymentStatus
+from service.domain.payment import Payment, PaymentStatus
 
 _NEVER: Final = {
     "invalid": "it cannot be understood",
@@ -22,8 +22,15 @@ _NEVER: Final = {
 """Reasons of ours that another try does not change -> what is to be told."""
 
 
+class BookingPayments(Protocol):
+    """The part of the record that is asked."""
+
+    async def payments_of_booking(self, booking_id: int) -> Sequence[Payment]:
+        """Every payment of a booking."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Effect:
+class ReplayEffect:
     """What a replay does: to the checkout that the booking of a create has by now (`text`, empty if it has none).
 
     `futile` says why it can never succeed, unless it may.
@@ -33,24 +40,26 @@ class Effect:
     futile: str | None = None
 
 
-async def effect_of(letter: Letter, store: PostgresStore, now: datetime) -> Effect:
+async def effect_of(letter: Letter, store: BookingPayments, now: datetime) -> ReplayEffect:
     """The effect of sending the letter again."""
     futile = _NEVER.get(letter.reason)
     command = _create(letter)
     if command is None:
-        return Effect(futile=futile)
+        return ReplayEffect(futile=futile)
     payments = await store.payments_of_booking(command.booking_id)
     live = next((payment for payment in payments if payment.status is not PaymentStatus.FAILED), None)
     if live is None:
-        return Effect(futile=futile)
+        return ReplayEffect(futile=futile)
     what = f"payment {live.id} of {live.money}"
     if live.status is PaymentStatus.COMPLETED:
-        return Effect(text=f"its booking is paid by {what}", futile=futile or "its booking is paid")
+        return ReplayEffect(text=f"its booking is paid by {what}", futile=futile or "its booking is paid")
     if live.sent == fingerprint(command):
-        return Effect(text=f"it repeats {what}", futile=futile)
+        return ReplayEffect(text=f"it repeats {what}", futile=futile)
     if live.is_newer_than(letter.sent_at(now)):
-        return Effect(text=f"it is older than {what}, which stays", futile=futile or "its booking has a newer checkout")
-    return Effect(text=f"it replaces {what}", futile=futile)
+        return ReplayEffect(
+            text=f"it is older than {what}, which stays", futile=futile or "its booking has a newer checkout"
+        )
+    return ReplayEffect(text=f"it replaces {what}", futile=futile)
 
 
 def _create(letter: Letter) -> CreateCheckout | None:
