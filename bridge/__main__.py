@@ -11,9 +11,12 @@ def main() -> None:
     command_start.end_on_sigterm()
     arguments = parser().parse_args()
     with command_start.needing("bridge", command="payment-bridge"):
-        from bridge import check, serve, settings  # noqa: PLC0415 - `--help` and wrong usage need nothing of it
+        # `--help` and wrong usage need nothing of it.
+        from bridge import check, serve  # noqa: PLC0415
+        from bridge.settings import Settings  # noqa: PLC0415
+        from runtime.process_settings import load  # noqa: PLC0415
     try:
-        chosen = settings.load()
+        chosen = load(Settings)
         status = check.check(chosen, arguments) if arguments.command == "check" else serve.run(chosen)
     except command_start.CannotStartError as error:
         sys.stderr.write(f"The bridge cannot start:\n{error}\n")

@@ -5,7 +5,6 @@ import logging
 import logging.config
 import resource
 import socket
-from typing import Final
 
 import uvloop
 
@@ -13,11 +12,10 @@ from bridge import bootstrap
 from bridge.settings import Settings
 from runtime import connection_urls, misspelt
 from runtime.command_start import CannotStartError
+from runtime.http_server import listening
 from runtime.logs import log_config
 
 _log = logging.getLogger("bridge")
-
-BACKLOG: Final = 2048
 
 
 def run(settings: Settings) -> int:
@@ -28,14 +26,7 @@ def run(settings: Settings) -> int:
         _log.warning("AMQP_URL: what leaves this machine by it can be read on its way (production refuses that)")
     for name, meant in misspelt.variables(Settings).items():
         _log.warning("%s is not a setting: is %s meant?", name, meant)
-    address = (settings.bridge_host, settings.bridge_port)
-    family = socket.AF_INET6 if ":" in settings.bridge_host else socket.AF_INET
-    try:
-        listener = socket.create_server(address, family=family, backlog=BACKLOG)
-    except OSError as error:
-        reason = (error.strerror or "not possible").partition(" (")[0]  # Python repeats the address there
-        where = f"{settings.bridge_host} port {settings.bridge_port} (BRIDGE_HOST, BRIDGE_PORT)"
-        raise CannotStartError(f"It cannot listen on {where}: {reason}.") from None
+    listener = listening(settings.bridge_host, settings.bridge_port, settings="BRIDGE_HOST, BRIDGE_PORT")
     with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, listener))
 

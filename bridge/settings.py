@@ -2,15 +2,14 @@
 
 import re
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from urllib.parse import quote, unquote, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic_settings import SettingsConfigDict
 
-from runtime import amqp_nodes, connection_urls, secret_files
-from runtime.command_start import EXIT_USAGE, CannotStartError
-from runtime.logs import LogFormat, LogLevel, default_format
+from runtime import connection_urls
+from runtime.process_settings import BrokerSettings, ProcessSettings
 
 _LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*", re.ASCII | re.IGNORECASE)
@@ -21,23 +20,11 @@ DRAIN_SECONDS_WITH_EUREKA: Final = 95.0
 """How long Java may call an instance that left Eureka: cached by server 30 s, client 30 s, load balancer 35 s."""
 
 
-class InvalidSettingsError(CannotStartError):
-    """One line per variable that is missing or wrong."""
+class Settings(BrokerSettings, ProcessSettings):
+    """One member per variable; a description says what is expected of it."""
 
-    status = EXIT_USAGE
+    model_config = SettingsConfigDict(env_ignore_empty=True)
 
-
-class Settings(BaseSettings):
-    """The settings. A field's description says what is expected of its value."""
-
-    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True)
-
-    payment_environment: Literal["production", "development"] = Field(
-        default="development", description='"production" or "development"'
-    )
-    amqp_url: SecretStr = Field(
-        default=SecretStr("amqp://guest:guest@127.0.0.1:5672/"), description="an amqp:// or amqps:// URL with a host"
-    )
     bridge_host: str = Field(default="127.0.0.1", description="a host name or an IP address")
     bridge_port: int = Field(default=8085, ge=1, le=65535, description="a port from 1 to 65535")
     bridge_timeout_seconds: float = Field(default=10, ge=0.1, le=60, description="seconds from 0.1 to 60")
@@ -74,25 +61,6 @@ class Settings(BaseSettings):
     )
     instance_host: str | None = Field(default=None, description="a host name or an IP address, without a port")
     bridge_drain_seconds: float | None = Field(default=None, ge=0, le=3600, description="seconds from 0 to 3600")
-    git_commit: str | None = Field(
-        default=None, pattern="^[0-9a-f]{7,40}$", description="a commit's id, 7 to 40 hexadecimal digits"
-    )
-    log_level: LogLevel = Field(default="info", description="debug, info, warning or error")
-    log_format: LogFormat = Field(default_factory=default_format, description="json or console")
-
-    @field_validator("log_level", "log_format", mode="before")
-    @classmethod
-    def _lower_case(cls, value: Any) -> Any:
-        return value.lower() if isinstance(value, str) else value
-
-    @field_validator("amqp_url")
-    @classmethod
-    def _names_a_broker(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
-        if value.get_secret_value().partition("://")[0].lower() not in amqp_nodes.PORTS:
-            raise ValueError
-        production = info.data.get("payment_environment") == "production"
-        connection_urls.check_amqp(value.get_secret_value(), name="AMQP_URL", production=production)
-        return value
 
     @field_validator("eureka_url")
     @classmethod
@@ -157,31 +125,6 @@ class Settings(BaseSettings):
         if self.bridge_drain_seconds is not None:
             return self.bridge_drain_seconds
         return DRAIN_SECONDS_WITH_EUREKA if self.eureka_url else 0
-
-
-def load() -> Settings:
-    """The settings from the environment and the files that it names for secrets.
-
-    Raises:
-        InvalidSettingsError: with a line for each wrong variable.
-    """
-    files = secret_files.read(Settings)
-    problems = list(files.problems.values())
-    try:
-        settings = Settings(**files.values)
-    except ValidationError as error:
-        details = [each for each in error.errors(include_input=False) if each["loc"][0] not in files.problems]
-        problems += map(_expectation, details)
-    if problems:
-        raise InvalidSettingsError("\n".join(problems))
-    return settings
-
-
-def _expectation(details: Any) -> str:
-    if isinstance(refusal := details.get("ctx", {}).get("error"), connection_urls.InsecureAddressError):
-        return str(refusal)
-    name = str(details["loc"][0])
-    return f"{name.upper()} must be {Settings.model_fields[name].description}"
 
 
 def _split(peers: SecretStr) -> list[str]:

@@ -7,22 +7,21 @@ import logging.config
 import socket
 import sys
 from importlib import metadata
-from typing import Final
 
 import uvloop
 
 from console import bootstrap
 from console.check import check
 from console.identity import Role
-from console.settings import InvalidSettingsError, Settings, load
+from console.settings import Settings
 from console.users import user_line
-from runtime import connection_urls
+from runtime import connection_urls, misspelt
+from runtime.command_start import EXIT_USAGE, CannotStartError
+from runtime.http_server import listening
 from runtime.logs import log_config
+from runtime.process_settings import load
 
 _log = logging.getLogger("console")
-
-EXIT_FAILED: Final = 1
-EXIT_SETTINGS: Final = 2
 
 
 def main() -> None:
@@ -40,11 +39,12 @@ def main() -> None:
     if arguments.command == "user":
         sys.exit(_user(arguments.name, arguments.role))
     try:
-        settings = load()
-    except InvalidSettingsError as error:
+        settings = load(Settings)
+        status = check(settings) if arguments.command == "check" else run(settings)
+    except CannotStartError as error:
         sys.stderr.write(f"The console cannot start:\n{error}\n")
-        sys.exit(EXIT_SETTINGS)
-    sys.exit(check(settings) if arguments.command == "check" else run(settings))
+        status = error.status
+    sys.exit(status)
 
 
 def run(settings: Settings) -> int:
@@ -53,14 +53,9 @@ def run(settings: Settings) -> int:
     for name, url in (("AMQP_URL", settings.amqp_url), ("DATABASE_URL", settings.database_url)):
         if connection_urls.is_plain_text(url.get_secret_value()):
             _log.warning("%s: what leaves this machine by it can be read on its way (production refuses that)", name)
-    address = (settings.console_host, settings.console_port)
-    family = socket.AF_INET6 if ":" in settings.console_host else socket.AF_INET
-    try:
-        listener = socket.create_server(address, family=family)
-    except OSError as error:
-        reason = (error.strerror or "not possible").partition(" (")[0]  # Python repeats the address there
-        sys.stderr.write(f"The console cannot listen on {address[0]} port {address[1]}: {reason}.\n")
-        return EXIT_FAILED
+    for name, meant in misspelt.variables(Settings).items():
+        _log.warning("%s is not a setting: is %s meant?", name, meant)
+    listener = listening(settings.console_host, settings.console_port, settings="CONSOLE_HOST, CONSOLE_PORT")
     with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, listener))
 
@@ -78,7 +73,7 @@ def _user(name: str, role: Role) -> int:
         line = user_line(name, role, sys.stdin.readline().rstrip("\r\n"))
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
-        return EXIT_SETTINGS
+        return EXIT_USAGE
     sys.stdout.write(f"{line}\n")
     return 0
 

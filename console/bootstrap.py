@@ -2,9 +2,11 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Final
 
 from console.act_pages import ActPages
 from console.app import create_app
+from console.gate import ConsoleProtocol
 from console.identity import Anybody, BehindProxy, Identify
 from console.letter_pages import LetterPages
 from console.login_pages import LoginPages
@@ -14,12 +16,12 @@ from console.payment_acts import PaymentActs
 from console.payment_pages import Links, PaymentPages
 from console.queue_depths import QueueDepths
 from console.rendering import Renderer
-from console.server import Server
 from console.sessions import FormTokens, Sessions
 from console.settings import Settings
 from console.users import Users
 from runtime.amqp_compat import survive_unreadable_properties
 from runtime.health import Build, Health
+from runtime.http_server import HttpServer
 from service.adapters.postgres import (
     Database,
     PostgresActs,
@@ -28,9 +30,11 @@ from service.adapters.postgres import (
     PostgresStore,
 )
 
+STOP_SECONDS: Final = 5
+
 
 @contextlib.asynccontextmanager
-async def console(settings: Settings) -> AsyncIterator[Server]:
+async def console(settings: Settings) -> AsyncIterator[HttpServer]:
     """The server, whose pages connect when they are asked for."""
     build = Build.installed("payment-console", commit=settings.git_commit)
     database = Database(settings.database_url.get_secret_value())
@@ -42,7 +46,7 @@ async def console(settings: Settings) -> AsyncIterator[Server]:
         await database.close()
 
 
-def _built(settings: Settings, build: Build, database: Database, depths: QueueDepths) -> Server:
+def _built(settings: Settings, build: Build, database: Database, depths: QueueDepths) -> HttpServer:
     survive_unreadable_properties()
     metrics, identify = Metrics(build), _identify(settings)
     shared = settings.console_proxy_secret
@@ -77,7 +81,7 @@ def _built(settings: Settings, build: Build, database: Database, depths: QueueDe
         await database.ping()
         return True
 
-    server: Server
+    server: HttpServer
     app = create_app(
         routes=routes,
         renderer=renderer,
@@ -88,7 +92,7 @@ def _built(settings: Settings, build: Build, database: Database, depths: QueueDe
         build=build,
         metrics=metrics,
     )
-    server = Server(app)
+    server = HttpServer(app, protocol=ConsoleProtocol, stop_seconds=STOP_SECONDS)
     return server
 
 

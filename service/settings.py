@@ -1,17 +1,15 @@
 """The service's settings: environment variables, all checked at start; every problem is listed, no value is shown."""
 
 import re
-from collections.abc import Callable
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, model_validator
+from pydantic_settings import NoDecode
 
-from runtime import amqp_nodes, connection_urls, secret_files
-from runtime.command_start import EXIT_USAGE, CannotStartError
-from runtime.logs import LogFormat, LogLevel, default_format
+from runtime import connection_urls
+from runtime.process_settings import BrokerSettings, DatabaseSettings, DatabaseUrl, ProcessSettings, checked
 from service import failpoints
 from service.domain import urls
 from service.domain.money import CURRENCIES, ENDED
@@ -19,41 +17,6 @@ from service.domain.money import CURRENCIES, ENDED
 STRIPE_API_BASE: Final = "https://api.stripe.com"
 _HOST: Final = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 _KEY = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9_]{8,250}", re.ASCII)
-
-
-class SettingsError(CannotStartError):
-    """The environment is not valid; the text has one line per problem."""
-
-    status = EXIT_USAGE
-
-
-def _checked(accepts: Any) -> Any:
-    def check(value: Any) -> Any:
-        if not accepts(value):
-            raise ValueError
-        return value
-
-    return AfterValidator(check)
-
-
-def _scheme(*schemes: str) -> Any:
-    def accepts(value: SecretStr) -> bool:
-        parts = urlsplit(value.get_secret_value())
-        _ = parts.port  # raises ValueError unless it is none or a port number
-        return parts.scheme in schemes and bool(parts.netloc or parts.query)
-
-    return _checked(accepts)
-
-
-def _secured(check: Callable[..., None]) -> Any:
-    """Needs `payment_environment` to be validated before."""
-
-    def secured(value: SecretStr, info: ValidationInfo) -> SecretStr:
-        production = info.data.get("payment_environment") == "production"
-        check(value.get_secret_value(), name=str(info.field_name).upper(), production=production)
-        return value
-
-    return AfterValidator(secured)
 
 
 def _names(text: str) -> frozenset[str]:
@@ -85,39 +48,9 @@ def _api_base(value: str, info: ValidationInfo) -> str:
     return value
 
 
-_AmqpUrl = Annotated[
-    SecretStr,
-    _checked(lambda url: url.get_secret_value().partition("://")[0].lower() in amqp_nodes.PORTS),
-    _secured(connection_urls.check_amqp),
-]
-_DatabaseUrl = Annotated[
-    SecretStr,
-    _checked(lambda url: connection_urls.is_database(url.get_secret_value())),
-    _secured(connection_urls.check_database),
-]
-_SuccessUrl = Annotated[str, _checked(urls.success)]
-_CancelUrl = Annotated[str, _checked(urls.cancel)]
+_SuccessUrl = Annotated[str, checked(urls.success)]
+_CancelUrl = Annotated[str, checked(urls.cancel)]
 _PAGES: Final = "http://127.0.0.1:8084/payments"
-
-
-class _Settings(BaseSettings):
-    model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore")
-
-    payment_environment: Literal["production", "development"] = Field(
-        "development", description='"production" or "development"'
-    )
-
-
-class BrokerSettings(_Settings):
-    """For commands that use only the broker."""
-
-    amqp_url: _AmqpUrl = Field(SecretStr("amqp://guest:guest@127.0.0.1:5672/"), description="amqp:// or amqps:// URL")
-
-
-class DatabaseSettings(_Settings):
-    """For commands that use only the database."""
-
-    database_url: _DatabaseUrl = Field(description="postgresql://user:password@host:port/name")
 
 
 class OperatorSettings(DatabaseSettings, BrokerSettings):
@@ -127,7 +60,7 @@ class OperatorSettings(DatabaseSettings, BrokerSettings):
 class GatewaySettings(DatabaseSettings):
     """For commands that use the database and Stripe."""
 
-    stripe_api_key: Annotated[SecretStr, _checked(lambda key: _KEY.fullmatch(key.get_secret_value()))] = Field(
+    stripe_api_key: Annotated[SecretStr, checked(lambda key: _KEY.fullmatch(key.get_secret_value()))] = Field(
         description="a secret or restricted key of Stripe: sk_test_, rk_test_, sk_live_ or rk_live_ and what follows"
     )
     stripe_api_plain_text_host: str | None = Field(
@@ -165,13 +98,13 @@ class GatewaySettings(DatabaseSettings):
         return problems
 
 
-class Settings(OperatorSettings, GatewaySettings):
+class Settings(OperatorSettings, GatewaySettings, ProcessSettings):
     """One member per variable; a description says what is expected of it."""
 
-    database_listen_url: _DatabaseUrl | None = Field(
+    database_listen_url: DatabaseUrl | None = Field(
         None, description="postgresql://user:password@host:port/name, past any pooler in transaction mode"
     )
-    command_users: Annotated[str, _checked(_names), NoDecode] | None = Field(
+    command_users: Annotated[str, checked(_names), NoDecode] | None = Field(
         None, description="RabbitMQ users whose commands are executed, separated by commas"
     )
     stripe_concurrency: int = Field(64, ge=1, le=2000, description="an integer from 1 to 2000")
@@ -182,7 +115,7 @@ class Settings(OperatorSettings, GatewaySettings):
     feed_interval_seconds: float = Field(2, ge=0.1, le=60, description="a number from 0.1 to 60")
     reconcile_on_start: Literal["auto", "always", "never"] = Field("auto", description='"auto", "always" or "never"')
     reconcile_interval_seconds: int = Field(3600, ge=0, le=86_400, description="an integer from 0 (off) to 86400")
-    payment_currency: Annotated[str, _checked(_is_charged)] = Field(
+    payment_currency: Annotated[str, checked(_is_charged)] = Field(
         "inr", description="a lower-case ISO 4217 code that Stripe charges"
     )
     payment_success_url: _SuccessUrl = Field(
@@ -192,7 +125,7 @@ class Settings(OperatorSettings, GatewaySettings):
     payment_cancel_url: _CancelUrl = Field(
         f"{_PAGES}/cancelled", description="an absolute http(s) URL, without {CHECKOUT_SESSION_ID}"
     )
-    payment_url_origins: Annotated[str, _checked(_origins), NoDecode] | None = Field(
+    payment_url_origins: Annotated[str, checked(_origins), NoDecode] | None = Field(
         None, description="origins (https://host:port) that callers may name in their URLs, separated by commas"
     )
     payment_window_seconds: int = Field(900, ge=60, le=82_800, description="an integer from 60 to 82800")
@@ -201,14 +134,9 @@ class Settings(OperatorSettings, GatewaySettings):
     verify_freshness_seconds: float = Field(1, ge=0, le=60, description="a number from 0 to 60")
     service_host: str = Field("127.0.0.1", min_length=1, description="an address to listen on")
     service_port: int = Field(8086, ge=0, le=65535, description="a port number")
-    failpoint: Annotated[str, _checked(failpoints.parse)] | None = Field(
+    failpoint: Annotated[str, checked(failpoints.parse)] | None = Field(
         None, description="<name>:<n>, a name from service/failpoints.py and the time, from 1, that it is reached"
     )
-    git_commit: str | None = Field(
-        None, pattern="^([0-9a-f]{7,40})?$", description="a commit's id, 7 to 40 hexadecimal digits"
-    )
-    log_level: LogLevel = Field("info", description="debug, info, warning or error")
-    log_format: LogFormat = Field(default_factory=default_format, description="json or console")
 
     def _misplaced(self) -> list[str]:
         problems = super()._misplaced()
@@ -265,7 +193,7 @@ class Settings(OperatorSettings, GatewaySettings):
 class MigrateSettings(DatabaseSettings):
     """For `migrate`: another role than the application's may own the tables."""
 
-    migration_database_url: _DatabaseUrl | None = Field(
+    migration_database_url: DatabaseUrl | None = Field(
         None, description="postgresql://user:password@host:port/name, of the role that shall own the tables"
     )
     console_database_role: str | None = Field(
@@ -285,33 +213,3 @@ class MigrateSettings(DatabaseSettings):
             return None
         parts = urlsplit(connection_urls.without_database_hosts(self.database_url.get_secret_value()))
         return unquote(parts.username or "") or parse_qs(parts.query).get("user", [None])[0]
-
-
-def load(model: type[BaseSettings] = Settings) -> Any:
-    """The settings from the environment and the files that it names for secrets.
-
-    Raises:
-        SettingsError: with a line for each variable that is missing or wrong.
-    """
-    files = secret_files.read(model)
-    problems = list(files.problems.values())
-    try:
-        settings = model(**files.values)
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)
-        known = [[name] for name in files.problems]
-        problems += [_problem(model, problem) for problem in details if list(problem["loc"])[:1] not in known]
-    if problems:
-        raise SettingsError("\n".join(problems))
-    return settings
-
-
-def _problem(model: type[BaseSettings], details: Any) -> str:
-    if not details["loc"]:
-        return str(details["ctx"]["error"])
-    name = str(details["loc"][0])
-    if isinstance(error := details.get("ctx", {}).get("error"), connection_urls.InsecureAddressError):
-        return str(error)
-    expected = model.model_fields[name].description
-    found = "is not set" if details["type"] == "missing" else "is not valid"
-    return f"{name.upper()} {found}; expected: {expected}"

@@ -9,10 +9,9 @@ from typing import Any, Protocol
 import uvloop
 from pydantic_settings import BaseSettings
 
-from runtime import command_start
+from runtime import command_start, process_settings
 from service.adapters.postgres import NoSuchRoleError, TablesInUseError, UnknownRevisionError, why
 from service.domain.errors import StoreUnavailableError
-from service.settings import load
 
 
 class Command(Protocol):
@@ -30,7 +29,7 @@ class Command(Protocol):
 def status_of(command: Command, arguments: argparse.Namespace) -> int:
     """Run the command: 0 it is done, 1 it failed or found what it looks for, 2 wrong usage or settings."""
     try:
-        return uvloop.run(command.run(arguments, load(command.needs(arguments))))
+        return uvloop.run(command.run(arguments, process_settings.load(command.needs(arguments))))
     except command_start.CannotStartError as error:
         sys.stderr.write(f"payment-service cannot start:\n{error}\n")
         return error.status

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from runtime.process_settings import DatabaseSettings
 from service.adapters.postgres import (
     Database,
     DatabaseClock,
@@ -18,7 +19,6 @@ from service.adapters.postgres import (
 )
 from service.application.ports import Clock
 from service.cli.show import NOT_FOUND, find_payments
-from service.settings import DatabaseSettings
 
 POLL_SECONDS: Final = 0.5
 PUBLISHED_WITHIN: Final = timedelta(seconds=2)

@@ -6,10 +6,10 @@ import sys
 from datetime import timedelta
 from typing import Any, Final
 
+from runtime.process_settings import DatabaseSettings
 from service.adapters.postgres import Database, PostgresSearch, PostgresStore, database_now
 from service.application.ports.search import FoundPayment, Place, Wanted
 from service.cli.argument_types import resolved
-from service.settings import DatabaseSettings
 
 _FILTERS: Final = (*("booking_id", "user_id", "status", "reason", "attention", "amount", "currency", "since", "until"),)
 _TIMES: Final = ("since", "until")

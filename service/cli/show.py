@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from contracts.fields import is_session_id
+from runtime.process_settings import DatabaseSettings
 from service.adapters.postgres import Database, PostgresSearch, PostgresStore
 from service.application.ports import JournalEntry
 from service.application.ports.search import Wanted
 from service.domain.money import Money
 from service.domain.payment import Payment
-from service.settings import DatabaseSettings
 
 NOT_FOUND: Final = "No such payment. Give a payment id, a transaction id (cs_...), booking:<id> or request:<id>."
 MOST_OF_A_REQUEST: Final = 100

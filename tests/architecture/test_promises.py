@@ -91,8 +91,9 @@ def test_every_mutant_is_named() -> None:
 
 def test_every_setting_that_is_a_secret_is_in_the_table() -> None:
     table = SECURITY.partition("## Secrets")[2].partition("\n\nThey come")[0]
-    sources = [(ROOT / f"{part}/settings.py").read_text() for part in ("service", "bridge")]
-    secret = r"^    (\w+): (?:_AmqpUrl|_DatabaseUrl|Annotated\[SecretStr)"
+    files = ("service/settings.py", "bridge/settings.py", "runtime/process_settings.py")
+    sources = [(ROOT / file).read_text() for file in files]
+    secret = r"^    (\w+): (?:AmqpUrl|DatabaseUrl|SecretStr|Annotated\[SecretStr)"
     names = {name.upper() for source in sources for name in re.findall(secret, source, re.MULTILINE)}
     assert {"AMQP_URL", "DATABASE_URL", "MIGRATION_DATABASE_URL", "STRIPE_API_KEY"} <= names
     assert [name for name in names if f"`{name}`" not in table] == []

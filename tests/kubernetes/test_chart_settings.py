@@ -13,14 +13,15 @@ from bridge import settings as of_bridge
 from console import settings as of_console
 from console.identity import Role
 from console.users import user_line
+from runtime.process_settings import load
 from service import settings as of_service
 from tests.kubernetes.chart import PODS, containers, environment, pod, rendered
 
-LOADERS: dict[str, Any] = {
-    "service": of_service.load,
-    "bridge": of_bridge.load,
-    "console": of_console.load,
-    "migrate": lambda: of_service.load(of_service.MigrateSettings),
+SETTINGS: dict[str, Any] = {
+    "service": of_service.Settings,
+    "bridge": of_bridge.Settings,
+    "console": of_console.Settings,
+    "migrate": of_service.MigrateSettings,
 }
 
 
@@ -64,7 +65,7 @@ def test_a_process_starts_with_what_the_chart_sets(
         mounts = {each["mountPath"] for each in process["volumeMounts"]}
         assert str(Path(environment(process)["BRIDGE_JWT_JWKS"]).parent) in mounts
         monkeypatch.setenv("BRIDGE_JWT_JWKS", str(keys))
-    settings = LOADERS[half]()
+    settings = load(SETTINGS[half])
     if half != "migrate":
         assert getattr(settings, f"{half}_host") == "0.0.0.0"  # noqa: S104 - in its pod it must be reached
         assert getattr(settings, f"{half}_port") == process["ports"][0]["containerPort"]
@@ -76,6 +77,6 @@ def test_the_grace_counts_the_drain_that_the_bridge_decides(monkeypatch: pytest.
         monkeypatch.setenv(name, value if isinstance(value, str) else "10.244.1.7")
     monkeypatch.setenv("AMQP_URL", "amqp://payment-bridge:x@mq.example.com/payments")
     monkeypatch.setenv("EUREKA_URL", "http://eureka.example.com:8761/eureka/")
-    settings = of_bridge.load()
+    settings = load(of_bridge.Settings)
     needed = 10 + settings.drain_seconds + settings.bridge_timeout_seconds + 10
     assert spec["terminationGracePeriodSeconds"] == needed

@@ -13,13 +13,14 @@ from runtime.amqp_compat import survive_unreadable_properties
 from runtime.dead_letters.changes import LetterAct, change
 from runtime.dead_letters.letter import Letter, escaped, one_line
 from runtime.dead_letters.queues import BrokerError, DeadLetterQueues, UnreplayableError, opened
+from runtime.process_settings import BrokerSettings
 from service.adapters.postgres import Database, OperatorJournal, PostgresStore, database_now, revision_problem
 from service.application.replay_effect import ReplayEffect, effect_of
 from service.cli.actor import os_user
 from service.cli.dead_letters.listing import described, fully_described, heading, line_of, page_of
 from service.cli.dead_letters.selection import Selection, selection_of
 from service.entrypoints.broker import connect_url
-from service.settings import BrokerSettings, OperatorSettings
+from service.settings import OperatorSettings
 
 
 class RefusedError(Exception):

@@ -14,11 +14,11 @@ import pytest
 from contracts.commands import CommandType
 from runtime import connection_urls
 from runtime.dead_letters.queues import BrokerError, opened
+from runtime.process_settings import DatabaseSettings
 from service.cli import show
 from service.cli.parser import parser
 from service.domain.errors import StoreUnavailableError
 from service.entrypoints import broker as brokers
-from service.settings import DatabaseSettings
 from tests.integration.sandbox.harness import KEY, running_sandbox
 from tests.kit.databases import Migrated
 from tests.kit.programs import END_SECONDS, ended, start

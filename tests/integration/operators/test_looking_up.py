@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from runtime.process_settings import DatabaseSettings
 from service.adapters.postgres import Database, PostgresOutbox, PostgresStore
 from service.cli import events, show
 from service.cli import list as listing
@@ -18,7 +19,6 @@ from service.domain.money import Money
 from service.domain.outcomes import Expired, Opened, Paid
 from service.domain.payment import Payment
 from service.domain.status import decide
-from service.settings import DatabaseSettings
 from tests.kit.databases import Migrated, NewMigrated, wrong_clock
 from tests.kit.lifetimes import closing
 from tests.kit.programs import start

@@ -180,12 +180,13 @@ async def _faults(rig: Rig, client: httpx.AsyncClient, migrated: Migrated) -> No
 
 CRASH: Final = """
 import asyncio
-from bridge.settings import load as bridge_settings
-from service.settings import load
+from bridge.settings import Settings as BridgeSettings
+from runtime.process_settings import load
+from service.settings import Settings
 from tests.kit.world import a_stripe_gateway
 
 async def main():
-    settings, bridge = load(), bridge_settings()
+    settings, bridge = load(Settings), load(BridgeSettings)
     gateway = a_stripe_gateway(None, api_key=settings.stripe_api_key.get_secret_value())
     raise RuntimeError(f"{settings!r} {settings} {bridge!r} {gateway!r} {settings.model_dump_json()} {vars(bridge)}")
 

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from console.identity import Role
-from console.settings import InvalidSettingsError, load
+from console.settings import Settings
 from console.users import user_line
+from runtime.process_settings import InvalidSettingsError, load
 
 DATABASE = "postgresql://u:p@127.0.0.1/payments"
 USERS = user_line("asha", Role.OPERATOR, "a long password")
@@ -23,7 +24,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def loaded(monkeypatch: pytest.MonkeyPatch, **values: str) -> Any:
     for name, value in values.items():
         monkeypatch.setenv(name, value)
-    return load()
+    return load(Settings)
 
 
 def refused(monkeypatch: pytest.MonkeyPatch, **values: str) -> list[str]:

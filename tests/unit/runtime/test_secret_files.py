@@ -9,8 +9,8 @@ import pytest
 from bridge import settings as bridge_settings
 from console import settings as console_settings
 from runtime import secret_files
+from runtime.process_settings import InvalidSettingsError, load
 from service import settings as service_settings
-from service.settings import SettingsError
 
 DATABASE = "postgresql://payments:fileSecret@127.0.0.1/payments"
 KEY = "sk_test_fileSecret"
@@ -28,8 +28,8 @@ def files(tmp_path: Path) -> dict[str, str]:
 def test_every_secret_of_both_processes_may_come_from_a_file(files: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "broker").write_text("amqp://payment-service:x@broker.example/payments\r\n")
     with patch.dict(os.environ, files | {"AMQP_URL_FILE": str(tmp_path / "broker")}, clear=True):
-        service = service_settings.load()
-        bridge = bridge_settings.load()
+        service = load(service_settings.Settings)
+        bridge = load(bridge_settings.Settings)
     assert service.database_url.get_secret_value() == DATABASE
     assert service.stripe_api_key.get_secret_value() == KEY
     assert service.amqp_user == "payment-service"
@@ -57,10 +57,10 @@ def test_what_is_secret_is_known_by_its_type(
 def test_problems_of_files_and_of_values_are_told_at_once(files: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "STRIPE_API_KEY").write_bytes(b"\xff\xfe shown")
     wrong = files | {"DATABASE_URL": DATABASE, "AMQP_URL_FILE": str(tmp_path), "LOG_LEVEL": "loud"}
-    with patch.dict(os.environ, wrong, clear=True), pytest.raises(SettingsError) as service:
-        service_settings.load()
-    with patch.dict(os.environ, wrong, clear=True), pytest.raises(bridge_settings.InvalidSettingsError) as bridge:
-        bridge_settings.load()
+    with patch.dict(os.environ, wrong, clear=True), pytest.raises(InvalidSettingsError) as service:
+        load(service_settings.Settings)
+    with patch.dict(os.environ, wrong, clear=True), pytest.raises(InvalidSettingsError) as bridge:
+        load(bridge_settings.Settings)
     assert sorted(str(service.value).splitlines()) == [
         "AMQP_URL_FILE names a file that cannot be read",
         "DATABASE_URL and DATABASE_URL_FILE are both set: only one of them may be",
@@ -69,15 +69,15 @@ def test_problems_of_files_and_of_values_are_told_at_once(files: dict[str, str],
     ]
     assert str(bridge.value).splitlines() == [
         "AMQP_URL_FILE names a file that cannot be read",
-        "LOG_LEVEL must be debug, info, warning or error",
+        "LOG_LEVEL is not valid; expected: debug, info, warning or error",
     ]
 
 
 def test_a_wrong_value_in_a_file_is_named_and_not_shown(files: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "STRIPE_API_KEY").write_text("")
     (tmp_path / "DATABASE_URL").write_text("mysql://shown@host/name")
-    with patch.dict(os.environ, files, clear=True), pytest.raises(SettingsError) as problems:
-        service_settings.load()
+    with patch.dict(os.environ, files, clear=True), pytest.raises(InvalidSettingsError) as problems:
+        load(service_settings.Settings)
     told = str(problems.value).splitlines()
     assert [line.partition(";")[0] for line in told] == ["DATABASE_URL is not valid", "STRIPE_API_KEY is not valid"]
     assert "shown" not in str(problems.value)
@@ -86,4 +86,4 @@ def test_a_wrong_value_in_a_file_is_named_and_not_shown(files: dict[str, str], t
 def test_an_empty_variable_is_no_second_value(files: dict[str, str]) -> None:
     """A compose file sets a variable that nobody gave to nothing."""
     with patch.dict(os.environ, files | {"STRIPE_API_KEY": "", "AMQP_URL_FILE": ""}, clear=True):
-        assert service_settings.load().stripe_api_key.get_secret_value() == KEY
+        assert load(service_settings.Settings).stripe_api_key.get_secret_value() == KEY

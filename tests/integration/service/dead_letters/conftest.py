@@ -11,10 +11,11 @@ from pamqp.commands import Basic
 
 from contracts import topology
 from contracts.commands import CommandType
+from runtime.process_settings import BrokerSettings
 from service.cli import dead_letters
 from service.cli.parser import parser
 from service.entrypoints import broker as brokers
-from service.settings import BrokerSettings, OperatorSettings
+from service.settings import OperatorSettings
 from tests.kit.brokers import RoleUrl
 from tests.kit.databases import Migrated
 from tests.kit.lifetimes import closing

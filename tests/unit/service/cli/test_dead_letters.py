@@ -11,11 +11,12 @@ from pamqp.commands import Basic
 
 from contracts.commands import CommandType
 from runtime.dead_letters.letter import MAX_SHOWN_BYTES, Letter, one_line
+from runtime.process_settings import BrokerSettings
 from service.cli import dead_letters
 from service.cli.dead_letters.listing import line_of, page_of
 from service.cli.dead_letters.selection import Selection, selection_of
 from service.cli.parser import parser
-from service.settings import BrokerSettings, OperatorSettings
+from service.settings import OperatorSettings
 from tests.kit.clock import NOW
 from tests.kit.service import QUICK
 
