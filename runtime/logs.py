@@ -117,10 +117,10 @@ def log_config(level: LogLevel, log_format: LogFormat) -> dict[str, Any]:
         "root": {"level": "WARNING", "handlers": ["stderr"]},
         "loggers": {
             **{name: {"level": level.upper()} for name in ("service", "bridge", "console")},
-            # They tell each try to reach RabbitMQ, in words of their own; ours tell its loss and its return.
+            # They tell each try to reach a server, in words of their own; ours tell its loss and its return.
             **{
                 name: {"level": "CRITICAL"}
-                for name in ("aio_pika.robust_connection", "aio_pika.tools", "aiormq.connection")
+                for name in ("aio_pika.robust_connection", "aio_pika.tools", "aiormq.connection", "opentelemetry")
             },
         },
     }
