@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import uuid4
 
-from contracts import envelope
 from runtime import logs
 from service.application.event_reader import RETENTION, UnreadError
 from service.application.outcome_writer import OutcomeWriter
+from service.application.own_work import own_work
 from service.application.ports import ChargeEvent, Clock, CommandContext, Gateway, Store
 from service.application.told_session import ToldSessions
 from service.domain.errors import (
@@ -74,9 +74,7 @@ class AfterPaid:
 
     async def _try(self, event: ChargeEvent) -> bool:
         """Whether the event is done with."""
-        trace_parent = envelope.new_trace_parent()
-        context = CommandContext(message_id="", request_id=f"feed-{uuid4()}", trace_parent=trace_parent)
-        with logs.context(request_id=context.request_id, **envelope.trace_ids(trace_parent)):
+        async with own_work("after paid", request_id=f"feed-{uuid4()}", store=self.store) as context:
             try:
                 done = await self._apply(event, context)
             except PaymentServiceError as error:

@@ -6,12 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 from uuid import uuid4
 
-from contracts import envelope
-from runtime import logs
 from service.application.outcome_writer import OutcomeWriter
+from service.application.own_work import own_work
 from service.application.ports import Clock, CommandContext, Gateway, SessionEvent, Store, ToldSession
 from service.application.told_session import ToldSessions
 from service.domain.errors import (
@@ -106,29 +105,27 @@ class EventIngestor:
 
     async def _try(self, payment: Payment | None, event: SessionEvent) -> bool:
         """Whether the event is done with."""
-        trace_parent = envelope.new_trace_parent()
         name = event.id if _NAME.fullmatch(event.id) else uuid4()
-        context = CommandContext(message_id="", request_id=f"feed-{name}", trace_parent=trace_parent)
-        ids: dict[str, Any] = {"request_id": context.request_id, **envelope.trace_ids(trace_parent)}
-        if payment is not None:
-            ids |= {"payment_id": payment.id, "booking_id": payment.booking_id}
         subject = f"session {event.session_id}" if payment is None else f"payment {payment.id}"
-        with logs.context(**ids):
-            async with self._slots:
-                try:
-                    if payment is None:
-                        done = await self._tell(event, context)
-                    else:
-                        done = await self._finish(payment, event, context)
-                    if done:
-                        return True
-                except PaymentServiceError as error:
-                    if isinstance(error, StoreUnavailableError) and not isinstance(error, StoreRefusedError):
-                        raise
-                    _log.warning("%s cannot be finished yet: %s", subject, error.code)
-                except Exception:  # noqa: BLE001 - an unexpected error with one payment must not stop the others
-                    _log.exception("%s could not be finished", subject)
-                self.observer.on_feed_failure()
+        request_id = f"feed-{name}"
+        async with (
+            self._slots,
+            own_work("feed", request_id=request_id, store=self.store, payment=payment) as context,
+        ):
+            try:
+                if payment is None:
+                    done = await self._tell(event, context)
+                else:
+                    done = await self._finish(payment, event, context)
+                if done:
+                    return True
+            except PaymentServiceError as error:
+                if isinstance(error, StoreUnavailableError) and not isinstance(error, StoreRefusedError):
+                    raise
+                _log.warning("%s cannot be finished yet: %s", subject, error.code)
+            except Exception:  # noqa: BLE001 - an unexpected error with one payment must not stop the others
+                _log.exception("%s could not be finished", subject)
+            self.observer.on_feed_failure()
         return False
 
     async def _finish(self, payment: Payment, event: SessionEvent, context: CommandContext) -> bool:

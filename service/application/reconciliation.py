@@ -14,12 +14,11 @@ from datetime import datetime, timedelta
 from typing import Final, TypeVar
 from uuid import uuid4
 
-from contracts import envelope
-from runtime import logs
 from runtime.aio import Backoff
 from service.application.differences import Difference, DifferenceKind, difference
 from service.application.event_reader import UnreadError
-from service.application.ports import Clock, CommandContext, Gateway, Store, ToldSession
+from service.application.own_work import own_work
+from service.application.ports import Clock, Gateway, Store, ToldSession
 from service.application.told_session import ToldSessions
 from service.domain.errors import PaymentServiceError, StoreRefusedError, StoreUnavailableError
 from service.domain.outcomes import Unknown, UnknownCause
@@ -197,9 +196,7 @@ class Reconciliation:
         return payment
 
     async def _mended(self, found: Difference, session: ToldSession) -> Difference:
-        trace_parent = envelope.new_trace_parent()
-        context = CommandContext(message_id="", request_id=f"reconcile-{uuid4()}", trace_parent=trace_parent)
-        with logs.context(request_id=context.request_id, **envelope.trace_ids(trace_parent)):
+        async with own_work("reconcile", request_id=f"reconcile-{uuid4()}", store=self.store) as context:
             try:
                 told = await self.told_sessions.apply(session, context=context)
             except PaymentServiceError as error:

@@ -7,6 +7,7 @@ from typing import Final
 from runtime.aio import PeriodicLoop
 from service.application.closing import CloseRefusedError, Closing
 from service.application.outcome_writer import OutcomeWriter
+from service.application.own_work import own_work
 from service.application.ports import Clock, CommandContext, Gateway, Store
 from service.application.ports.operator_acts import ActKind, Acts, OperatorAct
 from service.domain.errors import ConcurrentChangeError, IllegalTransitionError, StoreUnavailableError
@@ -75,7 +76,9 @@ class ActWorker:
         if payment is None:
             return False, "There is no such payment."
         try:
-            return await self._try(act, payment, CommandContext(message_id="", request_id=f"operator-act-{act.id}"))
+            request_id = f"operator-act-{act.id}"
+            async with own_work(act.kind, request_id=request_id, store=self.store, payment=payment) as context:
+                return await self._try(act, payment, context)
         except CloseRefusedError as error:
             return False, str(error)
         except (ConcurrentChangeError, IllegalTransitionError):

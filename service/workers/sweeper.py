@@ -7,10 +7,9 @@ from datetime import timedelta
 from typing import Final, Protocol
 from uuid import uuid4
 
-from contracts import envelope
-from runtime import logs
 from runtime.aio import PeriodicLoop
 from service.application.checkout import Checkout
+from service.application.own_work import own_work
 from service.application.ports import Clock, CommandContext, Store
 from service.domain.errors import PaymentServiceError, StoreUnavailableError
 from service.domain.payment import Payment
@@ -67,13 +66,12 @@ class Sweeper:
         return len(payments)
 
     async def _sweep(self, payment: Payment) -> None:
-        trace_parent = envelope.new_trace_parent()
-        context = CommandContext(message_id="", request_id=f"sweeper-{uuid4()}", trace_parent=trace_parent)
-        ids = {"request_id": context.request_id, **envelope.trace_ids(trace_parent)}
-        with logs.context(payment_id=payment.id, booking_id=payment.booking_id, **ids):
-            async with self._slots:
-                if not self._loop.stopping:
-                    await self._try(payment, context)
+        async with self._slots:
+            if self._loop.stopping:
+                return
+            request_id = f"sweeper-{uuid4()}"
+            async with own_work("sweep", request_id=request_id, store=self.store, payment=payment) as context:
+                await self._try(payment, context)
 
     async def _try(self, payment: Payment, context: CommandContext) -> None:
         fields = {"attempts": payment.settle_attempts}

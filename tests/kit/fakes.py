@@ -60,6 +60,11 @@ class FakeOutbox:
         """All that was written and not pruned, oldest first."""
         return [PaymentEvent.model_validate_json(waiting.row.body) for waiting in self._waiting]
 
+    @property
+    def rows(self) -> list[OutboxRow]:
+        """The same as rows."""
+        return [waiting.row for waiting in self._waiting]
+
     def write(self, change: Change, context: CommandContext) -> None:
         key, event = translation.event(change)
         headers = {envelope.REQUEST_ID: context.request_id}
@@ -308,6 +313,11 @@ class FakeStore:
                 self.payments[payment.id] = replace(payment, settle_attempts=payment.settle_attempts + 1)
                 claimed.append(self.payments[payment.id])
         return claimed
+
+    async def trace_parent_of(self, payment_id: int) -> str | None:
+        await asyncio.sleep(0)
+        first = next((row for row in self.outbox.rows if row.payment_id == payment_id), None)
+        return None if first is None else first.headers.get(envelope.TRACE_PARENT)
 
     async def journal(self, payment_id: int) -> Sequence[JournalEntry]:
         await asyncio.sleep(0)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from contracts import envelope
 from service.adapters.postgres import batch_statements, outbox_store, statements
 from service.adapters.postgres.batch_statements import FROZEN, arrays
 from service.adapters.postgres.batching import Batching
@@ -145,6 +146,10 @@ class PostgresStore:
         given = {"at": at, "unopened_before": unopened_before, "batch": limit}
         rows = await self._database.run(statements.CLAIM_UNFINISHED, given)
         return sorted((_payment(row) for row in rows), key=lambda payment: payment.created_at)
+
+    async def trace_parent_of(self, payment_id: int) -> str | None:
+        rows = await self._database.run(statements.TRACE_PARENT_OF, {"payment_id": payment_id})
+        return rows[0].headers.get(envelope.TRACE_PARENT) if rows else None
 
     async def journal(self, payment_id: int) -> Sequence[JournalEntry]:
         rows = await self._database.run(statements.JOURNAL, {"payment_id": payment_id})

@@ -117,6 +117,12 @@ ALL_OF_BOOKING: Final = (
     sa.select(payments).where(payments.c.booking_id == sa.bindparam("booking_id")).order_by(payments.c.id)
 )
 JOURNAL: Final = sa.select(journal).where(journal.c.payment_id == sa.bindparam("payment_id")).order_by(journal.c.id)
+TRACE_PARENT_OF: Final = (
+    sa.select(outbox.c.headers)
+    .where(outbox.c.payment_id == sa.bindparam("payment_id"))
+    .order_by(outbox.c.sequence)
+    .limit(1)
+)
 CLAIM_ASK: Final = (
     sa.update(payments)
     .where(

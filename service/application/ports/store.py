@@ -146,6 +146,9 @@ class Store(Protocol):
     async def journal(self, payment_id: int) -> Sequence[JournalEntry]:
         """The payment's history, oldest first."""
 
+    async def trace_parent_of(self, payment_id: int) -> str | None:
+        """That of the payment's first event which is still kept: in whose trace it was begun; None if not known."""
+
     async def oldest_pending_at(self) -> datetime | None:
         """When the oldest pending payment with a session was created, without those that need a person; else None."""
 

@@ -234,6 +234,17 @@ async def test_a_change_is_stored_with_a_line_of_the_journal(store: Store, booki
     assert (line.detail, line.request_id) == ({"gateway": "amount_too_small ü"}, "request-2")
 
 
+async def test_a_payment_leads_to_the_trace_in_which_it_was_begun(store: Store, booking: int) -> None:
+    payment = (await begun(store, a_draft(booking_id=booking))).payment
+    assert await store.trace_parent_of(payment.id) is None, "it has told nobody of itself yet"
+    first, later = (f"00-{digit * 32}-{digit * 16}-01" for digit in "ab")
+    for outcome, trace_parent in ((an_opening(), first), (fitting(payment), later)):
+        change = decide(payment, outcome, at=NOW)
+        assert change is not None
+        payment = await store.record(change, context=context(trace_parent=trace_parent))
+    assert await store.trace_parent_of(payment.id) == first
+
+
 async def test_a_change_never_touches_what_was_frozen(database: Database, booking: int) -> None:
     """What the fake need not do: the columns are not among those that a change writes."""
     store = PostgresStore(database)
