@@ -18,7 +18,7 @@ from bridge.errors import BridgeError, CallerGoneError, Refusal
 from bridge.prefer_header import LONG_POLL, WATCH
 from bridge.problems import by_objection, problem
 from contracts import envelope
-from runtime import logs
+from runtime import logs, tracing
 from runtime.http_objections import OBJECTION
 from runtime.http_protocol import IS_CONNECTED
 
@@ -61,22 +61,28 @@ class BridgeMiddleware:
         headers = scope["headers"]
         # Those that we make up are recognisable as ours.
         request_id = _given(headers, b"x-request-id", envelope.is_request_id) or f"generated-{uuid4()}"
-        trace_parent = _given(headers, b"traceparent", envelope.is_trace_parent) or envelope.new_trace_parent()
-        # A copy: the server omits the body of an answer to HEAD by looking at its own scope.
-        inner = {
-            **scope,
-            REQUEST_ID: request_id,
-            TRACE_PARENT: trace_parent,
-            "method": "GET" if scope["method"] == "HEAD" else scope["method"],
-        }
-        with logs.context(request_id=request_id, **envelope.trace_ids(trace_parent)):
-            await self._serve(scope, inner, receive, _Exchange(send, request_id, scope.get(IS_CONNECTED, _always)))
-
-    async def _serve(self, scope: Scope, inner: Scope, receive: Receive, exchange: "_Exchange") -> None:
-        started = time.perf_counter()
-        code = ""
+        given = _given(headers, b"traceparent", envelope.is_trace_parent)
         # Probes would hide what callers do, and a health page that says 503 is no failed request.
         is_probe = _PROBES.fullmatch(scope["path"]) is not None
+        with tracing.NOTHING if is_probe else tracing.span(scope["method"], "server", parent=given) as span:
+            trace_parent = span.trace_parent or given or envelope.new_trace_parent()
+            # A copy: the server omits the body of an answer to HEAD by looking at its own scope.
+            inner = {
+                **scope,
+                REQUEST_ID: request_id,
+                TRACE_PARENT: trace_parent,
+                "method": "GET" if scope["method"] == "HEAD" else scope["method"],
+            }
+            exchange = _Exchange(send, request_id, scope.get(IS_CONNECTED, _always))
+            with logs.context(request_id=request_id, **envelope.trace_ids(trace_parent)):
+                await self._serve(scope, inner, receive, exchange, is_probe=is_probe)
+            _note(span, inner, exchange.status)
+
+    async def _serve(
+        self, scope: Scope, inner: Scope, receive: Receive, exchange: "_Exchange", *, is_probe: bool
+    ) -> None:
+        started = time.perf_counter()
+        code = ""
         if not is_probe:
             self._observer.on_request()
         try:
@@ -97,7 +103,7 @@ class BridgeMiddleware:
         finally:
             seconds = time.perf_counter() - started
             # Never the path itself, which holds whatever was sent.
-            route = getattr(inner.get("route"), "path_format", "-")
+            route = _route(inner)
             answer = {"method": scope["method"], "route": route, "status": exchange.status, "code": code}
             if not is_probe:
                 self._observer.on_response(**answer, seconds=None if inner.get(WATCH) is LONG_POLL else seconds)
@@ -110,6 +116,20 @@ class BridgeMiddleware:
             raise BridgeError(errors.STOPPING)
         if not scope["path"].isprintable():
             raise BridgeError(errors.INVALID_REQUEST, message="The address holds characters that are not allowed.")
+
+
+def _note(span: tracing.Span, inner: Scope, status: int) -> None:
+    """What the request was, by what is not of its sender's choosing."""
+    method, route = inner["method"], _route(inner)
+    span.name(f"{method} {route}")
+    span.set({"http.request.method": method, "http.route": route, "http.response.status_code": status or None})
+    span.set({"payment.request_id": inner[REQUEST_ID]})
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        span.fail(str(status))
+
+
+def _route(inner: Scope) -> str:
+    return getattr(inner.get("route"), "path_format", "-")
 
 
 def _level(status: int, *, is_probe: bool) -> int:

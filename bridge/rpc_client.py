@@ -28,7 +28,7 @@ from bridge.service_clock import ServiceClock
 from contracts import body, envelope, topology
 from contracts.commands import CommandType
 from contracts.faults import read_fault
-from runtime import connection_urls
+from runtime import connection_urls, tracing
 from runtime.amqp_frames import Publication
 
 _log = logging.getLogger(__name__)
@@ -140,7 +140,8 @@ class RpcClient:
             self.observer.on_call(CallResult.UNAVAILABLE)
             raise BridgeError(errors.UNAVAILABLE)
         try:
-            message = await self._exchange(channel, command, content, headers, long_poll)
+            with tracing.span(f"send {command}", "producer") as span:
+                message = await self._exchange(channel, command, content, span.carried(headers), long_poll)
         except CallerGoneError:
             self.observer.on_call(CallResult.GONE)
             raise

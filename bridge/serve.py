@@ -10,7 +10,7 @@ import uvloop
 
 from bridge import bootstrap
 from bridge.settings import Settings
-from runtime import connection_urls, misspelt
+from runtime import connection_urls, misspelt, tracing
 from runtime.command_start import CannotStartError
 from runtime.http_server import listening
 from runtime.logs import log_config
@@ -21,6 +21,7 @@ _log = logging.getLogger("bridge")
 def run(settings: Settings) -> int:
     """Serve; the exit status."""
     _configure_logs(settings)
+    tracing.start("payment-bridge")
     _raise_file_limit()
     if connection_urls.is_plain_text(settings.amqp_url.get_secret_value()):
         _log.warning("AMQP_URL: what leaves this machine by it can be read on its way (production refuses that)")
@@ -28,7 +29,10 @@ def run(settings: Settings) -> int:
         _log.warning("%s is not a setting: is %s meant?", name, meant)
     listener = listening(settings.bridge_host, settings.bridge_port, settings="BRIDGE_HOST, BRIDGE_PORT")
     with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, listener))
+        try:
+            return runner.run(_serve(settings, listener))
+        finally:
+            tracing.stop()
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Generator
 
 import uvicorn
 
-from runtime import misspelt
+from runtime import misspelt, tracing
 from runtime.http_protocol import KEEP_ALIVE_SECONDS, accept_pending
 from runtime.logs import log_config
 from service import bootstrap, failpoints
@@ -53,6 +53,7 @@ async def run(_: argparse.Namespace, settings: Settings) -> int:
         log.warning("%s: what leaves this machine by it can be read on its way (production refuses that)", names)
     for name, meant in misspelt.variables(Settings, MigrateSettings).items():
         log.warning("%s is not a setting: is %s meant?", name, meant)
+    tracing.start("payment-service")
     _let_signals_end_the_start()
     try:
         with _bound(settings) as listener:
@@ -60,6 +61,8 @@ async def run(_: argparse.Namespace, settings: Settings) -> int:
     except asyncio.CancelledError:
         log.info("stopped before it served")
         return 0
+    finally:
+        tracing.stop()
 
 
 def _let_signals_end_the_start() -> None:

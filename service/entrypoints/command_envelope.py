@@ -12,7 +12,7 @@ from contracts import envelope
 from contracts.commands import CommandType
 from contracts.faults import DeadLetterReason
 from contracts.fields import holds_card_number
-from runtime import amqp_compat
+from runtime import amqp_compat, tracing
 from service.application.ports import CommandContext
 
 DEFAULT_DEADLINE: Final = timedelta(seconds=30)
@@ -102,7 +102,8 @@ def parse(
         request_id=str(request_id) if envelope.is_request_id(request_id) else f"generated-{uuid4()}",
         caller=_caller(headers),
         idempotency_key=_idempotency_key(headers),
-        trace_parent=str(trace_parent) if envelope.is_trace_parent(trace_parent) else None,
+        trace_parent=tracing.current().trace_parent
+        or (str(trace_parent) if envelope.is_trace_parent(trace_parent) else None),
         deadline=_deadline(message, sent_at=sent_at, now=now),
         sent_at=sent_at,
     )

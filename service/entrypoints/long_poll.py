@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 from contracts import body, envelope
 from contracts.commands import CommandType
 from contracts.replies import StatusSource
-from runtime import logs
+from runtime import logs, tracing
 from runtime.aio import PeriodicLoop, wait_or_timeout
 from service.application import translation
 from service.application.ports import PUBLISH_SECONDS, Store, UnpublishedError
@@ -57,6 +57,7 @@ class PendingReply:
     last_known: bytes
     headers: Mapping[str, str]
     log_fields: Mapping[str, Any]
+    trace_parent: str | None = None
     timer: asyncio.TimerHandle | None = None
 
 
@@ -189,7 +190,11 @@ class LongPoll:
     async def _send(self) -> None:
         while True:
             reply = await self._replies.get()
-            with logs.context(**reply.to.log_fields):
+            # In the trace of the sender who waits, below what deferred it, which has long ended.
+            deferred = reply.to.trace_parent
+            name = f"send {_REPLY_TYPE}"
+            with tracing.span(name, "producer", parent=deferred) as span, logs.context(**reply.to.log_fields):
+                span.set({"payment.long_poll": reply.result})
                 await self._publish(reply)
             self._replies.task_done()
 

@@ -30,7 +30,7 @@ from contracts import envelope, topology
 from contracts.body import InvalidBodyError, Record
 from contracts.commands import CommandType
 from contracts.faults import DeadLetterReason, Fault, FaultCode
-from runtime import logs
+from runtime import logs, tracing
 from service.application import translation
 from service.application.ports import Clock, UnpublishedError
 from service.domain.errors import MessageIdReusedError, OutcomeUnknownError, PaymentServiceError
@@ -142,7 +142,8 @@ class CommandMiddleware(BaseMiddleware):
         queue = self.context.get_local("handler_").queue.name
         command = _COMMAND_OF_QUEUE[queue]
         started = time.perf_counter()
-        with logs.context(**_ids(message)):
+        parent = _trace_parent(message)
+        with tracing.span(f"process {command}", "consumer", parent=parent) as span, logs.context(**_ids(message, span)):
             try:
                 result = await self._handle(call_next, msg, message, command)
                 hit(FailPoint.NOT_ACKED)
@@ -153,6 +154,7 @@ class CommandMiddleware(BaseMiddleware):
                 await message.nack(requeue=True)
             seconds = time.perf_counter() - started
             self._observer.on_command(command, result, seconds)
+            span.set({"payment.disposition": result.disposition, "payment.code": result.code or None})
             if result.disposition is not Disposition.RETURNED:
                 fields = {
                     "disposition": result.disposition,
@@ -210,6 +212,7 @@ class CommandMiddleware(BaseMiddleware):
             last_known=_write(answer.record),
             headers=headers,
             log_fields=logs.current(),
+            trace_parent=tracing.current().trace_parent,
         )
         seconds = (parsed.wait_until - self._clock.now()).total_seconds()
         return self._long_poll.defer(answer.unsettled or 0, reply, seconds=seconds)
@@ -257,6 +260,7 @@ class CommandMiddleware(BaseMiddleware):
         attempts = parsed.attempts + 1
         now = self._clock.now().isoformat()
         headers = {
+            **tracing.current().carried({}),  # the next attempt comes below this one
             envelope.FAULT_CODE: error.code,
             envelope.ATTEMPTS: attempts,
             envelope.FIRST_FAILED_AT: parsed.first_failed_at or now,
@@ -297,13 +301,16 @@ class CommandMiddleware(BaseMiddleware):
         await published(message, answer, leaving=self._leaving)
 
 
-def _ids(message: IncomingMessage) -> dict[str, str]:
+def _trace_parent(message: IncomingMessage) -> str | None:
+    given = message.headers.get(envelope.TRACE_PARENT)
+    return str(given) if envelope.is_trace_parent(given) else None
+
+
+def _ids(message: IncomingMessage, span: tracing.Span) -> dict[str, str]:
     """The ids for the log: the sender's own where they are safe to log."""
     sent = {"message_id": message.message_id, "request_id": message.headers.get(envelope.REQUEST_ID)}
-    trace_parent = message.headers.get(envelope.TRACE_PARENT)
-    traced = str(trace_parent) if envelope.is_trace_parent(trace_parent) else envelope.new_trace_parent()
     fit = {name: str(value) for name, value in sent.items() if envelope.is_request_id(value)}
-    return fit | envelope.trace_ids(traced)
+    return fit | envelope.trace_ids(span.trace_parent or _trace_parent(message) or envelope.new_trace_parent())
 
 
 def _write(record: Record) -> bytes:

@@ -23,7 +23,7 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelClosed, ChannelNotFou
 from pamqp.commands import Basic
 
 from contracts import envelope, events, topology
-from runtime import amqp_compat
+from runtime import amqp_compat, tracing
 from runtime.aio import LogOnChange, cancel
 from runtime.amqp_frames import Publication
 from runtime.health import NotReadyError
@@ -205,6 +205,16 @@ class Publisher:
         """Publish an event. Its id is the message id, so subscribers recognise a second copy."""
         if len(row.body) > _MAX_EVENT_BYTES:
             raise UnpublishedError(f"over {_MAX_EVENT_BYTES} bytes")
+        parent = row.headers.get(envelope.TRACE_PARENT)
+        with tracing.span(
+            f"send {row.routing_key}",
+            "producer",
+            {"messaging.message.id": row.event_id, "payment.payment_id": row.payment_id},
+            parent=parent if envelope.is_trace_parent(parent) else None,
+        ) as span:
+            await self._event(row, span.carried(row.headers))
+
+    async def _event(self, row: OutboxRow, headers: Mapping[str, Any]) -> None:
         publication = Publication(
             exchange=topology.EVENTS.name,
             routing_key=row.routing_key,
@@ -212,7 +222,7 @@ class Publisher:
             body=row.body,
             content_type=events.CONTENT_TYPE,
             message_type=events.EventKey(row.routing_key).event_type,
-            headers=row.headers,
+            headers=headers,
             persistent=True,
             sent_at=int(row.created_at.timestamp()),
             message_id=row.event_id,

@@ -18,6 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.sql.base import Executable
 
+from runtime import tracing
 from runtime.aio import LogOnChange
 from service.adapters.postgres.sessions import Sessions
 from service.domain.errors import StoreRefusedError, StoreUnavailableError
@@ -53,6 +54,7 @@ _UNAVAILABLE: Final = (
     OSError,
 )
 _PING: Final = text("SELECT 1 WHERE current_setting('transaction_read_only') = 'off'")
+_SYSTEM: Final = {"db.system.name": "postgresql"}
 SERVER_SETTINGS: Final = {
     "application_name": "payment-service",
     "statement_timeout": "2500",
@@ -140,7 +142,7 @@ class Database:
             StoreUnavailableError: the database cannot be used. If it happened at the commit, the transaction may
                 be committed: the caller must be safe to repeat.
         """
-        with _translated():
+        with _translated(), tracing.child("postgresql transaction", "client", _SYSTEM):
             async with self.engine.begin() as connection:
                 yield connection
 
@@ -157,7 +159,8 @@ class Database:
         sql, names, constants = _compiled(statement, tuple(sorted(parameters)))
         values = {**constants, **parameters}
         arguments = [values[name] for name in names]
-        with _translated():
+        with _translated(), tracing.child("postgresql", "client", _SYSTEM) as span:
+            span.set({"db.query.text": sql})  # the values are not in it
             for _ in range(tries - 1):
                 try:
                     return await self._run(sql, arguments)

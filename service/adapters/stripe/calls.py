@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 import aiohttp
 import stripe
 
+from runtime import tracing
 from runtime.aio import Backoff
 from service.adapters.stripe import outcome_mapping
 from service.adapters.stripe.circuit_breaker import CircuitBreakers, CircuitChange, CircuitOpenError, Verdict
@@ -198,10 +199,8 @@ class Calls:
             self.observer.on_gateway_attempt(call.endpoint.value)
             sent_at = self.skew.now()
             try:
-                async with asyncio.timeout_at(call.deadline):
-                    answer, headers = await self.requests.send(
-                        *call.request, call.params, idempotency_key=call.idempotency_key
-                    )
+                with tracing.child(f"stripe {call.endpoint.value}", "client") as span:
+                    answer, headers = await self._sent(call, span)
                 verdict = Verdict.ANSWERS
                 self.skew.note(str(headers.get("Date", "")), sent_at=sent_at)
             except Exception as error:
@@ -221,6 +220,21 @@ class Calls:
                     if change is not CircuitChange.CLOSED:
                         self.observer.on_circuit_opened(call.endpoint.value)
         return answer
+
+    async def _sent(self, call: _Call, span: tracing.Span) -> tuple[Any, Mapping[str, str]]:
+        """What Stripe answers, noted in the span with the id by which its dashboard finds the request."""
+        span.set({"http.request.method": call.request[0].upper(), "server.address": "api.stripe.com"})
+        try:
+            async with asyncio.timeout_at(call.deadline):
+                answer, headers = await self.requests.send(
+                    *call.request, call.params, idempotency_key=call.idempotency_key
+                )
+        except Exception as error:
+            request_id = _header(error, "Request-Id") or None
+            span.set({"http.response.status_code": _status(error) or None, "stripe.request_id": request_id})
+            raise
+        span.set({"http.response.status_code": 200, "stripe.request_id": headers.get("Request-Id") or None})
+        return answer, headers
 
 
 def _word(answer: _Answer) -> str:
