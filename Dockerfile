@@ -18,21 +18,21 @@ COPY pyproject.toml uv.lock ./
 # one part into the image of another. What no process imports goes: sources in C, stubs, the tests of libraries.
 
 FROM uv AS service-build
-RUN --mount=type=cache,target=/root/.cache/uv uv sync --frozen --no-install-project --extra service
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --frozen --no-install-project --extra service --extra otel
 COPY README.md ./
 COPY contracts contracts
 COPY runtime runtime
 COPY service service
-RUN uv sync --frozen --no-editable --no-cache --extra service && rm /app/bin/payment-bridge /app/bin/payment-console \
+RUN uv sync --frozen --no-editable --no-cache --extra service --extra otel && rm /app/bin/payment-bridge /app/bin/payment-console \
     && find /app/lib -regextype posix-extended -type f -regex "$UNUSED" -delete
 
 FROM uv AS bridge-build
-RUN --mount=type=cache,target=/root/.cache/uv uv sync --frozen --no-install-project --extra bridge
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --frozen --no-install-project --extra bridge --extra otel
 COPY README.md ./
 COPY contracts contracts
 COPY runtime runtime
 COPY bridge bridge
-RUN uv sync --frozen --no-editable --no-cache --extra bridge && rm /app/bin/payment-service /app/bin/payment-console \
+RUN uv sync --frozen --no-editable --no-cache --extra bridge --extra otel && rm /app/bin/payment-service /app/bin/payment-console \
     && find /app/lib -regextype posix-extended -type f -regex "$UNUSED" -delete
 
 FROM uv AS console-build

@@ -13,6 +13,8 @@ from tests.kubernetes.chart import CHART, refusal, rendered, template
 
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
 BOTH = {"PAYMENT_ENVIRONMENT", "LOG_LEVEL", "LOG_FORMAT"}
+TRACES = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"}
+"""OpenTelemetry's own variables: no settings of ours."""
 SECRET = {
     "AMQP_URL", "CONSOLE_PROXY_SECRET", "CONSOLE_USERS", "DATABASE_LISTEN_URL", "DATABASE_URL", "EUREKA_URL",
     "MIGRATION_DATABASE_URL", "STRIPE_API_KEY",
@@ -110,7 +112,7 @@ def test_every_setting_can_be_set_and_no_other(half: str, model: Any) -> None:
     own = SCHEMA["properties"][half]["properties"]["settings"]["properties"]
     of_both = SCHEMA["properties"]["settings"]["properties"]
     expected = {name.upper() for name in model.model_fields} - SECRET - CHOSEN - NOT_FOR_PODS
-    assert set(of_both) == BOTH
+    assert set(of_both) == BOTH | TRACES
     assert set(own) | BOTH == expected, "values.schema.json has a list of each half's settings"
 
 
