@@ -21,9 +21,16 @@ DOES: Final = {
     ActKind.VERIFY: "The service asks Stripe how the session stands, and does what follows from that.",
     ActKind.CLOSE: "Ends a payment that cannot end by itself, at Stripe first, or attention that you have dealt with. "
     "Its booking is free then. What is paid, or may still be, is not closed.",
+    ActKind.RECONCILE: "The service holds all of Stripe's sessions of half an hour before and after it against the "
+    "payments here, both ways, and mends what may be mended.",
     ActKind.RESEND: "The newest event is published once more, with the same id: subscribers that have it ignore it.",
 }
-WORDS: Final = {ActKind.VERIFY: "Verify now", ActKind.CLOSE: "Close", ActKind.RESEND: "Resend the event"}
+WORDS: Final = {
+    ActKind.VERIFY: "Verify now",
+    ActKind.CLOSE: "Close",
+    ActKind.RECONCILE: "Reconcile",
+    ActKind.RESEND: "Resend the event",
+}
 
 
 class PaymentActs:
@@ -111,4 +118,5 @@ def possible(payment: Payment) -> list[tuple[ActKind, str]]:
         kinds.insert(0, ActKind.VERIFY)
     if payment.status is PaymentStatus.PENDING or payment.open_attention is not None:
         kinds.append(ActKind.CLOSE)
+    kinds.append(ActKind.RECONCILE)
     return [(kind, WORDS[kind]) for kind in kinds]

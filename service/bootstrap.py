@@ -123,7 +123,14 @@ async def built(
         application = await shared(waiters=waiters, metrics=metrics, monotonic=monotonic)
         reconciler = await _reconciled(settings, application, metrics)
         sweeper, feed = _workers(
-            settings, stack, application, database=database, outbox=outbox, metrics=metrics, failed=failed
+            settings,
+            stack,
+            application,
+            database=database,
+            outbox=outbox,
+            metrics=metrics,
+            reconciliation=reconciler.reconciliation,
+            failed=failed,
         )
         supervision.run_until_cancelled(stack, reconciler.run(feed), name="reconciler", failed=failed)
         long_poll = LongPoll(store=store, publisher=publisher, observer=metrics)
@@ -247,6 +254,7 @@ def _workers(
     database: Database,
     outbox: PostgresOutbox,
     metrics: Metrics,
+    reconciliation: Reconciliation,
     failed: asyncio.Event,
 ) -> tuple[Sweeper, EventFeed]:
     """Start what works in the background beside the relay."""
@@ -272,7 +280,8 @@ def _workers(
     supervision.work(stack, pruner, name="pruner", failed=failed)
     supervision.work(stack, sweeper, name="sweeper", failed=failed)
     supervision.work(stack, feed, name="event-feed", failed=failed)
-    supervision.work(stack, ActWorker(acts=PostgresActs(database), **parts), name="act-worker", failed=failed)
+    acts = ActWorker(acts=PostgresActs(database), reconciliation=reconciliation, **parts)
+    supervision.work(stack, acts, name="act-worker", failed=failed)
     supervision.work(stack, AfterPaidReader(feed=feed), name="after-paid-reader", failed=failed)
     return sweeper, feed
 

@@ -1,15 +1,21 @@
 """Does what operators ask for in the console. Any number of processes may run one: each act is claimed by one."""
 
+import asyncio
 import logging
+from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from runtime.aio import PeriodicLoop
 from service.application.closing import CloseRefusedError, Closing
+from service.application.differences import Difference, sentence
+from service.application.event_reader import UnreadError
 from service.application.outcome_writer import OutcomeWriter
 from service.application.own_work import own_work
 from service.application.ports import Clock, CommandContext, Gateway, Store
 from service.application.ports.operator_acts import ActKind, Acts, OperatorAct
+from service.application.reconciliation import Reconciliation
 from service.domain.errors import ConcurrentChangeError, IllegalTransitionError, StoreUnavailableError
 from service.domain.outcomes import Unknown
 from service.domain.payment import Payment
@@ -21,6 +27,14 @@ POLL_SECONDS: Final = 2.0
 
 TIMEOUT_SECONDS: Final = 8.0
 """For each call to Stripe; a person waits longer than a caller."""
+
+RECONCILE_AROUND: Final = timedelta(minutes=30)
+"""Before and after the payment was begun: what else was made for its booking then is compared, too."""
+RECONCILE_SECONDS: Final = 45.0
+"""Less than an act is claimed for."""
+
+MAX_TOLD: Final = 5
+"""Differences in an answer."""
 
 Answer = tuple[bool, str]
 """Whether it is done, and a sentence about it."""
@@ -35,6 +49,7 @@ class ActWorker:
     gateway: Gateway
     outcomes: OutcomeWriter
     clock: Clock
+    reconciliation: Reconciliation
     timeout_seconds: float = TIMEOUT_SECONDS
 
     def __post_init__(self) -> None:
@@ -95,6 +110,8 @@ class ActWorker:
                 return await self._close(payment, act, context)
             case ActKind.VERIFY:
                 return await self._verify(payment, context)
+            case ActKind.RECONCILE:
+                return await self._reconcile(payment)
             case ActKind.RESEND:
                 return await self._resend(payment)
         return False, "This version of the service does not know this act."
@@ -113,6 +130,25 @@ class ActWorker:
             return False, f"Stripe could not say how it stands ({outcome.cause})."
         payment = await self.outcomes.apply(payment, outcome, context=context)
         return True, f"Stripe says: {type(outcome).__name__.lower()}. The payment is {payment.status}."
+
+    async def _reconcile(self, payment: Payment) -> Answer:
+        since, until = payment.created_at - RECONCILE_AROUND, payment.created_at + RECONCILE_AROUND
+        sessions, found = 0, list[Difference]()
+        try:
+            async with (
+                asyncio.timeout(RECONCILE_SECONDS),
+                aclosing(self.reconciliation.run(since=since, until=until, fix=True)) as stretches,
+            ):
+                async for stretch in stretches:
+                    sessions += stretch.sessions
+                    found += stretch.differences
+        except (UnreadError, TimeoutError) as error:
+            return False, f"Stripe did not list its sessions of that time ({error or 'it took too long'})."
+        compared = f"Compared {sessions} of Stripe's sessions, of half an hour before and after it"
+        told = " ".join(f"{sentence(each).removesuffix('.')}." for each in found[:MAX_TOLD])
+        more = f" {len(found) - MAX_TOLD} more: see the service's log." if len(found) > MAX_TOLD else ""
+        is_right = all(each.is_mended for each in found)
+        return is_right, f"{compared}: {told}{more}" if found else f"{compared}: no difference."
 
     async def _resend(self, payment: Payment) -> Answer:
         key = await self.acts.resend(payment.id)

@@ -133,7 +133,7 @@ operator_acts = sa.Table(
     sa.Column("done_at", _Time),
     sa.Column("is_done", sa.Boolean),
     sa.Column("answer", sa.Text),
-    sa.CheckConstraint("kind IN ('close', 'verify', 'resend')", name="kind"),
+    sa.CheckConstraint("kind IN ('close', 'verify', 'reconcile', 'resend')", name="kind"),
     sa.CheckConstraint("actor <> '' AND why <> ''", name="words"),
     sa.Index("operator_acts_open_idx", "id", postgresql_where=sa.text("done_at IS NULL")),
     sa.Index("operator_acts_payment_id_idx", "payment_id"),

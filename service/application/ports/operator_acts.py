@@ -13,6 +13,8 @@ class ActKind(StrEnum):
     """End what cannot end by itself, or attention that was dealt with."""
     VERIFY = "verify"
     """Ask the gateway how the session stands, now."""
+    RECONCILE = "reconcile"
+    """Hold the gateway's sessions of that time against the payments here, and mend what may be mended."""
     RESEND = "resend"
     """Publish the newest event once more."""
 

@@ -12,16 +12,15 @@ import pytest
 from contracts.commands import CommandType
 from service.adapters.postgres import Database, PostgresActs, PostgresStore
 from service.adapters.postgres.privileges import CONSOLE_GRANTED, GRANTED
-from service.application.outcome_writer import OutcomeWriter
 from service.domain.outcomes import Paid
 from service.workers.act_worker import ActWorker
 from tests.integration.console.conftest import SURE, Browser, Browsers, ParkCreate, field
 from tests.integration.service.ports.test_store import an_opening, begun, changed, fitting, opened
 from tests.kit.clock import MovableClock
 from tests.kit.databases import Migrated
-from tests.kit.fakes import FakeGateway
 from tests.kit.lifetimes import closing
 from tests.kit.service import a_draft
+from tests.kit.world import World
 
 NOW = datetime.now(UTC)
 
@@ -157,23 +156,29 @@ async def test_the_service_does_what_is_asked_and_its_answer_is_shown(browser: B
     clock = MovableClock()
     async with closing(Database(migrated.application)) as database:
         store, acts = PostgresStore(database), PostgresActs(database)
-        payment = await opened(store, 5001)
-        outcomes = OutcomeWriter(store=store, clock=clock)
-        worker = ActWorker(
-            acts=acts, store=store, gateway=FakeGateway(clock), outcomes=outcomes, clock=clock, timeout_seconds=1
-        )
+        world = World(store=store, clock=clock)
+        session = await world.create(bookingId=5001)
+        payment = await store.payment_of_session(session.session_id)
+        assert payment is not None
+        parts = world.parts("store", "gateway", "outcomes", "clock", "reconciliation")
+        worker = ActWorker(acts=acts, **parts, timeout_seconds=1)
         while await worker.do_next():
             pass
-        for kind in ("verify", "resend", "close"):
+        for kind in ("verify", "resend", "reconcile", "close"):
             path = f"/payments/{payment.id}/act/{kind}"
             await browser.post(path, SURE, token=await browser.token(path))
             assert "has not answered yet" in await browser.text(f"/payments/{payment.id}/acts")
             assert await worker.do_next()
             assert not await worker.do_next(), "each is done once"
         answered = await acts.of_payment(payment.id, limit=10)
-    assert [(act.kind, act.actor) for act in answered] == [("close", "asha"), ("resend", "asha"), ("verify", "asha")]
+    assert [act.kind for act in answered] == ["close", "reconcile", "resend", "verify"]
+    assert {act.actor for act in answered} == {"asha"}
     assert all(act.answer for act in answered)
-    assert (answered[1].is_done, answered[1].answer) == (
+    assert answered[0].answer == "Closed: the payment is FAILED."
+    compared = "Compared 1 of Stripe's sessions, of half an hour before and after it: no difference."
+    assert (answered[1].is_done, answered[1].answer) == (True, compared)
+    assert answered[3].answer == "Stripe says: open. The payment is PENDING."
+    assert (answered[2].is_done, answered[2].answer) == (
         True,
         "The event payment.pending is published once more, with the same id.",
     )
