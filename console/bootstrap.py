@@ -53,7 +53,14 @@ def _built(settings: Settings, build: Build, database: Database, depths: QueueDe
     tokens = FormTokens(shared.get_secret_value() if shared else None)
     renderer = Renderer(tokens, can_log_out=identify.can_log_in)
     search, store, acts = PostgresSearch(database), PostgresStore(database), PostgresActs(database)
-    now = NowPages(overview=PostgresOverview(database), search=search, depths=depths, renderer=renderer)
+    server: HttpServer
+
+    def is_leaving() -> bool:
+        return server.should_exit
+
+    now = NowPages(
+        overview=PostgresOverview(database), search=search, depths=depths, renderer=renderer, is_leaving=is_leaving
+    )
     payments = PaymentPages(
         search=search,
         store=store,
@@ -81,14 +88,13 @@ def _built(settings: Settings, build: Build, database: Database, depths: QueueDe
         await database.ping()
         return True
 
-    server: HttpServer
     app = create_app(
         routes=routes,
         renderer=renderer,
         identify=identify,
         hosts=settings.hosts,
         is_local=settings.console_auth == "none",
-        health=Health(checks={"database": database_answers}, is_leaving=lambda: server.should_exit),
+        health=Health(checks={"database": database_answers}, is_leaving=is_leaving),
         build=build,
         metrics=metrics,
     )

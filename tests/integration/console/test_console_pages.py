@@ -3,12 +3,17 @@
 import csv
 import io
 import json
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
 import asyncpg
+import httpx
 import pytest
+import uvicorn
 
+from console import bootstrap
+from console.settings import Settings
 from contracts.commands import CommandType
 from service.adapters.postgres import Database, PostgresActs, PostgresStore
 from service.adapters.postgres.privileges import CONSOLE_GRANTED, GRANTED
@@ -16,10 +21,12 @@ from service.domain.outcomes import Paid
 from service.workers.act_worker import ActWorker
 from tests.integration.console.conftest import SURE, Browser, Browsers, ParkCreate, field
 from tests.integration.service.ports.test_store import an_opening, begun, changed, fitting, opened
+from tests.kit.brokers import RoleUrl
 from tests.kit.clock import MovableClock
 from tests.kit.databases import Migrated
 from tests.kit.lifetimes import closing
 from tests.kit.service import a_draft
+from tests.kit.web import listening
 from tests.kit.world import World
 
 NOW = datetime.now(UTC)
@@ -97,7 +104,38 @@ async def test_the_first_page_says_how_things_stand(browser: Browser, migrated: 
     assert "payments.checkout.create.dead-letter" in text, dead_letter
     assert "The last hour, by minute" in text
     assert '<rect x="' in text
-    assert "<main" not in await browser.text("/now"), "the part that a script reads"
+
+
+async def test_an_open_page_gets_the_figures_as_events_until_the_process_leaves(
+    console_url: str, role_url: RoleUrl, migrated: Migrated
+) -> None:
+    settings = Settings(database_url=console_url, amqp_url=role_url("payment-console"))
+    async with bootstrap.console(settings) as server, closing(Database(migrated.application)) as database:
+        config = uvicorn.Config(server.config.app, lifespan="off", log_config=None, ws="none", port=0)
+        async with (
+            listening(config) as port,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+            client.stream("GET", "/now", timeout=60) as stream,
+        ):
+            assert stream.headers["content-type"].startswith("text/event-stream")
+            assert stream.headers["content-security-policy"]
+            lines = stream.aiter_lines()
+            assert "<main" not in await an_event(lines), "the part that a script shows"
+            await begun(PostgresStore(database), a_draft(booking_id=4002, created_at=datetime.now(UTC)))
+            while "booking_id=4002" not in await an_event(lines):
+                pass
+            server.should_exit = True
+            assert [line async for line in lines if line and not line.startswith("data:")] == []
+
+
+async def an_event(lines: AsyncIterator[str]) -> str:
+    """The data of the next."""
+    data = []
+    async for line in lines:
+        if not line:
+            break
+        data.append(line.removeprefix("data: "))
+    return "\n".join(data)
 
 
 async def test_an_operators_decision_about_a_letter_is_journaled_and_done_once(
