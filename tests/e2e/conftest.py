@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
+from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tools.devstack.processes import free_ports
@@ -96,3 +97,9 @@ def strangers(asked: list[str], *known: str) -> list[str]:
     """The addresses of other hosts than those known."""
     addresses = ((url, urlsplit(url)) for url in asked)
     return [url for url, address in addresses if address.netloc not in known and address.scheme != "data"]
+
+
+async def barriers(page: Page) -> list[str]:
+    """What axe-core finds that keeps somebody from using the page: the rule, and where."""
+    found = (await Axe().run(page)).response["violations"]
+    return [f"{each['id']}: {node['target']} {node['failureSummary']}" for each in found for node in each["nodes"]]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import aiormq
 import pytest
 import pytest_asyncio
 import uvicorn
@@ -14,7 +15,8 @@ from console import bootstrap
 from console.settings import Settings
 from service.adapters.postgres import Database, PostgresStore
 from service.entrypoints import broker as brokers
-from tests.e2e.conftest import PATIENCE_MILLISECONDS, asked_of, strangers
+from tests.e2e.conftest import PATIENCE_MILLISECONDS, asked_of, barriers, strangers
+from tests.integration.console.conftest import park
 from tests.integration.service.ports.test_store import an_opening, begun, changed, fitting
 from tests.kit.databases import Migrated
 from tests.kit.lifetimes import closing
@@ -41,6 +43,9 @@ async def console(migrated: Migrated, amqp_url: str) -> AsyncIterator[Console]:
         payment = (await begun(store, a_draft(booking_id=7, success_url=LONG))).payment
         payment = await changed(store, await changed(store, payment, an_opening()), fitting(payment))
         await begun(store, a_draft(booking_id=8))
+    async with await aiormq.connect(amqp_url) as connection:
+        dead = {"bookingId": 7, "userId": 5, "amount": "449.97", "note": "averylongword" * 40}
+        await park(await connection.channel(), dead, headers={"x-reason": "invalid", "x-reason-text": LONG})
     # The owner may do what the console's role may: what that is has tests of its own.
     settings = Settings(database_url=migrated.owner, amqp_url=amqp_url)
     async with bootstrap.console(settings) as server:
@@ -69,7 +74,9 @@ async def page(request: pytest.FixtureRequest, browser: Browser, console: Consol
 
 async def test_every_page_fits_the_screen_and_names_what_can_be_used(page: Page, console: Console) -> None:
     one = f"/payments/{console.payment_id}"
-    for path in ("/", "/search", one, f"{one}/act/resend", "/letters", "/acts", "/search?booking_id=999"):
+    await page.goto("/letters")
+    letter = await page.get_by_role("link", name="checkout.create").first.get_attribute("href") or ""
+    for path in ("/", "/search", one, f"{one}/act/resend", "/letters", letter, "/acts", "/search?booking_id=999"):
         await page.goto(path)
         await expect(page.get_by_role("heading", level=1)).to_have_count(1)
         too_wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
@@ -81,6 +88,7 @@ async def test_every_page_fits_the_screen_and_names_what_can_be_used(page: Page,
         assert nameless == [], path
         ids = await page.evaluate("[...document.querySelectorAll('[id]')].map(each => each.id)")
         assert len(ids) == len(set(ids)), path
+        assert await barriers(page) == [], path
 
 
 async def test_a_booking_is_found_and_an_act_is_asked_for_by_keyboard(page: Page, console: Console) -> None:
