@@ -38,7 +38,7 @@ class Notes:
     challenged: Card | None = None
     """The card of an unanswered 3-D Secure step."""
     payer: Json = field(default_factory=dict)
-    """``{"email", "name"}`` of that attempt."""
+    """``{"email", "name"}`` of the last attempt."""
     page_is_open: bool = False
     """Whether a payer may have the form before him."""
     debited: Json = field(default_factory=dict)
@@ -168,9 +168,9 @@ class Account:
         notes = self._notes[identifier]
         if session["amount_total"] == 0:
             return self.complete(identifier, payer, payment_status="no_payment_required")
-        intent = self.intent_of(session, notes)
+        intent, notes.payer = self.intent_of(session, notes), payer
         if card.authenticates and authenticated is None:
-            notes.challenged, notes.payer = card, payer
+            notes.challenged = card
             self._challenge(intent)
             raise AuthenticationNeededError
         notes.challenged = None

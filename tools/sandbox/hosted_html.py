@@ -153,12 +153,14 @@ def _item(line: Json, currency: str) -> str:
 def _form(session: Json, entries: Entries, problem: str | None, remarks: Mapping[str, str]) -> str:
     shown = problem or " ".join(remarks.values())
     alert = f'<p class="alert" role="alert">{WARNING}<span>{escape(shown)}</span></p>' if shown else ""
+    # Whose e-mail the shop has told cannot be another's, as on Stripe's page.
+    email = 'type="email" autocomplete="email"' + (" readonly" if session["customer_email"] else "")
     return f"""
 <main class="payment" aria-labelledby="title">
   <h1 id="title">Card details</h1>
   {alert}
   <form method="post" action="/c/pay/{session["id"]}" novalidate>
-    {_field("email", "Email", entries.email, remarks, 'type="email" autocomplete="email"')}
+    {_field("email", "Email", entries.email, remarks, email)}
     <fieldset>
       <legend>Card information</legend>
       {_field("card", "Card number", entries.card, remarks, CARD_FIELD)}

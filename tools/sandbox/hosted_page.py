@@ -61,11 +61,12 @@ class HostedPage:
     def _show(self, account: Account, session: Json, entered: dict[str, str]) -> Response:
         """The payment form; ``?card=`` fills in a test card, ``?declined`` shows why the last attempt failed."""
         account.notes(session["id"]).page_is_open = True
-        chosen = cards.digits(entered.get("card", ""))
+        chosen, before = cards.digits(entered.get("card", "")), account.notes(session["id"]).payer
         entries = Entries(
             card=cards.grouped(chosen) if chosen else "",
             cvc="1234" if chosen and len(chosen) == AMEX_DIGITS else "123",
-            email=session["customer_email"] or "payer@example.com",
+            email=session["customer_email"] or before.get("email") or "payer@example.com",
+            name=before.get("name") or Entries.name,
         )
         problem = _last_decline(account, session) if "declined" in entered else None
         return self._pages.checkout(session, account.notes(session["id"]).line_items, entries, problem=problem)

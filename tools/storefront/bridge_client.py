@@ -14,6 +14,10 @@ SESSION_ID: Final = re.compile(r"cs_[A-Za-z0-9_]{1,200}")
 DOWN: Final = "The payment service cannot be reached right now. Nothing is lost: try again in a moment."
 
 
+CURRENCY: Final = "inr"
+"""Of all that the shop sells; a payment is reported without."""
+
+
 class BridgeError(Exception):
     """The bridge gave no usable answer; the message is for the payer."""
 
@@ -45,7 +49,7 @@ class Bridge:
         Raises:
             BridgeError: The bridge gave none.
         """
-        body = {"bookingId": time.time_ns() // 1_000_000, "userId": 1, "amount": amount}
+        body = {"bookingId": time.time_ns() // 1_000_000, "userId": 1, "amount": amount, "currency": CURRENCY}
         url = str((await self._call("POST", "/create", body)).get("paymentUrl"))
         if not url.startswith(("https://", "http://")):
             raise BridgeError("The payment service gave no checkout page.", temporary=False)

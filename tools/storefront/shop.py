@@ -16,7 +16,8 @@ LARGEST_FORM: Final = 4096
 HEADERS: Final = {
     "Cache-Control": "no-store",
     # No script and no external resource: whatever a page contains is shown as text.
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none';"
+    " frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }

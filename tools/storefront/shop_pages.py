@@ -3,7 +3,7 @@
 from html import escape
 from typing import Final
 
-from tools.storefront.bridge_client import Payment
+from tools.storefront.bridge_client import CURRENCY, Payment
 
 REFRESH_SECONDS: Final = 2
 STYLE: Final = """
@@ -43,7 +43,7 @@ def start(*, amount: str = "449.97", problem: str = "") -> str:
 <p>A booking to try the payment with. On the next page, take a test card such as 4242&nbsp;4242&nbsp;4242&nbsp;4242.</p>
 {alert}
 <form method="post" action="/checkout">
-<label for="amount">Amount</label>
+<label for="amount">Amount in {CURRENCY.upper()}</label>
 <input id="amount" name="amount" inputmode="decimal" autocomplete="off" required maxlength="20"
  value="{escape(amount)}">
 <button>Go to the checkout</button>
@@ -53,9 +53,8 @@ def start(*, amount: str = "449.97", problem: str = "") -> str:
 
 def payment(state: Payment) -> str:
     """The page after paying; it reloads itself while the outcome is unknown."""
-    facts = (
-        f"<dl><dt>Booking</dt><dd>{escape(state.booking_id)}</dd><dt>Amount</dt><dd>{escape(state.amount)}</dd></dl>"
-    )
+    amount = f"{escape(state.amount)} {CURRENCY.upper()}"
+    facts = f"<dl><dt>Booking</dt><dd>{escape(state.booking_id)}</dd><dt>Amount</dt><dd>{amount}</dd></dl>"
     again = '<a class="button" href="/">Book again</a>'
     if state.status == "COMPLETED":
         return _page("Paid", f"<h1>Paid. Thank you!</h1><p>Your seats are yours.</p>{facts}{again}", kind="good")
@@ -63,7 +62,9 @@ def payment(state: Payment) -> str:
         heading = "<h1>This payment has failed</h1>"
         return _page("Not paid", f"{heading}<p>{escape(state.message)}</p>{facts}{again}", kind="bad")
     wait = "<h1>One moment, please</h1><p>We are waiting for your bank. This page asks again by itself.</p>"
-    return _page("Waiting for your payment", f"{wait}{facts}", kind="wait", refresh=True)
+    # Who cannot wait may leave: the payment is known without this page.
+    leave = '<p>You need not stay: your booking hears of it, too.</p><a class="button" href="/">To the start</a>'
+    return _page("Waiting for your payment", f"{wait}{facts}{leave}", kind="wait", refresh=True)
 
 
 def cancelled() -> str:

@@ -35,8 +35,8 @@ def verified(status: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("status", "answer", "words", "absent"),
     [
-        (200, verified("COMPLETED"), ["Thank you", "449.50"], AGAIN),
-        (200, verified("PENDING"), [AGAIN], "Thank you"),
+        (200, verified("COMPLETED"), ["Thank you", "449.50 INR"], AGAIN),
+        (200, verified("PENDING"), [AGAIN, 'href="/"'], "Thank you"),
         (200, verified("FAILED"), ["The page has expired."], AGAIN),
         (404, {"message": "<script>alert(1)</script>"}, ["alert(1)"], "<script"),
     ],
@@ -76,7 +76,7 @@ async def test_an_amount_becomes_a_checkout() -> None:
     url = "https://checkout.stripe.com/c/pay/cs_1#x"
     answer = await a_shop(answering(200, {"paymentUrl": url}, asked)).post("/checkout", data={"amount": "12.50"})
     assert (answer.status_code, answer.headers["Location"]) == (303, url)
-    assert b'"amount":"12.50"' in asked[0].content
+    assert b'"amount":"12.50","currency":"inr"' in asked[0].content
 
 
 async def test_a_refused_amount_comes_back_with_the_reason() -> None:
