@@ -15,6 +15,7 @@ from service.domain import urls
 from service.domain.money import CURRENCIES, ENDED
 
 STRIPE_API_BASE: Final = "https://api.stripe.com"
+DESCRIPTION: Final = "^[!-~][ -~]{0,199}$"
 _HOST: Final = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 _KEY = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9_]{8,250}", re.ASCII)
 
@@ -117,6 +118,10 @@ class Settings(OperatorSettings, GatewaySettings, ProcessSettings):
     reconcile_interval_seconds: int = Field(3600, ge=0, le=86_400, description="an integer from 0 (off) to 86400")
     payment_currency: Annotated[str, checked(_is_charged)] = Field(
         "inr", description="a lower-case ISO 4217 code that Stripe charges"
+    )
+    payment_billing_address: Literal["auto", "required"] = Field("auto", description='"auto" or "required"')
+    payment_description: str | None = Field(
+        None, pattern=DESCRIPTION, description="1 to 200 printable ASCII characters, in which {booking} is filled in"
     )
     payment_success_url: _SuccessUrl = Field(
         f"{_PAGES}/success?session_id={{CHECKOUT_SESSION_ID}}",

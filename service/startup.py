@@ -182,6 +182,8 @@ async def built_gateway(
         observer=observer,
         clock=monotonic,
         now=clock.now,
+        billing_address=settings.payment_billing_address,
+        description=settings.payment_description,
     )
     stack.push_async_callback(gateway.close)
     await check_certificate("Stripe (STRIPE_API_BASE)", lambda: gateway.check_certificate(base))

@@ -117,6 +117,20 @@ async def test_who_pays_twice_or_goes_back_is_charged_once(payer: Payer) -> None
     assert session["customer_details"]["email"] == "me@example.com"
 
 
+async def test_a_shop_that_wants_an_address_gets_it(payer: Payer) -> None:
+    session_id = await payer.opens(billing_address_collection="required", success_url=f"{payer.sandbox.url}/thanks")
+    await payer.page.get_by_label("Billing address").fill("")
+    await payer.pays_with("4242 4242 4242 4242")
+    await expect(payer.page.locator(".remark", has_text="Your address is incomplete.")).to_be_visible()
+    await payer.page.get_by_label("Billing address").fill("1 Long Road")
+    await payer.page.get_by_label("Country code").fill("de")
+    await payer.pays_with("4242 4242 4242 4242")
+    await payer.page.wait_for_url(f"{payer.sandbox.url}/thanks")
+    session = await payer.sandbox.raw("GET", f"/v1/checkout/sessions/{session_id}")
+    address = session["customer_details"]["address"]
+    assert (address["line1"], address["country"]) == ("1 Long Road", "DE")
+
+
 def showing(html: str) -> Any:
     return lambda route: route.fulfill(body=html, content_type=HTML)
 

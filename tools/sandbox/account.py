@@ -227,7 +227,8 @@ class Account:
 
     def complete(self, identifier: str, payer: Json, *, payment_status: str) -> Json:
         """Completes an open session."""
-        details = objects.customer_details(email=payer.get("email"), name=payer.get("name") or "")
+        known = {"email": payer.get("email"), "name": payer.get("name") or ""}
+        details = objects.customer_details(**known, given=payer.get("address"))
         collected = dict.fromkeys(("business_name", "individual_name", "shipping_details"))
         changes = {"customer_details": details, "collected_information": collected, "url": None}
         session = self.change(identifier, status="complete", payment_status=payment_status, **changes)

@@ -23,6 +23,8 @@ class Entries:
     cvc: str = "123"
     email: str = ""
     name: str = "Test Payer"
+    line1: str = "12 Test Street"
+    country: str = "IN"
 
 
 class Pages:
@@ -170,12 +172,23 @@ def _form(session: Json, entries: Entries, problem: str | None, remarks: Mapping
       </div>
     </fieldset>
     {_field("name", "Cardholder name", entries.name, remarks, 'autocomplete="cc-name"')}
+    {_address(session, entries, remarks)}
     <button class="primary" type="submit">Pay {_amount(session)}</button>
   </form>
   {_test_cards(session["id"])}
 </main>"""
 
 
+def _address(session: Json, entries: Entries, remarks: Mapping[str, str]) -> str:
+    """Where the payer lives, if the shop wants to know: of Stripe's fields the two that no country lacks."""
+    if session["billing_address_collection"] != "required":
+        return ""
+    line1 = _field("line1", "Billing address", entries.line1, remarks, 'autocomplete="billing address-line1"')
+    country = _field("country", "Country code", entries.country, remarks, COUNTRY_FIELD)
+    return f'<div class="pair">{line1}{country}</div>'
+
+
+COUNTRY_FIELD = 'autocomplete="billing country" maxlength="2" autocapitalize="characters"'
 CARD_FIELD = 'inputmode="numeric" autocomplete="cc-number" placeholder="1234 1234 1234 1234" maxlength="24" autofocus'
 EXPIRY_FIELD = 'inputmode="numeric" autocomplete="cc-exp" placeholder="MM / YY"'
 CVC_FIELD = 'inputmode="numeric" autocomplete="cc-csc" placeholder="CVC"'

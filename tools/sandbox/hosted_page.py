@@ -73,11 +73,17 @@ class HostedPage:
 
     def _pay(self, account: Account, session: Json, entered: dict[str, str]) -> Response:
         entries = Entries(**{name: entered.get(name, "").strip()[:200] for name in Entries.__dataclass_fields__})
+        asks_address = session["billing_address_collection"] == "required"
         problems = {} if session["amount_total"] == 0 else _problems(entries, account.now())
+        if asks_address:
+            problems |= _address_problems(entries)
         if problems:
             return self._pages.checkout(session, account.notes(session["id"]).line_items, entries, fields=problems)
         number = cards.digits(entries.card) or ""
-        return self._attempt(account, session["id"], cards.find(number), {"email": entries.email, "name": entries.name})
+        payer: Json = {"email": entries.email, "name": entries.name}
+        if asks_address:
+            payer["address"] = {"line1": entries.line1, "country": entries.country.upper()}
+        return self._attempt(account, session["id"], cards.find(number), payer)
 
     def _authenticate(self, account: Account, session: Json, entered: dict[str, str], *, posted: bool) -> Response:
         """The bank's 3-D Secure step."""
@@ -138,6 +144,12 @@ def _problems(entries: Entries, now: int) -> dict[str, str]:
     if not entries.name:
         problems["name"] = "Your cardholder name is incomplete."
     return problems
+
+
+def _address_problems(entries: Entries) -> dict[str, str]:
+    problems = {} if entries.line1 else {"line1": "Your address is incomplete."}
+    is_code = re.fullmatch(r"[A-Za-z]{2}", entries.country, re.ASCII) is not None
+    return problems if is_code else {**problems, "country": "Your country is incomplete."}
 
 
 def _success_url(session: Json) -> str:

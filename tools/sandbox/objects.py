@@ -113,16 +113,16 @@ def card_options(params: Json) -> Json:
     return {**_CARD_OPTIONS, **params.get("payment_method_options", {}).get("card", {})}
 
 
-def customer_details(*, email: str | None, name: str | None) -> Json:
-    """The payer; the page collects only the country of the address."""
+def customer_details(*, email: str | None, name: str | None, given: Json | None = None) -> Json:
+    """The payer; the page collects only the country of the address, unless it is to ask for more (`given`)."""
     nothing: Json = dict.fromkeys(("address", "business_name", "individual_name", "phone", "tax_ids"))
-    paid = {} if name is None else {"address": address(), "tax_ids": []}
+    paid = {} if name is None else {"address": address(given), "tax_ids": []}
     return {**nothing, **paid, "email": email, "name": name, "tax_exempt": "none"}
 
 
-def address() -> Json:
-    """An address with only a country."""
-    return {**dict.fromkeys(("city", "line1", "line2", "postal_code", "state")), "country": "IN"}
+def address(given: Json | None = None) -> Json:
+    """An address with what is given of it, else with only a country."""
+    return {**dict.fromkeys(("city", "line1", "line2", "postal_code", "state")), "country": "IN", **(given or {})}
 
 
 def line_item(wanted: Json, *, created: int, currency: str, unit_amount: Decimal, total: int) -> Json:
@@ -253,7 +253,8 @@ def payment_method(card: Card, details: Json, *, created: int) -> Json:
 
 def billing_details(payer: Json) -> Json:
     """The payer as a payment method knows him."""
-    return {"address": address(), "email": payer.get("email"), "name": payer.get("name"), "phone": None, "tax_id": None}
+    known = {name: payer.get(name) for name in ("email", "name")}
+    return {"address": address(payer.get("address")), **known, "phone": None, "tax_id": None}
 
 
 def event(

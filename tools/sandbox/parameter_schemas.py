@@ -117,7 +117,7 @@ _SUPPORTED: dict[str, Kind] = {
     "allow_promotion_codes": Flag(on=False),
     "allowed_payment_method_types": METHODS,
     "automatic_tax": Hash(fields={"enabled": Flag(on=False), "liability": Unsupported()}, required=("enabled",)),
-    "billing_address_collection": _one_of("auto"),
+    "billing_address_collection": _one_of("auto required"),
     "cancel_url": Url(),
     "client_reference_id": Text(most=200),
     "customer": Reference(resource="customer"),

@@ -51,12 +51,17 @@ class StripeGateway:
         now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
         backoff_seconds: float = BACKOFF_SECONDS,
+        billing_address: str = "auto",
+        description: str | None = None,
     ) -> None:
         """`concurrency`: connections at once. `clock` counts the seconds for the circuit breakers, `now` is the time.
 
-        `backoff_seconds`: the longest pause before the first repeat.
+        `backoff_seconds`: the longest pause before the first repeat. `billing_address`: whether the page asks for it
+        always (`required`); `description`: of what is sold, with the booking for `{booking}`.
         """
         self.livemode: Final = "_live_" in api_key
+        self._page: Final = {} if billing_address == "auto" else {"billing_address_collection": billing_address}
+        self._description: Final = description
         # The machine's certificates, or those of SSL_CERT_FILE, OpenSSL's own variable. Nothing turns the check off.
         self._tls = ssl.create_default_context()
         self._session = aiohttp.ClientSession(
@@ -120,10 +125,17 @@ class StripeGateway:
             "client_reference_id": str(draft.booking_id),
             "metadata": metadata,
             # Stripe does not copy a session's metadata to its payment intent.
-            "payment_intent_data": {"metadata": metadata},
+            "payment_intent_data": {**self._sold(draft), "metadata": metadata},
             # What the payer sees and what we compare must be one currency.
             "adaptive_pricing": {"enabled": False},
+            **self._page,
         }
+
+    def _sold(self, draft: Draft) -> Mapping[str, Any]:
+        """What is sold, for the payer's statement at Stripe and for cards from abroad."""
+        if self._description is None:
+            return {}
+        return {"description": self._description.replace("{booking}", str(draft.booking_id))}
 
     async def open(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
         """Create the session under the payment's key, which Stripe keeps for a day, with a 500 or a session."""

@@ -89,6 +89,8 @@ WRONG = {
     "STRIPE_GLOBAL_REQUESTS_PER_SECOND": ["-1", "10001", "nan", "inf", "many", ""],
     "RECONCILE_ON_START": ["yes", "Auto", ""],
     "RECONCILE_INTERVAL_SECONDS": ["-1", "86401", "1h", "nan", ""],
+    "PAYMENT_BILLING_ADDRESS": ["always", "Required", ""],
+    "PAYMENT_DESCRIPTION": ["", " shown", "shown\nshown", "sh\u00f6wn", "shown" * 41],
     "PAYMENT_CURRENCY": ["INR", "xxx", "", "rupees"],
     "PAYMENT_SUCCESS_URL": ["shown", "/shown", "//shown.example", "javascript:shown", "https://shown.example\\", ""],
     "PAYMENT_CANCEL_URL": ["shown", "ftp://shown.example", "https://user@shown.example/"],

@@ -64,6 +64,18 @@ async def test_the_session_says_whose_it_is_in_three_places(provider: SandboxPro
     assert (session["success_url"], session["cancel_url"]) == (payment.success_url, payment.cancel_url)
 
 
+async def test_cards_from_abroad_get_the_address_and_the_description_that_they_need(sandbox: Running) -> None:
+    async with a_gateway(sandbox.url, billing_address="required", description="Tickets of {booking}") as gateway:
+        payment = a_new_payment(gateway)
+        outcome = await gateway.open(payment, timeout_seconds=SECONDS)
+        assert isinstance(outcome, Opened)
+        await sandbox.pay(outcome.session_id)
+    session = await sandbox.raw("GET", f"/v1/checkout/sessions/{outcome.session_id}")
+    assert session["billing_address_collection"] == "required"
+    intent = await sandbox.raw("GET", f"/v1/payment_intents/{session['payment_intent']}")
+    assert intent["description"] == f"Tickets of {payment.booking_id}"
+
+
 # --- what an answer means, and how many attempts it costs -------------------------------------------------------------
 
 KEPT, OURS = UnknownCause.KEPT, UnknownCause.MISCONFIGURED
