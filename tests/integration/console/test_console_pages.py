@@ -21,6 +21,7 @@ from service.domain.outcomes import Paid
 from service.workers.act_worker import ActWorker
 from tests.integration.console.conftest import SURE, Browser, Browsers, ParkCreate, field
 from tests.integration.service.ports.test_store import an_opening, begun, changed, fitting, opened
+from tests.kit import clock as kit
 from tests.kit.brokers import RoleUrl
 from tests.kit.clock import MovableClock
 from tests.kit.databases import Migrated
@@ -191,7 +192,7 @@ async def test_a_letter_is_shown_while_the_database_is_away(
 
 
 async def test_the_service_does_what_is_asked_and_its_answer_is_shown(browser: Browser, migrated: Migrated) -> None:
-    clock = MovableClock()
+    clock = MovableClock(kit.NOW + timedelta(days=1))  # no other payment of the module is of that time
     async with closing(Database(migrated.application)) as database:
         store, acts = PostgresStore(database), PostgresActs(database)
         world = World(store=store, clock=clock)
