@@ -30,7 +30,11 @@ _NOW: Final = sa.text(f"""
         (SELECT percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM sent_at - created_at))
             FROM (SELECT sent_at, created_at FROM outbox WHERE sent_at > now() - interval '10 minutes'
                 ORDER BY sent_at DESC LIMIT {MAX_COUNTED}) AS sent) AS published""")  # noqa: S608 - constants
-_FACTORS: Final = sa.text("SELECT endpoint, pace, slowed_at FROM budget ORDER BY endpoint")
+# An endpoint that nobody has called yet is free since '-infinity', which is not to be subtracted from.
+_FACTORS: Final = sa.text("""
+    SELECT endpoint, pace, slowed_at,
+        CASE WHEN next_at > now() THEN extract(epoch FROM next_at - now())::float8 ELSE 0 END AS free_in
+    FROM budget ORDER BY endpoint""")
 
 
 class PostgresOverview:
@@ -55,7 +59,9 @@ class PostgresOverview:
             published_median_seconds=published[0],
             published_slowest_seconds=published[1],
             rate_factors=[
-                RateFactor(endpoint=row.endpoint, factor=row.pace, lowered_at=row.slowed_at)
+                RateFactor(
+                    endpoint=row.endpoint, factor=row.pace, lowered_at=row.slowed_at, free_in_seconds=row.free_in
+                )
                 for row in await self._database.run(_FACTORS, {})
             ],
         )

@@ -16,11 +16,15 @@ class Minute:
 
 @dataclass(frozen=True, kw_only=True)
 class RateFactor:
-    """The share of the configured rate of calls that is in use for an endpoint, 0 to 1."""
+    """The share of the configured rate of calls that is in use for an endpoint, 0 to 1.
+
+    `free_in_seconds`: until when all calls are taken; 0 if one may begin now.
+    """
 
     endpoint: str
     factor: float
     lowered_at: datetime | None
+    free_in_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)

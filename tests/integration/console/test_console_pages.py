@@ -100,10 +100,19 @@ async def test_a_long_list_has_pages_and_an_export_has_all(browser: Browser, mig
 async def test_the_first_page_says_how_things_stand(browser: Browser, migrated: Migrated, dead_letter: str) -> None:
     async with closing(Database(migrated.application)) as database:
         await begun(PostgresStore(database), a_draft(booking_id=4001, created_at=datetime.now(UTC)))
+    async with closing(await asyncpg.connect(migrated.owner)) as owner:
+        await owner.execute(
+            "INSERT INTO budget (endpoint, next_at) VALUES ('create', '-infinity'), ('expire', now() + interval '1 d')"
+            " ON CONFLICT (endpoint) DO UPDATE SET next_at = EXCLUDED.next_at"
+        )
     text = await browser.text("/")
     assert "payments.checkout.create" in text
     assert "payments.checkout.create.dead-letter" in text, dead_letter
     assert "The last hour, by minute" in text
+    rates = text.partition("The rate in use for each endpoint")[2]
+    free = {name: rates.partition(f"<code>{name}</code>")[2].split("</td>")[1] for name in ("create", "expire")}
+    assert free["create"].endswith(">now")
+    assert ">in " in free["expire"]
     assert '<rect x="' in text
 
 
