@@ -24,7 +24,6 @@ from runtime.aio import Backoff, LogOnChange, spread
 
 _log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS: Final = 5
 CONNECT_SECONDS: Final = 5.0
 CLOSE_SECONDS: Final = 1.0
 WATCH_SECONDS: Final = 0.5
@@ -40,12 +39,6 @@ KEPT_SECONDS: Final = 30.0
 REPEAT_SECONDS: Final = 60.0
 """How long the same warning is not repeated."""
 _MAX_WARNINGS: Final = 100
-
-
-class _Connection(aiormq.Connection):
-    """aiormq allows a silent peer three heartbeats and three seconds; with two it is found dead within 15 s."""
-
-    HEARTBEAT_GRACE_MULTIPLIER = 2
 
 
 class ThinnedOut:
@@ -98,6 +91,7 @@ class BrokerConnection:
     async def run(self) -> None:
         """Connect, watch, and start over after a growing, jittered pause. Ends only at an untrusted certificate."""
         backoff = Backoff(first_seconds=FIRST_PAUSE_SECONDS, longest_seconds=LONGEST_PAUSE_SECONDS)
+        amqp_nodes.leave_silent_nodes()
         nodes, distrusted = amqp_nodes.node_urls(self.amqp_url), set[str]()
         was_connected = False
         for node in itertools.cycle(nodes):
@@ -121,15 +115,16 @@ class BrokerConnection:
                 self._lose()
             await asyncio.sleep(pause or backoff.next_seconds())
 
-    async def _connect(self, node: str, stack: contextlib.AsyncExitStack) -> _Connection:
+    async def _connect(self, node: str, stack: contextlib.AsyncExitStack) -> aiormq.Connection:
         separator = "&" if "?" in node else "?"
-        connection = _Connection(f"{node}{separator}heartbeat={HEARTBEAT_SECONDS}&name=payment-bridge")
+        named = f"{node}{separator}heartbeat={amqp_nodes.HEARTBEAT_SECONDS}&name=payment-bridge"
+        connection = aiormq.Connection(named)
         async with asyncio.timeout(CONNECT_SECONDS):
             await connection.connect()
             stack.push_async_callback(connection.close)
         return connection
 
-    async def _use(self, connection: _Connection, where: str) -> None:
+    async def _use(self, connection: aiormq.Connection, where: str) -> None:
         """Keep one channel open; raises what ended the connection."""
         backoff = Backoff(first_seconds=FIRST_PAUSE_SECONDS, longest_seconds=LONGEST_PAUSE_SECONDS)
         closed = connection.closing
@@ -148,7 +143,7 @@ class BrokerConnection:
                     raise
                 self.warnings.warn(f"{where} closed the channel: {_said_by(error)}")
 
-    async def _open(self, connection: _Connection) -> Channel:
+    async def _open(self, connection: aiormq.Connection) -> Channel:
         async with asyncio.timeout(CONNECT_SECONDS):
             channel = cast("Channel", await connection.channel(publisher_confirms=False))
             if self._may_look:
@@ -164,7 +159,7 @@ class BrokerConnection:
         channel.closing.add_done_callback(lambda _: self.on_lost(channel))
         return channel
 
-    async def _watch(self, connection: _Connection, channel: Channel, where: str) -> None:
+    async def _watch(self, connection: aiormq.Connection, channel: Channel, where: str) -> None:
         """Return when the channel is to be replaced, raise what ended it; follow whether the broker takes messages.
 
         Under a memory or disk alarm the broker stops reading from us: no error, only silence.

@@ -3,11 +3,19 @@
 The client libraries know URLs of one node. Here a list becomes those URLs, which are tried in turn.
 """
 
+import asyncio
 import ipaddress
 import re
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
+
+import aiormq
+from aiormq.base import Base
+from aiormq.exceptions import AMQPConnectionError
+
+HEARTBEAT_SECONDS: Final = 5
+"""RabbitMQ sends one in half of this time. By default it and its clients notice each other's death after minutes."""
 
 RECONNECT_SECONDS: Final = 1.0
 """The pause, jittered, after the loss of a connection. RabbitMQ 3.10 answers with nacks for ever on a channel that was
@@ -45,11 +53,28 @@ def address(node_url: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def leave_silent_nodes() -> None:
+    """Have aiormq leave a node after two missed heartbeats, with an error, for all connections. Repeating is harmless.
+
+    It allows three and three seconds, so that a node that hangs would be left after 18 to 20 s. Then it cancels whoever
+    waits for the node: a background task ended by that, and nobody noticed.
+    """
+    aiormq.Connection.HEARTBEAT_GRACE_MULTIPLIER = 1
+    aiormq.Connection.close = _close  # type: ignore[method-assign]
+
+
+async def _close(self: Base, exc: Any = asyncio.CancelledError, timeout: Any = None) -> None:  # noqa: ASYNC109 - aiormq's
+    if exc is asyncio.CancelledError or isinstance(exc, asyncio.CancelledError):
+        exc = AMQPConnectionError("no answer")
+    await Base.close(self, exc, timeout)
+
+
 async def connect_to_any(url: str, connect: Callable[[str], Awaitable[Connected]]) -> Connected:
     """What `connect` answers for the first node that lets us in; each try has to end by itself.
 
     Raises what the last node raised.
     """
+    leave_silent_nodes()
     *others, last = node_urls(url)
     for node in others:
         try:

@@ -16,7 +16,7 @@ from yarl import URL
 
 from contracts import topology
 from runtime import amqp_compat
-from runtime.amqp_nodes import connect_to_any, node_urls
+from runtime.amqp_nodes import HEARTBEAT_SECONDS, connect_to_any, leave_silent_nodes, node_urls
 from runtime.health import NotReadyError
 from service.application.ports import PUBLISH_SECONDS
 from service.entrypoints.cluster_connection import connection_class
@@ -25,7 +25,6 @@ from service.entrypoints.connection_log import ConnectionLog, text_of
 GRACE_SECONDS: Final = 15.0
 """How long handlers may take after SIGTERM: more than the gateway's timeout, less than an orchestrator's usual 30 s."""
 _CONNECT_SECONDS: Final = 5.0
-_HEARTBEAT_SECONDS: Final = 5
 CHECK_SECONDS: Final = 2.0
 """How long the health page waits for RabbitMQ."""
 
@@ -88,12 +87,13 @@ def _binding_part(data: topology.Queue, source: topology.Exchange) -> Part:
 def connect_url(url: str) -> str:
     """A node's URL with a short heartbeat (by default a dead peer is noticed after minutes), unless it names one."""
     parsed = URL(url)
-    return str(parsed if "heartbeat" in parsed.query else parsed.update_query(heartbeat=_HEARTBEAT_SECONDS))
+    return str(parsed if "heartbeat" in parsed.query else parsed.update_query(heartbeat=HEARTBEAT_SECONDS))
 
 
 def rabbit_broker(url: str, *, middlewares: tuple[type[BaseMiddleware] | Any, ...] = ()) -> RabbitBroker:
     """A connection. Consuming and publishing have one each: in an alarm the broker blocks connections that publish."""
     amqp_compat.survive_unreadable_properties()
+    leave_silent_nodes()
     log = ConnectionLog("commands")
     broker = RabbitBroker(
         connect_url(node_urls(url)[0]),
@@ -151,6 +151,7 @@ async def connected(url: str) -> RobustConnection:
         UNREACHABLE: the broker is down or was lost.
     """
     amqp_compat.survive_unreadable_properties()
+    leave_silent_nodes()
     of_any_node: Any = connection_class(url)
     connection: RobustConnection = await connect_robust(
         connect_url(node_urls(url)[0]),

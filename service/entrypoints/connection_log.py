@@ -1,6 +1,5 @@
 """One line for each loss of RabbitMQ and one for its return; the libraries write one for each try, without a reason."""
 
-import asyncio
 import logging
 import time
 from typing import Any, Final
@@ -48,5 +47,5 @@ def text_of(error: BaseException) -> str:
 
 
 def _reason(error: BaseException | None) -> str:
-    """What the broker said, with its code; a peer that is silent is given up by a cancellation."""
-    return "no answer" if error is None or isinstance(error, asyncio.CancelledError) else text_of(error)
+    """What the broker said, with its code."""
+    return "no answer" if error is None else text_of(error)

@@ -42,7 +42,19 @@ def _start(
             _log.critical("the background task %s failed", name, exc_info=error)
             failed.set()
 
-    task = asyncio.create_task(work, name=name)
+    task = asyncio.create_task(_cancelled_by_us_only(work), name=name)
     task.add_done_callback(ended)
     stack.push_async_callback(asyncio.wait, [task])
     return task
+
+
+async def _cancelled_by_us_only(work: Coroutine[Any, Any, None]) -> None:
+    """A library may cancel what a task waits for, and the task with it, which would end unnoticed."""
+    try:
+        await work
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        message = "it was cancelled by what it waited for"
+        raise RuntimeError(message) from error

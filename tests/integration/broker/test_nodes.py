@@ -100,6 +100,23 @@ async def test_the_services_connection_goes_past_a_dead_node_and_on_when_its_own
     assert cluster.connections() == (0, 0)
 
 
+async def test_a_node_that_falls_silent_is_left_for_the_other_by_bridge_and_service(
+    cluster: Cluster, amqp_url: str
+) -> None:
+    async with Peer(amqp_url), connected(cluster.url) as rpc_client:
+        publishing, consuming = await brokers.connected(cluster.url), brokers.rabbit_broker(cluster.url)
+        await consuming.connect()
+        await ask(rpc_client)
+        assert cluster.connections() == (3, 0)
+        await cluster.first.set(Mode.BLACK_HOLE)
+        await until(lambda: cluster.second.connections == 3)
+        await until(lambda: rpc_client.ready)
+        await ask(rpc_client)
+        await cluster.first.set(Mode.NORMAL)
+        await brokers.disconnect(publishing.close)
+        await brokers.disconnect(consuming.stop)
+
+
 def test_what_is_overridden_in_aio_pika_is_what_it_calls() -> None:
     """It is private there: a release that renames it would leave a list of nodes without effect."""
     overridden, caller = "_RobustConnection__connect_transport", "_RobustConnection__connection_factory"
@@ -147,8 +164,9 @@ async def test_a_node_that_refuses_us_is_told_beside_one_that_is_down(amqp_url: 
     ]
 
 
-async def test_a_service_whose_node_dies_goes_on_at_the_other_and_nothing_is_lost(
-    cluster: Cluster, amqp_url: str, migrated_url: str, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("death", [Mode.DOWN, Mode.BLACK_HOLE])
+async def test_a_service_whose_node_dies_or_hangs_goes_on_at_the_other_and_nothing_is_lost(
+    cluster: Cluster, amqp_url: str, migrated_url: str, caplog: pytest.LogCaptureFixture, death: Mode
 ) -> None:
     """T16 It starts past a dead node, and loses its own twice in the midst of commands; each loss is one line."""
     await cluster.first.set(Mode.DOWN)
@@ -161,7 +179,7 @@ async def test_a_service_whose_node_dies_goes_on_at_the_other_and_nothing_is_los
                 commands += [a_create() for _ in range(20)]
                 marks = [await rig.ask_later(CREATE, each, expiration=PATIENT) for each in commands[-20:]]
                 await other.set(Mode.NORMAL)
-                await dying.set(Mode.DOWN)
+                await dying.set(death)
                 assert {(await rig.reply_to(mark)).type for mark in marks} == {"checkout.create.reply"}
                 await until(rig.is_ready)
             await rig.all_sent()

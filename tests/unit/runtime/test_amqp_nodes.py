@@ -1,9 +1,19 @@
 """AMQP_URL with several nodes."""
 
+from typing import Any
+
+import aiormq
 import pytest
 
 from runtime import connection_urls
-from runtime.amqp_nodes import address, connect_to_any, node_urls
+from runtime.amqp_nodes import (
+    HEARTBEAT_SECONDS,
+    RECONNECT_SECONDS,
+    address,
+    connect_to_any,
+    leave_silent_nodes,
+    node_urls,
+)
 from runtime.connection_urls import InsecureAddressError
 
 LISTS = {
@@ -95,3 +105,11 @@ async def test_the_first_node_that_lets_us_in_is_used_and_the_last_ones_refusal_
     assert tried == ["one:5672", "two:5672"]
     with pytest.raises(ConnectionError, match="three:5672"):
         await connect_to_any("amqp://one,three", connect)
+
+
+async def test_a_node_that_hangs_is_left_after_two_missed_heartbeats_and_so_within_ten_seconds() -> None:
+    leave_silent_nodes()
+    connection: Any = aiormq.Connection(f"amqp://one/?heartbeat={HEARTBEAT_SECONDS}")
+    grace = connection._Connection__heartbeat_grace_timeout
+    assert grace > 2 * HEARTBEAT_SECONDS / 2  # a node sends one in half of the time
+    assert grace + HEARTBEAT_SECONDS // 2 + 1.25 * RECONNECT_SECONDS < 10  # aiormq looks that often

@@ -1,6 +1,5 @@
 """A loss of RabbitMQ is one line with its reason, however often it is tried in vain, and so is its return."""
 
-import asyncio
 import logging
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -41,9 +40,8 @@ def test_a_loss_and_its_return_are_a_line_each(lines: Lines) -> None:
     ]
 
 
-@pytest.mark.parametrize("error", [None, asyncio.CancelledError()])
-def test_a_peer_that_says_nothing_any_more_is_told_as_that(lines: Lines, error: BaseException | None) -> None:
-    ConnectionLog("commands").on_close(connection(), error)
+def test_a_peer_that_says_nothing_any_more_is_told_as_that(lines: Lines) -> None:
+    ConnectionLog("commands").on_close(connection(), None)
     assert lines() == [(logging.WARNING, "lost RabbitMQ at rabbit-2:5672 (commands): no answer")]
 
 
