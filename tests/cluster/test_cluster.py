@@ -70,7 +70,7 @@ def test_killed_members_come_back_and_ctrl_c_leaves_nothing(tmp_path: Path) -> N
 
 
 async def test_a_broker_node_and_the_primary_die_and_no_payment_is_lost(tmp_path: Path) -> None:
-    arguments = argparse.Namespace(seed=1, only="rabbitmq-1 killed,Patroni lives", buyers=10)
+    arguments = argparse.Namespace(seed=1, only="rabbitmq-1 killed,Patroni lives", repeat=1, buyers=10)
     said = StringIO()
     figures = await cluster_run.chaos(arguments, tmp_path / "stack", Console(file=said))
     assert figures["problem"] == "", said.getvalue()

@@ -198,6 +198,7 @@ def _arguments() -> argparse.Namespace:
         "--cluster", action="store_true", help="the cluster: kill and freeze its members, one at a time"
     )
     parser.add_argument("--only", help="with --cluster: the faults whose names contain one of these words, by commas")
+    parser.add_argument("--repeat", type=int, default=1, help="with --cluster: how often each fault happens")
     parser.add_argument("--keep", action="store_true", help="keep the temporary folder with every log")
     arguments = parser.parse_args()
     arguments.operations = arguments.operations or max(1, round(300 * arguments.minutes))

@@ -28,6 +28,7 @@ def all_faults() -> list[ClusterFault]:
         ClusterFault(name="primary and Patroni killed, back after 5 s", run=_kill_primary_and_patroni),
         ClusterFault(name="primary and Patroni gone", run=_lose_primary),
         ClusterFault(name="primary and Patroni frozen", run=_freeze_primary),
+        ClusterFault(name="primary's Patroni alone frozen", run=_freeze_primarys_patroni),
         ClusterFault(name="standby and Patroni killed", run=_kill_standby),
         ClusterFault(name="standby and Patroni frozen", run=_freeze_standby),
         ClusterFault(name="etcd leader killed", run=_kill_etcd),
@@ -37,6 +38,7 @@ def all_faults() -> list[ClusterFault]:
     for number in (1, 2, 3):
         faults.append(ClusterFault(name=f"rabbitmq-{number} killed", run=_broker(f"rabbitmq-{number}", frozen=False)))
         faults.append(ClusterFault(name=f"rabbitmq-{number} frozen", run=_broker(f"rabbitmq-{number}", frozen=True)))
+        faults.append(ClusterFault(name=f"rabbitmq-{number} cut off", run=_cut_off(f"rabbitmq-{number}")))
     for part in ("service-1", "service-2", "bridge-1", "bridge-2"):
         faults.append(ClusterFault(name=f"{part} killed", run=_process(part, frozen=False)))
         faults.append(ClusterFault(name=f"{part} frozen", run=_process(part, frozen=True)))
@@ -73,6 +75,13 @@ async def _freeze_primary(system: ClusterSystem) -> str:
     return primary
 
 
+async def _freeze_primarys_patroni(system: ClusterSystem) -> str:
+    """Its lease ends, while its server goes on serving whoever is connected."""
+    primary = await system.primary()
+    await system.freeze([_patroni(primary)], AWAY_SECONDS)
+    return primary
+
+
 async def _kill_standby(system: ClusterSystem) -> str:
     standby = await system.standby()
     system.kill([_patroni(standby), standby])
@@ -106,10 +115,20 @@ def _broker(name: str, *, frozen: bool) -> Callable[[ClusterSystem], Awaitable[s
     return run
 
 
+def _cut_off(name: str) -> Callable[[ClusterSystem], Awaitable[str]]:
+    async def run(system: ClusterSystem) -> str:
+        role = await system.broker_role(name)
+        await system.cut_off(name, FROZEN_SECONDS)
+        return role
+
+    return run
+
+
 def _process(name: str, *, frozen: bool) -> Callable[[ClusterSystem], Awaitable[str]]:
     async def run(system: ClusterSystem) -> str:
+        role = await system.service_role(name) if name.startswith("service") else name
         await _hit(system, name, frozen=frozen)
-        return name
+        return role
 
     return run
 

@@ -21,10 +21,9 @@ from tools.chaos import facts, invariants
 from tools.chaos.clients import Buyers
 from tools.chaos.cluster.cluster_faults import ClusterFault, all_faults
 from tools.chaos.cluster.cluster_system import ClusterSystem
-from tools.chaos.cluster.outages import Probes
+from tools.chaos.cluster.outages import KINDS, Probes
 from tools.chaos.facts import Facts
 from tools.chaos.plan import draw
-from tools.chaos.wishes import Operation
 from tools.devstack.processes import LocalError
 
 CALM_SECONDS = 5.0
@@ -42,7 +41,7 @@ async def chaos(arguments: argparse.Namespace, folder: Path, console: Console) -
     """The whole run; its figures."""
     say: Callable[[str], None] = console.print
     system = ClusterSystem(folder, say)
-    faults = chosen(arguments.seed, arguments.only)
+    faults = chosen(arguments.seed, arguments.only, arguments.repeat)
     async with system.running():
         began = time.monotonic()
         await facts.bind_audit(system)
@@ -93,9 +92,9 @@ async def chaos(arguments: argparse.Namespace, folder: Path, console: Console) -
         }
 
 
-def chosen(seed: int, only: str | None) -> list[ClusterFault]:
-    """The faults in the seed's order; those whose name contains one of the words of `only`, if it is given."""
-    faults = all_faults()
+def chosen(seed: int, only: str | None, repeat: int) -> list[ClusterFault]:
+    """Every fault `repeat` times in the seed's order; if `only` is given, those whose name has one of its words."""
+    faults = all_faults() * repeat
     Random(seed).shuffle(faults)  # noqa: S311 - repeatable, not secret
     words = only.split(",") if only else [""]
     return [fault for fault in faults if any(word in fault.name for word in words)]
@@ -121,9 +120,7 @@ async def _gather(system: ClusterSystem, buyers: Buyers, probes: Probes, probing
     probing.cancel()
     await asyncio.wait([probing])
     gathered = Facts(operations=buyers.operations, commands=buyers.commands, delivered=probes.delivered)
-    gathered.operations.extend(
-        Operation(kind="probe", booking=booking, began=0.0, minor=1000) for booking in probes.bookings
-    )
+    gathered.operations.extend(probes.operations)
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
         gathered.payments, gathered.journal, gathered.unsent = await facts.tables(system.database_url)
@@ -140,12 +137,10 @@ async def _gather(system: ClusterSystem, buyers: Buyers, probes: Probes, probing
 def show(figures: dict[str, Any], console: Console) -> None:
     """Prints a row for each kind of fault, and the verdict."""
     table = Table(title="seconds without, median / worst", header_style="bold", box=SIMPLE_HEAD)
-    for column in ("fault", "N", "creates", "events", "writes"):
+    for column in ("fault", "N", *KINDS):
         table.add_column(column)
     for name, row in summary(figures["faults"]).items():
-        table.add_row(
-            name, str(row["N"]), *(f"{row[kind][0]} / {row[kind][1]}" for kind in ("creates", "events", "writes"))
-        )
+        table.add_row(name, str(row["N"]), *(f"{row[kind][0]} / {row[kind][1]}" for kind in KINDS))
     console.print(table)
     for each in figures["violations"][:20]:
         console.print(f"  {each['invariant']} booking {each['booking']}: {each['text']}", markup=False, style="red")
@@ -156,7 +151,7 @@ def show(figures: dict[str, Any], console: Console) -> None:
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Median and worst of each kind of fault; members of the same kind are one, a broker's role makes another."""
+    """Median and worst of each kind of fault; members of the same kind are one, a role makes another."""
     kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         kinds[_kind(row)].append(row)
@@ -167,15 +162,16 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
                 round(statistics.median(row[kind] for row in several), 1),
                 round(max(row[kind] for row in several), 1),
             )
-            for kind in ("creates", "events", "writes")
+            for kind in KINDS
         }
         for name, several in sorted(kinds.items())
     }
 
 
 def _kind(row: dict[str, Any]) -> str:
-    what, _, how = row["name"].rpartition(" ")
-    kind, dash, number = what.rpartition("-")
-    if dash and number.isdecimal():
-        what = "broker node" if kind == "rabbitmq" else kind
-    return f"{what} {how}" + (f" ({row['hit']})" if what == "broker node" else "")
+    member, _, what = row["name"].partition(" ")
+    kind, dash, number = member.rpartition("-")
+    if not (dash and number.isdecimal()):
+        return str(row["name"])
+    name = "broker node" if kind == "rabbitmq" else kind
+    return f"{name} {what}" + ("" if kind == "bridge" else f" ({row['hit']})")

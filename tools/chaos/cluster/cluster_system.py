@@ -122,11 +122,17 @@ class ClusterSystem:
     async def broker_role(self, name: str) -> str:
         """Whether the node leads the queue of creates, and whether one of our processes is connected to it."""
         nodes = self.cluster.brokers
-        command = str(self.folder / "cluster" / "bin" / "rabbitmqctl")
-        _, output = await processes.run([command, "-q", "list_queues", "-p", "payments", "name", "leader"])
+        output = await self._rabbitmqctl("list_queues", "-p", "payments", "name", "leader")
         leads = any(line.split() == ["payments.checkout.create", nodes.node_name(name)] for line in output.splitlines())
         role = "leader of creates" if leads else "follower"
         return f"{role}, {'connected to' if self._connected(nodes.port(name)) else 'not connected to'}"
+
+    async def service_role(self, name: str) -> str:
+        """Whether the service reads Stripe's events for all."""
+        url = self.services[int(name[-1]) - 1]["url"]
+        async with httpx.AsyncClient(trust_env=False, timeout=3) as http:
+            leads = "payment_service_feed_is_leader 1.0" in (await http.get(f"{url}/actuator/prometheus")).text
+        return "reads the events" if leads else "does not read the events"
 
     def _connected(self, port: int) -> bool:
         members = self.where["nodes"]
@@ -160,6 +166,33 @@ class ClusterSystem:
             await asyncio.sleep(seconds)
         finally:
             _signal(pids, signal.SIGCONT)
+
+    async def cut_off(self, name: str, seconds: float) -> None:
+        """A partition between a RabbitMQ node and the others, who still reach their clients.
+
+        Each refuses a peer of another cookie, and loses the connections that it has.
+        """
+        nodes = self.cluster.brokers
+        others = ", ".join(f"'{nodes.node_name(each)}'" for each in nodes.names if each != name)
+        at = ("--node", nodes.node_name(name), "eval")
+        cut = "erlang:set_cookie(Node, 'another'), erlang:disconnect_node(Node)"
+        await self._rabbitmqctl(*at, f"[begin {cut} end || Node <- [{others}]].")
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            await self._rabbitmqctl(*at, f"[erlang:set_cookie(Node, erlang:get_cookie()) || Node <- [{others}]].")
+
+    async def _rabbitmqctl(self, *arguments: str) -> str:
+        """What it prints.
+
+        Raises:
+            LocalError: It failed.
+        """
+        status, output = await processes.run([self.folder / "cluster" / "bin" / "rabbitmqctl", "-q", *arguments])
+        if status:
+            message = f"rabbitmqctl {' '.join(arguments)} failed: {output.strip()}"
+            raise processes.LocalError(message)
+        return output
 
     async def end(self, part: str) -> None:
         """SIGTERM; the stack starts it again."""

@@ -1,4 +1,4 @@
-"""How long nothing was served: creates, events and writes are tried all the time, and the longest gap counts."""
+"""How long nothing was served: everything is tried all the time, and the longest gap counts."""
 
 import asyncio
 import itertools
@@ -6,15 +6,20 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 import aio_pika
 import aiohttp
 import asyncpg
+from aio_pika.abc import AbstractIncomingMessage
 
-from tools.chaos.clients import PATH, WHO
+from contracts.events import EventKey
+from tools.chaos.clients import ACTS, PATH, WHO
 from tools.chaos.cluster.cluster_system import ClusterSystem
-from tools.chaos.facts import AUDIT
+from tools.chaos.facts import AUDIT, event
+from tools.chaos.plan import Payer
+from tools.chaos.wishes import Attempt, Operation
 
 EVERY_SECONDS = 0.25
 CREATE_SECONDS = 15.0
@@ -31,6 +36,11 @@ _LOST = (
 )
 FIRST_BOOKING = 1_000_000
 """Beyond the bookings of the buyers."""
+MINOR = 1000
+PAID_EVERY = 4
+"""Every so many creates one is paid, and nobody asks for it: its outcome comes by the event feed alone."""
+KINDS = ("creates", "events", "outcomes", "writes")
+"""What is tried. An outcome is the event of a payment that was paid."""
 
 
 @dataclass(kw_only=True)
@@ -38,10 +48,11 @@ class Probes:
     """Tries everything until it is cancelled; `served` has the moments of success by kind."""
 
     system: ClusterSystem
-    served: dict[str, list[float]] = field(default_factory=lambda: {"creates": [], "events": [], "writes": []})
+    served: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
     delivered: list[tuple[str, bytes]] = field(default_factory=list)
     """Every event that the subscriber took: its id and body."""
-    bookings: list[int] = field(default_factory=list)
+    operations: list[Operation] = field(default_factory=list)
+    """Every create, with its answer if it had one."""
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -65,12 +76,20 @@ class Probes:
                 await asyncio.sleep(EVERY_SECONDS)
 
     async def _one_create(self, http: aiohttp.ClientSession, bridge: str, booking: int) -> None:
-        body = {"bookingId": booking, "userId": 7, "amount": 10}
-        self.bookings.append(booking)
+        body = {"bookingId": booking, "userId": 7, "amount": MINOR / 100}
+        operation = Operation(kind="create", booking=booking, began=time.monotonic(), minor=MINOR)
+        self.operations.append(operation)
         with suppress(aiohttp.ClientError, TimeoutError, OSError):
             async with http.post(f"{bridge}{PATH}/checkout/create", json=body, headers=WHO) as response:
-                if response.ok:
+                if response.status == HTTPStatus.OK:
+                    operation.answer = await response.json()
+                    operation.attempts.append(Attempt(at=operation.began, seconds=0.0, status=response.status))
                     self._serve("creates")
+            if operation.acknowledged and booking % PAID_EVERY == 0:
+                ((act, details),) = ACTS[Payer.GOOD]
+                pay = f"{self.system.sandbox}/_sandbox/sessions/{operation.answer['sessionId']}/{act}"
+                async with http.post(pay, json=details):
+                    pass
 
     async def _consume(self) -> None:
         """As another service does it: a durable queue; after an error the next node that answers."""
@@ -85,6 +104,8 @@ class Probes:
                     self.delivered.append((message.message_id or "", message.body))
                     await message.ack()
                     self._serve("events")
+                    if _is_outcome(message):
+                        self._serve("outcomes")
 
     async def _write(self) -> None:
         url = self.system.database_url
@@ -103,6 +124,10 @@ class Probes:
 
     def _serve(self, kind: str) -> None:
         self.served[kind].append(time.monotonic())
+
+
+def _is_outcome(message: AbstractIncomingMessage) -> bool:
+    return message.routing_key == EventKey.COMPLETED and event(message.body)[2]["bookingId"] >= FIRST_BOOKING
 
 
 async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
