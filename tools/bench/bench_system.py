@@ -32,12 +32,14 @@ STRIPE_LIMITS = {"default": STRIPE_LIMIT, "global": 100}
 """What Stripe serves a second, of one endpoint and in all."""
 READY_SECONDS = 60.0
 _ASIDE = {"epmd", "storefront"}
-_OURS = ("bridge", "service", "rabbitmq", "postgres")
+_OURS = ("bridge", "service", "rabbitmq", "postgres", "patroni", "etcd")
 _COMMANDS = {"service": ("payment-service", "SERVICE_PORT"), "bridge": ("payment-bridge", "BRIDGE_PORT")}
 
 
 class System:
     """`start` starts everything; `scale` replaces the services and bridges; `stop` ends everything."""
+
+    stack_class: type[Stack] = Stack
 
     def __init__(self, folder: Path, settings: Mapping[str, str], *, tree: Path = CHECKOUT) -> None:
         """`tree`: the checkout whose service and bridge are measured."""
@@ -47,6 +49,7 @@ class System:
         self.where: dict[str, Any] = {}
         self.pids: dict[str, list[int]] = {}
         self.bridges: list[str] = []
+        self.services: list[str] = []
         self._stack: Stack | None = None
         self._started = 0
 
@@ -55,13 +58,15 @@ class System:
         ports = dict(zip(names, map(str, processes.free_ports(len(names))), strict=True))
         own = {name: os.environ[name] for name in ("AMQP_URL", "DATABASE_URL") if name in os.environ}
         chosen = stack_settings.load({**own, **ports, "STACK_DIR": str(self.folder)})
-        self._stack = Stack(chosen, Terminal(), tree=self.tree)
+        self._stack = self.stack_class(chosen, Terminal(), tree=self.tree)
         with patch.dict(
             os.environ, {"LOG_LEVEL": "warning", "LOG_FORMAT": "json", **self.settings}
         ):  # the parts inherit it
             await self._stack.start()
         self.where = json.loads((self.folder / "stack.json").read_text())
-        self.pids = {name: [pid] for name, pid in self.where["pids"].items()}
+        self.pids = {}
+        for name, pid in self.where["pids"].items():  # the members of a cluster are numbered
+            self.pids.setdefault(name.rpartition("-")[0] or name, []).append(pid)
         if (broker := await _in_container(self.folder / "rabbitmq")) is not None:
             self.pids["rabbitmq"] = [broker]
         self.bridges = [self.where["bridge"]]
@@ -80,7 +85,7 @@ class System:
         )
         self.pids["service"] = [pid for pid, _, _ in new[:services]]
         self.pids["bridge"] = [pid for pid, _, _ in new[services:]]
-        self.bridges = [base for _, base, _ in new[services:]]
+        self.services, self.bridges = ([base for _, base, _ in each] for each in (new[:services], new[services:]))
 
     async def spawn(self, name: str) -> tuple[int, str, float]:
         """Starts another service or bridge: its pid, its URL, and the seconds until it was ready."""

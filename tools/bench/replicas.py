@@ -24,14 +24,14 @@ async def replicas(bench: Bench) -> Part:
     rows = []
     for services, bridges in counts:
         row = {"services": services, "bridges": bridges}
-        row |= await _limited(system, services, bridges)
-        row |= await _unlimited(system, services, bridges)
+        row |= await limited(system, services, bridges)
+        row |= await unlimited(system, services, bridges)
         rows.append(row)
         bench.say(f"{services} services, {bridges} bridges: {row}")
     return _part(rows)
 
 
-async def _limited(system: System, services: int, bridges: int) -> dict[str, Any]:
+async def limited(system: System, services: int, bridges: int) -> dict[str, Any]:
     """More creates than Stripe allows, and concurrent pairs of creates of one booking through different bridges."""
     await system.reset_stripe()
     await system.stripe(latency_ms=LATENCY_MS, rate_limits=STRIPE_LIMITS)
@@ -55,7 +55,8 @@ async def _limited(system: System, services: int, bridges: int) -> dict[str, Any
     }
 
 
-async def _unlimited(system: System, services: int, bridges: int) -> dict[str, Any]:
+async def unlimited(system: System, services: int, bridges: int) -> dict[str, Any]:
+    """As many creates as the machine can serve."""
     await system.stripe(latency_ms=LATENCY_MS, rate_limits={})
     await system.scale(services=services, bridges=bridges, settings=UNPACED)
     async with AsyncExitStack() as stack:

@@ -37,8 +37,9 @@ _LOST = (
 FIRST_BOOKING = 1_000_000
 """Beyond the bookings of the buyers."""
 MINOR = 1000
-PAID_EVERY = 4
-"""Every so many creates one is paid, and nobody asks for it: its outcome comes by the event feed alone."""
+PAID_EVERY = 3
+"""Every so many creates one is paid, and nobody asks for it: its outcome comes by the event feed alone. Odd, so that no
+bridge makes all of them."""
 KINDS = ("creates", "events", "outcomes", "writes")
 """What is tried. An outcome is the event of a payment that was paid."""
 

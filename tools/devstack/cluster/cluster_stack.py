@@ -19,7 +19,7 @@ from tools.devstack.cluster.patroni_members import PatroniMembers
 from tools.devstack.postgres_server import APPLICATION
 from tools.devstack.processes import LocalError
 from tools.devstack.stack import DATABASE, VHOST, WATCH_SECONDS, Stack, command_path
-from tools.devstack.stack_settings import Settings
+from tools.devstack.stack_settings import CHECKOUT, Settings
 from tools.devstack.terminal import Terminal
 
 AGAIN_SECONDS: Final = 5.0
@@ -31,8 +31,8 @@ NOT_RESTARTED: Final = {"sandbox", "storefront"}
 class Cluster(Stack):
     """A stack of three RabbitMQ nodes, three PostgreSQL servers, three etcd members, two services and two bridges."""
 
-    def __init__(self, settings: Settings, terminal: Terminal) -> None:
-        super().__init__(settings, terminal)
+    def __init__(self, settings: Settings, terminal: Terminal, *, tree: Path = CHECKOUT) -> None:
+        super().__init__(settings, terminal, tree=tree)
         if settings.amqp_url or settings.database_url:
             message = "A cluster starts its own servers: unset AMQP_URL and DATABASE_URL, or use `make run` with them."
             raise LocalError(message)
