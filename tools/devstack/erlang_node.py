@@ -65,12 +65,18 @@ class Erlang:
         await processes.wait_until_ready("Erlang's epmd", pid, folder / "epmd.log", is_ready, seconds=START_SECONDS)
         return pid
 
-    def spawn_node(self, name: str, folder: Path, *, port: int, dist_port: int, log: Path) -> int:
-        """Starts the node whose files `rabbitmq_files` has written into the folder."""
+    def spawn_node(
+        self, name: str, folder: Path, *, port: int, dist_port: int, log: Path, advanced: Path | None = None
+    ) -> int:
+        """Starts the node whose files `rabbitmq_files` has written into the folder.
+
+        `advanced`: configuration in Erlang's terms.
+        """
         return processes.spawn(
             [self.how.server],
             wrapper=_on_one_processor(port),
             env=self.environment
+            | ({} if advanced is None else {"RABBITMQ_ADVANCED_CONFIG_FILE": str(advanced)})
             | {
                 "ERL_CRASH_DUMP": str(folder / "erl_crash.dump"),
                 "RABBITMQ_NODENAME": f"{name}@localhost",

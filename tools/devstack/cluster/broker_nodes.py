@@ -1,4 +1,4 @@
-"""Three RabbitMQ nodes that form one cluster, with `deploy/ha/rabbitmq.conf`."""
+"""Three RabbitMQ nodes that form one cluster, with the settings of `deploy/ha`."""
 
 import asyncio
 import re
@@ -16,6 +16,7 @@ from tools.devstack.rabbitmq_install import Installed
 from tools.devstack.stack_settings import CHECKOUT
 
 CONFIGURATION: Final = CHECKOUT / "deploy" / "ha" / "rabbitmq.conf"
+ADVANCED: Final = CONFIGURATION.with_name("advanced.config")
 COMMANDS: Final = ("rabbitmqctl", "rabbitmq-queues", "rabbitmq-diagnostics")
 
 
@@ -70,6 +71,7 @@ class BrokerNodes:
             port=self.port(name),
             dist_port=self.ports[name.replace("rabbitmq", "distribution")],
             log=self.logs / f"{name}.log",
+            advanced=ADVANCED,
         )
 
     async def wait_until_ready(self, pids: dict[str, int]) -> None:

@@ -22,6 +22,10 @@ def document(name: str) -> dict[str, Any]:
 def test_the_operators_rabbitmq_has_the_settings_of_the_nodes_on_machines() -> None:
     spec = document("rabbitmq-cluster-operator.yml")["spec"]
     assert settings_of(spec["rabbitmq"]["additionalConfig"]) == settings_of((FOLDER / "rabbitmq.conf").read_text())
+    advanced = [
+        line for line in (FOLDER / "advanced.config").read_text().splitlines() if not line.lstrip().startswith("%%")
+    ]
+    assert "".join(spec["rabbitmq"]["advancedConfig"].split()) == "".join("".join(advanced).split())
     assert spec["replicas"] == 3
 
 
