@@ -4,6 +4,7 @@ import argparse
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from io import StringIO
@@ -47,6 +48,10 @@ def test_killed_members_come_back_and_ctrl_c_leaves_nothing(tmp_path: Path) -> N
             "bridge": 2,
         }
         assert stack.where["database"].count("127.0.0.1:") == 3
+        looking = f". {stack.folder}/env; patronictl list; rabbitmqctl -q cluster_status"
+        seen = subprocess.run(["sh", "-c", looking], capture_output=True, text=True, check=True).stdout
+        assert "Leader" in seen
+        assert "rabbitmq-3@localhost" in seen
         victims = [
             ("rabbitmq", "pid"),
             ("postgres", "pid"),

@@ -128,7 +128,8 @@ async def _gather(system: ClusterSystem, buyers: Buyers, probes: Probes, probing
         await facts.drain_audit(system, gathered.delivered)
         gathered.dead, gathered.delayed = await facts.undelivered(system)
         gathered.leaks.consumers = await facts.consumers(system)
-        unfinished = gathered.unsent or any(payment["status"] == "PENDING" for payment in gathered.payments)
+        pending = any(each["status"] == "PENDING" and not each["attention"] for each in gathered.payments)
+        unfinished = gathered.unsent or pending
         if time.monotonic() > deadline or not (unfinished or invariants.check(gathered)):
             return gathered
         await asyncio.sleep(2)
