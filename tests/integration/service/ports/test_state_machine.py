@@ -164,8 +164,8 @@ class RealHouse(House):
 
     async def look(self) -> None:
         seen = FakeStore()
+        payments = await self._parts.database.run(select(tables.payments).order_by(tables.payments.c.id), {})
         async with self._parts.database.transaction() as connection:
-            payments = (await connection.execute(select(tables.payments).order_by(tables.payments.c.id))).all()
             lines = (await connection.execute(select(tables.journal).order_by(tables.journal.c.id))).all()
             by_sequence = select(tables.outbox).order_by(tables.outbox.c.payment_id, tables.outbox.c.sequence)
             rows = (await connection.execute(by_sequence)).all()
