@@ -38,6 +38,7 @@ def _start(
     """Start a task whose end the stack waits for; `failed` is set if it raises: the process must not go on then."""
 
     def ended(task: asyncio.Task[None]) -> None:
+        work.close()  # it has not begun if the task was cancelled at once
         if not task.cancelled() and (error := task.exception()):
             _log.critical("the background task %s failed", name, exc_info=error)
             failed.set()

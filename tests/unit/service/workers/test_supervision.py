@@ -1,6 +1,7 @@
 """Background tasks: whatever ends one but us is noticed."""
 
 import asyncio
+import inspect
 from contextlib import AsyncExitStack
 
 from service.workers.supervision import run_until_cancelled
@@ -22,3 +23,15 @@ async def test_a_task_that_is_cancelled_by_what_it_waits_for_has_failed_and_one_
         answer.cancel()
         await failed.wait()
     assert not by_us.is_set()
+
+
+async def test_a_task_that_ends_before_it_begins_leaves_nothing_behind() -> None:
+    failed = asyncio.Event()
+
+    async def never_begun() -> None:
+        raise AssertionError
+
+    async with AsyncExitStack() as stack:
+        run_until_cancelled(stack, work := never_begun(), name="never begun", failed=failed)
+    assert inspect.getcoroutinestate(work) == inspect.CORO_CLOSED
+    assert not failed.is_set()
