@@ -25,7 +25,7 @@ from tests.integration.service.ports.test_gateway import (
     counts,
     opened,
 )
-from tests.kit.clock import Seconds
+from tests.kit.clock import Seconds, SystemClock
 from tests.kit.observers import CountingObserver
 from tests.kit.service import ScriptedServer, a_payment
 
@@ -40,7 +40,8 @@ class Watched(RateLimiter):
     """A rate limiter that notes what was asked of it, and gives only so many permits."""
 
     def __init__(self, permits: int = 100) -> None:
-        super().__init__(concurrency=1, rates=None, quota_store=None, observer=cast("Any", CountingObserver()))
+        observer = cast("Any", CountingObserver())
+        super().__init__(concurrency=1, rates=None, quota_store=None, observer=observer, now=SystemClock().now)
         self.seen: list[Any] = []
         self._permits = permits
 
