@@ -8,14 +8,16 @@ FROM python:${PYTHON}-slim AS uv
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_NO_DEFAULT_GROUPS=1 \
     UV_PROJECT_ENVIRONMENT=/app UNUSED='.*/(tests|sqlalchemy/testing)/.*|.*\.(c|h|hpp|pyx|pxd|pxi|pyi)'
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install --quiet --disable-pip-version-check --root-user-action=ignore uv==0.13.9
+    pip install --quiet --disable-pip-version-check --root-user-action=ignore uv==0.13.9 \
+    && apt-get -qq update && apt-get -qq install --no-install-recommends binutils > /dev/null && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 # The dependencies come first, for they change seldom.
 COPY pyproject.toml uv.lock ./
 
 # --- built -----------------------------------------------------------------------------------------------------------
 # The project itself is installed without a cache: uv knows its wheel by pyproject.toml alone, and would put the wheel of
-# one part into the image of another. What no process imports goes: sources in C, stubs, the tests of libraries.
+# one part into the image of another. What no process imports goes: sources in C, stubs, the tests of libraries, the symbols
+# of a debugger.
 
 FROM uv AS service-build
 RUN --mount=type=cache,target=/root/.cache/uv uv sync --frozen --no-install-project --extra service --extra otel
@@ -23,8 +25,10 @@ COPY README.md ./
 COPY contracts contracts
 COPY runtime runtime
 COPY service service
-RUN uv sync --frozen --no-editable --no-cache --extra service --extra otel && rm /app/bin/payment-bridge /app/bin/payment-console \
-    && find /app/lib -regextype posix-extended -type f -regex "$UNUSED" -delete
+RUN uv sync --frozen --no-editable --no-cache --extra service --extra otel \
+    && rm /app/bin/payment-bridge /app/bin/payment-console \
+    && find /app/lib -regextype posix-extended -type f -regex "$UNUSED" -delete \
+    && find /app/lib -name '*.so' -exec strip --strip-unneeded {} +
 
 FROM uv AS bridge-build
 RUN --mount=type=cache,target=/root/.cache/uv uv sync --frozen --no-install-project --extra bridge --extra otel
@@ -32,8 +36,10 @@ COPY README.md ./
 COPY contracts contracts
 COPY runtime runtime
 COPY bridge bridge
-RUN uv sync --frozen --no-editable --no-cache --extra bridge --extra otel && rm /app/bin/payment-service /app/bin/payment-console \
-    && find /app/lib -regextype posix-extended -type f -regex "$UNUSED" -delete
+RUN uv sync --frozen --no-editable --no-cache --extra bridge --extra otel \
+    && rm /app/bin/payment-service /app/bin/payment-console \
+    && find /app/lib -regextype posix-extended -type f -regex "$UNUSED" -delete \
+    && find /app/lib -name '*.so' -exec strip --strip-unneeded {} +
 
 FROM uv AS console-build
 RUN --mount=type=cache,target=/root/.cache/uv uv sync --frozen --no-install-project --extra console
@@ -48,7 +54,8 @@ COPY service/adapters/__init__.py service/adapters/
 COPY service/adapters/postgres service/adapters/postgres
 COPY console console
 RUN uv sync --frozen --no-editable --no-cache --extra console && rm /app/bin/payment-service /app/bin/payment-bridge \
-    && find /app/lib -regextype posix-extended -type f -regex "$UNUSED" -delete
+    && find /app/lib -regextype posix-extended -type f -regex "$UNUSED" -delete \
+    && find /app/lib -name '*.so' -exec strip --strip-unneeded {} +
 
 FROM uv AS tools-build
 RUN --mount=type=cache,target=/root/.cache/uv uv sync --frozen --no-install-project --group tools
