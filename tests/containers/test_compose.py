@@ -192,7 +192,7 @@ def test_wrong_settings_end_the_start_with_all_their_names(images: dict[str, str
         assert re.search(r'service "check" didn.t complete successfully: exit 2', ended.stderr), ended.stderr
         [check] = system.inspected("check")
         told = docker.docker("logs", check["Id"]).stderr.splitlines()
-        assert [line.partition(" is not valid;")[0] for line in told[1:]] == ["PAYMENT_CURRENCY", "LOG_LEVEL"]
+        assert [line.partition(" is not valid;")[0] for line in told[1:]] == ["LOG_LEVEL", "PAYMENT_CURRENCY"]
         for name in ("service", "bridge"):
             [container] = system.inspected(name)
             assert (container["State"]["Status"], container["RestartCount"]) == ("created", 0)

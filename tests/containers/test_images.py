@@ -131,7 +131,7 @@ def test_a_container_without_settings_tells_them_all_and_ends(images: dict[str, 
     ended = ran(images["service"], command, LOG_LEVEL="loud")
     assert ended.returncode == 2
     names = [line.split()[0] for line in ended.stderr.splitlines()[1:]]
-    assert names == ["DATABASE_URL", "STRIPE_API_KEY", "LOG_LEVEL"]
+    assert names == ["LOG_LEVEL", "DATABASE_URL", "STRIPE_API_KEY"]
     ended = ran(images["bridge"], command, AMQP_URL="amqp://guest:guest@broker.example/")
     assert ended.returncode == 2
     assert [line.split()[0] for line in ended.stderr.splitlines()[1:]] == ["AMQP_URL", "BRIDGE_AUTH"]

@@ -14,7 +14,7 @@ from tools.devstack.stack_settings import CHECKOUT
 
 SECONDS: Final = 900
 OFFLINE: Final = ("dns error", "Failed to fetch", "Could not connect", "tcp connect error")
-BOTH: Final = {"service": "payment-service", "bridge": "payment-bridge"}
+COMMANDS: Final = {extra: f"payment-{extra}" for extra in ("service", "bridge", "console")}
 
 
 def ran(*command: str | Path, folder: Path = CHECKOUT, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -42,7 +42,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return wheel
 
 
-@pytest.fixture(scope="module", params=sorted(BOTH))
+@pytest.fixture(scope="module", params=sorted(COMMANDS))
 def installed(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment with the wheel and one extra, which is the folder's name."""
     environment = tmp_path_factory.mktemp("venv") / request.param
@@ -56,6 +56,7 @@ def test_a_wheel_has_what_is_deployed_and_nothing_else(wheel: Path) -> None:
     names = ZipFile(wheel).namelist()
     folders = {name.partition("/")[0] for name in names}
     assert {name for name in folders if not name.endswith(".dist-info")} == {
+        "console",
         "contracts",
         "runtime",
         "service",
@@ -65,7 +66,7 @@ def test_a_wheel_has_what_is_deployed_and_nothing_else(wheel: Path) -> None:
 
 
 def test_its_command_works(installed: Path, tmp_path: Path) -> None:
-    command = installed / "bin" / BOTH[installed.name]
+    command = installed / "bin" / COMMANDS[installed.name]
     helped = ran(command, "--help", folder=tmp_path)
     assert (helped.returncode, helped.stderr) == (0, "")
     assert "check" in helped.stdout
@@ -74,18 +75,18 @@ def test_its_command_works(installed: Path, tmp_path: Path) -> None:
     assert "LOG_LEVEL" in checked.stderr
 
 
-def test_the_other_command_says_which_extra_is_missing(installed: Path, tmp_path: Path) -> None:
-    [extra] = BOTH.keys() - {installed.name}
-    ended = ran(installed / "bin" / BOTH[extra], "check", folder=tmp_path)
-    assert ended.returncode == 2
-    assert ended.stderr == (
-        f"{BOTH[extra]} needs the extra '{extra}', which is not installed here:"
-        f" pip install 'bookticket-payment-service[{extra}]'\n"
-    )
+def test_another_command_says_which_extra_is_missing(installed: Path, tmp_path: Path) -> None:
+    for extra in COMMANDS.keys() - {installed.name}:
+        ended = ran(installed / "bin" / COMMANDS[extra], "check", folder=tmp_path)
+        assert ended.returncode == 2
+        assert ended.stderr == (
+            f"{COMMANDS[extra]} needs the extra '{extra}', which is not installed here:"
+            f" pip install 'bookticket-payment-service[{extra}]'\n"
+        )
 
 
 def test_the_migrations_are_in_the_wheel(installed: Path, new_database: NewDatabase, tmp_path: Path) -> None:
     if installed.name != "service":
-        pytest.skip("the bridge has no database")
+        pytest.skip("only the service migrates")
     ended = ran(installed / "bin" / "payment-service", "migrate", folder=tmp_path, DATABASE_URL=new_database())
     assert (ended.returncode, ended.stdout) == (0, f"The database is at revision {newest_revision()}.\n")
