@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from faststream.asgi import AsgiFastStream
 from faststream.rabbit import RabbitBroker
@@ -203,6 +203,7 @@ async def _application(
         store=store, gateway=gateway, policy=rules, clock=clock, limiter=limiter, waiters=waiters, outcomes=outcomes
     )
     checkout = Checkout(store=store, gateway=gateway, policy=rules, clock=clock, admission=admission, outcomes=outcomes)
+    told: dict[str, Any] = {"store": store, "gateway": gateway, "outcomes": outcomes, "clock": clock}
     stack.push_async_callback(status_lookup.lookups.drain)
     stack.push_async_callback(checkout.openings.drain)
     return Application(
@@ -213,7 +214,7 @@ async def _application(
         limiter=limiter,
         waiters=waiters,
         outcomes=outcomes,
-        told_sessions=ToldSessions(store=store, gateway=gateway, outcomes=outcomes, clock=clock, observer=metrics),
+        told_sessions=ToldSessions(**told, gateway_timeout_seconds=startup.GATEWAY_TIMEOUT_SECONDS, observer=metrics),
         admission=admission,
         status_lookup=status_lookup,
         checkout=checkout,

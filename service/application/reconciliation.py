@@ -22,7 +22,7 @@ from service.application.ports import Clock, Gateway, Store, ToldSession
 from service.application.told_session import ToldSessions
 from service.domain.errors import PaymentServiceError, StoreRefusedError, StoreUnavailableError
 from service.domain.outcomes import Unknown, UnknownCause
-from service.domain.payment import Payment, PaymentStatus
+from service.domain.payment import Payment
 
 _log = logging.getLogger(__name__)
 _Told = TypeVar("_Told")
@@ -191,7 +191,7 @@ class Reconciliation:
             if told is not None:
                 return told
             payment = await self.store.latest_of_booking(session.booking_id)
-            if payment is not None and payment.status is PaymentStatus.FAILED and not payment.needs_person:
+            if payment is not None and not payment.keeps_booking:
                 return None  # the booking is free: the session can become a payment
         return payment
 

@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Protocol
 
+from service.application.checkout import RESUMED_AFTER
 from service.application.outcome_writer import OutcomeWriter
 from service.application.ports import Clock, CommandContext, Gateway, Store, ToldSession
 from service.domain.errors import ConcurrentChangeError, IllegalTransitionError
 from service.domain.outcomes import Expired, Opened, Paid, Unknown
 from service.domain.payment import Payment, PaymentStatus
-from service.domain.status import ChangeKind, unknown_session
+from service.domain.status import ChangeKind, decide, unknown_session
+from service.ratelimit.permit import Priority
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ class ToldSessions:
     gateway: Gateway
     outcomes: OutcomeWriter
     clock: Clock
+    gateway_timeout_seconds: float
     observer: ToldObserver
 
     async def apply(self, session: ToldSession, *, context: CommandContext) -> Told:
@@ -127,17 +130,48 @@ class ToldSessions:
             return self._unattached(session, "it is of the other mode")
         draft = replace(draft, gateway_request=self.gateway.checkout_request(draft))
         detail = {"session": session.session_id}
-        payment = await self.store.adopt(draft, detail=detail, request_id=context.request_id)
-        if payment is not None:
-            ids = {"payment_id": payment.id, "booking_id": payment.booking_id, **detail}
-            _log.warning("payment %d is adopted: Stripe has its session, and it was unknown", payment.id, extra=ids)
-            told = await self._of_reference(payment, session, context)
-            return replace(told, result=ToldResult.ADOPTED) if told.result is ToldResult.CHANGED else told
-        if payment := await self.store.payment_of_reference(draft.reference):  # another replica has adopted it
-            return await self._of_reference(payment, session, context)
-        if payment := await self.store.latest_of_booking(draft.booking_id):
-            return await self._attach(payment, session, context)
-        raise ConcurrentChangeError  # what was in the way is gone
+        for _ in range(_MAX_RACES):
+            payment = await self.store.adopt(draft, detail=detail, request_id=context.request_id)
+            if payment is not None:
+                ids = {"payment_id": payment.id, "booking_id": payment.booking_id, **detail}
+                _log.warning("payment %d is adopted: Stripe has its session, and it was unknown", payment.id, extra=ids)
+                told = await self._of_reference(payment, session, context)
+                return replace(told, result=ToldResult.ADOPTED) if told.result is ToldResult.CHANGED else told
+            if payment := await self.store.payment_of_reference(draft.reference):  # another replica has adopted it
+                return await self._of_reference(payment, session, context)
+            payment = await self.store.latest_of_booking(draft.booking_id)
+            if payment is not None and (payment := await self._as_it_stands(payment, context)).keeps_booking:
+                return await self._attach(payment, session, context)
+        raise ConcurrentChangeError  # what is in the way changes again and again
+
+    async def _as_it_stands(self, payment: Payment, context: CommandContext) -> Payment:
+        """The booking's payment, to which the gateway's word is applied: the record may be older than its end, too."""
+        try:
+            if payment.is_unopened:
+                payment = await self._opened(payment, context)
+            if payment.session_id is None or payment.status.is_final:
+                return payment
+            outcome = await self.gateway.look_up(
+                payment, timeout_seconds=self.gateway_timeout_seconds, priority=Priority.BACKGROUND
+            )
+            return await self.outcomes.apply(payment, outcome, context=context)
+        except (ConcurrentChangeError, IllegalTransitionError):  # somebody else has learned of it
+            return await self.store.payment(payment.id) or payment
+
+    async def _opened(self, payment: Payment, context: CommandContext) -> Payment:
+        """The payment with the session that was made under its terms; if there is none, and will be none, it ends.
+
+        A booking gets another session only when the terms of the one before have come to nothing: they were renewed or
+        replaced, and that is not in the record.
+        """
+        found = await self.gateway.find(payment, timeout_seconds=self.gateway_timeout_seconds)
+        if found is not None:
+            return await self.outcomes.apply(payment, found, context=context)
+        if (now := self.clock.now()) - payment.created_at <= RESUMED_AFTER:
+            return payment  # its create may still be running
+        # Not on a fresh copy, as `apply` does: a session that was stored meanwhile has not ended.
+        change = decide(payment, Expired(), at=now, replaced=True)
+        return payment if change is None else await self.outcomes.record(change, context=context)
 
     async def _attach(self, payment: Payment, session: ToldSession, context: CommandContext) -> Told:
         """Call a person for a session that is not the payment's own, once for each session."""

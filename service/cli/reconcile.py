@@ -6,7 +6,7 @@ import json
 import sys
 from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from runtime.health import Build
 from service import pinning, startup
@@ -66,13 +66,12 @@ async def _built(settings: Settings, stack: AsyncExitStack) -> Reconciliation:
     await clock.measure()
     gateway, _ = await startup.built_gateway(settings, stack, database, observer=metrics, clock=clock)
     store = PostgresStore(database)
+    parts: dict[str, Any] = {"store": store, "gateway": gateway, "clock": clock}
+    parts["gateway_timeout_seconds"] = startup.GATEWAY_TIMEOUT_SECONDS
     outcomes = OutcomeWriter(store=store, clock=clock)
     return Reconciliation(
-        store=store,
-        gateway=gateway,
-        told_sessions=ToldSessions(store=store, gateway=gateway, outcomes=outcomes, clock=clock, observer=metrics),
-        clock=clock,
-        gateway_timeout_seconds=startup.GATEWAY_TIMEOUT_SECONDS,
+        **parts,
+        told_sessions=ToldSessions(**parts, outcomes=outcomes, observer=metrics),
         grace_seconds=2 * settings.feed_interval_seconds + 1,
     )
 

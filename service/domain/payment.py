@@ -174,6 +174,11 @@ class Payment(Draft):
             return False
         return self.attention != AttentionReason.UNSETTLED or self.last_outcome is not None
 
+    @property
+    def keeps_booking(self) -> bool:
+        """Whether no other payment of its booking may begin: it may be paid or is, or a person must look."""
+        return self.status is not PaymentStatus.FAILED or self.needs_person
+
     def repeats(self, request: Request) -> bool:
         """Whether the request is the payment's own again: the same was sent, or it means the same.
 

@@ -84,7 +84,7 @@ class World:
         self.status_lookup = self.lookup_type(**parts, limiter=self.limiter, waiters=self.waiters)
         self.checkout = self.checkout_type(**parts, admission=self.admission)
         told = self.parts("store", "gateway", "clock", "outcomes")
-        self.told_sessions = ToldSessions(**told, observer=self.observer)
+        self.told_sessions = ToldSessions(**told, gateway_timeout_seconds=2.0, observer=self.observer)
         self.after_paid = AfterPaid(**told, told_sessions=self.told_sessions, gateway_timeout_seconds=2.0)
         compared = self.parts("store", "gateway", "told_sessions", "clock")
         self.reconciliation = Reconciliation(**compared, gateway_timeout_seconds=2.0, grace_seconds=0.0)

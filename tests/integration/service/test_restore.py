@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
 from service.startup import StartError
@@ -40,6 +41,16 @@ class House:
         owner = await asyncio.to_thread(self._databases.make, self.database.owner)
         application = urlsplit(self.database.application)._replace(path=urlsplit(owner).path).geturl()
         return Migrated(owner=owner, application=application)
+
+    async def let_minutes_pass(self) -> None:
+        """Every create was two minutes earlier."""
+        owner = await asyncpg.connect(self.database.owner)
+        await owner.execute(
+            "ALTER TABLE payments DISABLE TRIGGER ALL;"
+            " UPDATE payments SET created_at = created_at - interval '2 minutes';"
+            " ALTER TABLE payments ENABLE TRIGGER ALL"
+        )
+        await owner.close()
 
     async def lists(self) -> int:
         stats = await self.stripe.control("stats")
@@ -85,6 +96,31 @@ async def test_after_a_restore_what_was_paid_meanwhile_is_known_before_the_first
     stats = await house.stripe.control("stats")
     assert stats["max_payable_per_booking"] == 1
     assert sum(stats["sessions"].values()) == 5
+
+
+async def test_a_create_under_way_when_the_copy_was_made_does_not_hide_what_was_paid_since(house: House) -> None:
+    """The copy has the payment without its session, which has ended by now: the booking's next one is paid."""
+    wish = a_create()
+    async with house.open() as rig:
+        await rig.created()
+        await house.stripe.control("config", {"lose_responses": 100})
+        assert (await rig.ask(CREATE, wish)).document["retryable"]
+        await house.stripe.control("config", {"lose_responses": 0})
+        await rig.all_sent()
+    await house.let_minutes_pass()
+    backup, later = await house.backup(), wish | {"amount": 98.5}
+    async with house.open() as rig:
+        session = (await rig.created(**later))["sessionId"]
+        await house.stripe.pay(session)
+        assert (await rig.verified(session))["paymentStatus"] == "COMPLETED"
+        await rig.all_sent()
+    house.database = backup
+    async with house.open() as rig:
+        assert (await rig.verified(session))["paymentStatus"] == "COMPLETED"
+        assert (await rig.ask(CREATE, later)).document["code"] == "ALREADY_PAID"
+        known = "SELECT status, attention FROM payments WHERE booking_id = $1 ORDER BY id"
+        rows = await rig.sql(known, wish["bookingId"])
+        assert [tuple(row) for row in rows] == [("FAILED", None), ("COMPLETED", None)]
 
 
 async def test_a_database_that_is_not_older_costs_one_call_at_the_start(house: House) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from service.application.ports import ToldSession
 from service.application.told_session import ToldResult
+from service.domain.errors import GatewayFailedError, OutcomeUnknownError
 from service.domain.money import Money
-from service.domain.outcomes import Expired, Open, Outcome, Paid, Processing, Refused
+from service.domain.outcomes import Expired, Open, Outcome, Paid, Processing, Refused, UnknownCause
 from service.domain.payment import Payment, PaymentStatus
 from service.domain.status import close
 from tests.kit.clock import NOW
@@ -44,6 +45,18 @@ class Restored:
         elif stands is not None:
             self.gateway.stand(session, stands)
         return session
+
+    async def copied_before_a_session(self, *, made: bool) -> list[Payment]:
+        """The record as it was a minute ago, as a create had begun whose session was not `made`, or not heard of."""
+        self.gateway.lost_answers, self.gateway.fault = (10, None) if made else (0, UnknownCause.FAILED)
+        with pytest.raises((OutcomeUnknownError, GatewayFailedError)):
+            await self.before.create(bookingId=1, userId=7, amount="12.50")
+        self.gateway.lost_answers, self.gateway.fault = 0, None
+        copy = list(self.before.store.payments.values())
+        self.gateway.kept |= set() if made else {each.reference for each in copy}
+        self.here.store.put_back(copy)
+        self.before.clock.advance(61)
+        return copy
 
     def told(self, session: str) -> ToldSession:
         return told(self.gateway.made[session])
@@ -152,6 +165,64 @@ async def test_a_second_session_of_a_booking_calls_a_person_once(
     [entry] = [entry for entry in await restored.here.store.journal(payment.id) if entry.kind == "attention"]
     assert entry.detail["session"] == old
     assert [vars(record)["session"] for record in caplog.records if record.levelno == logging.ERROR] == [old]
+
+
+@pytest.mark.parametrize("stands", [PAID, Open()], ids=["paid", "open"])
+@pytest.mark.parametrize("amount", ["12.50", "99.00"], ids=["renewed", "replaced"])
+async def test_a_payment_whose_terms_came_to_nothing_makes_way_for_the_session_that_followed(
+    restored: Restored, amount: str, stands: Outcome
+) -> None:
+    """The copy was made between the two: it has the payment as it was, and not what it became, or what replaced it."""
+    [begun] = await restored.copied_before_a_session(made=False)
+    session = (await restored.before.create(bookingId=1, userId=7, amount=amount)).session_id
+    if isinstance(stands, Paid):
+        restored.gateway.pay(session)
+    assert await restored.tell(session) is ToldResult.ADOPTED
+    old, adopted = restored.payments
+    assert (old.id, old.status, old.reason, old.session_id) == (begun.id, FAILED, "replaced", None)
+    assert (adopted.session_id, adopted.status) == (session, COMPLETED if isinstance(stands, Paid) else PENDING)
+    assert (adopted.open_attention, restored.gateway.payable) == (None, 1)
+    assert await restored.tell(session) is ToldResult.KNOWN
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+async def test_a_payment_whose_session_has_ended_makes_way_for_the_one_that_followed(
+    restored: Restored, *, is_stored: bool
+) -> None:
+    [begun] = await restored.copied_before_a_session(made=True)
+    session = (await restored.before.create(bookingId=1, userId=7, amount="99.00")).session_id
+    first = next(iter(restored.gateway.made))
+    if is_stored:
+        restored.here.store.put_back([replace(begun, session_id=first)])
+    assert await restored.tell(session) is ToldResult.ADOPTED
+    old, adopted = restored.payments
+    assert (old.id, old.status, old.session_id) == (begun.id, FAILED, first)
+    assert (adopted.session_id, adopted.status, adopted.open_attention) == (session, PENDING, None)
+
+
+async def test_a_payment_whose_create_may_still_be_running_makes_way_for_none(restored: Restored) -> None:
+    lost = await restored.session(stands=PAID)
+    other = World(gateway=restored.gateway, clock=restored.before.clock)
+    restored.gateway.fault = UnknownCause.FAILED
+    with pytest.raises(GatewayFailedError):
+        await other.create(bookingId=1, userId=7, amount="99.00")
+    restored.gateway.fault = None
+    restored.here.store.put_back(list(other.store.payments.values()))
+    assert await restored.tell(lost) is ToldResult.ATTENTION
+    [payment] = restored.payments
+    assert (payment.status, payment.attention) == (PENDING, "unknown_session")
+
+
+@pytest.mark.parametrize("made", [True, False])
+async def test_of_a_payment_that_cannot_be_asked_about_a_person_is_called(restored: Restored, *, made: bool) -> None:
+    await restored.copied_before_a_session(made=made)
+    session = (await restored.before.create(bookingId=1, userId=7, amount="99.00")).session_id
+    restored.gateway.pay(session)
+    told_of = restored.told(session)
+    restored.gateway.fault = UnknownCause.FAILED
+    assert await restored.tell(told_of) is ToldResult.ATTENTION
+    [payment] = restored.payments
+    assert (payment.status, payment.attention) == (PENDING, "unknown_session")
 
 
 async def test_each_second_session_of_a_booking_calls_a_person(restored: Restored) -> None:
