@@ -282,7 +282,8 @@ class System:
                         member.deaths.append(processes.last_lines(self._log(member)))
                     member.ordered = True
                     await asyncio.sleep(RESTART_SECONDS)
-                    self._spawn(member)
+                    if not member.held:  # nothing runs while the database is put back, whenever that began
+                        self._spawn(member)
 
     def _log(self, member: Member) -> Path:
         return self.folder / "logs" / f"{member.name}.{member.starts}.log"

@@ -43,6 +43,12 @@ QUIET_SECONDS = 3.0
 """Unused connections are closed after this time."""
 SERVICE_CONNECTIONS, BRIDGE_CONNECTIONS = 2, 1
 """Connections of one process to the broker: the service consumes and publishes on separate ones."""
+SERVICE_CHANNELS, BRIDGE_CHANNELS = len(topology.COMMAND_QUEUES) + 1 + 3 + 1, 1
+"""Channels of one process, of which some are opened only seconds after it is ready.
+
+The service: a consumer for each command queue and the channel with which FastStream begins; one each for events,
+answers and copies of commands; one for looks at the topology. The bridge: commands go and replies come by one.
+"""
 STRIPE_CONCURRENCY = 64
 
 
@@ -263,6 +269,7 @@ def allowed(system: System, before: dict[str, int]) -> dict[str, int]:
     services, bridges = len(system.services), len(system.bridges)
     limits["connections services-broker"] = SERVICE_CONNECTIONS * services
     limits["connections bridges-broker"] = BRIDGE_CONNECTIONS * bridges
+    limits["channels"] = SERVICE_CHANNELS * services + BRIDGE_CHANNELS * bridges
     limits["connections services-database"] = before["connections services-database"] + POOL_SIZE * services
     limits["connections services-stripe"] = STRIPE_CONCURRENCY * services
     return limits
