@@ -235,8 +235,8 @@ async def _reconciled(settings: Settings, application: Application, metrics: Met
         gateway_timeout_seconds=startup.GATEWAY_TIMEOUT_SECONDS,
         grace_seconds=application.policy.feed_trusted_seconds,
     )
-    interval = settings.reconcile_interval_seconds
-    reconciler = Reconciler(reconciliation=reconciliation, observer=metrics, interval_seconds=interval)
+    creates, interval = application.admission, settings.reconcile_interval_seconds
+    reconciler = Reconciler(reconciliation=reconciliation, creates=creates, observer=metrics, interval_seconds=interval)
     if settings.reconcile_on_start != "never":
         try:
             await reconciler.before_serving(always=settings.reconcile_on_start == "always")

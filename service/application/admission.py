@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from weakref import WeakValueDictionary
 
 from service.application.ports import Clock, CommandContext, Reservations
-from service.domain.errors import GatewayBusyError, OutcomeUnknownError, StoreUnavailableError
+from service.domain.errors import GatewayBusyError, GatewayFailedError, OutcomeUnknownError, StoreUnavailableError
 from service.ratelimit.limiter import RateLimiter
 from service.ratelimit.permit import Endpoint, PermitDeniedError
 
@@ -132,11 +132,13 @@ class Admission:
 
     def __post_init__(self) -> None:
         self.outstanding = Outstanding(self.reservations, self.clock)
+        self.is_withheld = False
+        """Whether no create may call the gateway: it may have a session of the booking that is unknown here."""
         self._serialized: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 
     def at_once(self, context: CommandContext) -> Decision | None:
         """Admit the create if a permit is free and nobody is to come back; None: ask `decide`."""
-        if self.outstanding.number or not self.limiter.is_free(Endpoint.CREATE):
+        if self.is_withheld or self.outstanding.number or not self.limiter.is_free(Endpoint.CREATE):
             return None
         return Decision(patience_seconds=self._seconds(context, calls=1))
 
@@ -155,7 +157,13 @@ class Admission:
             lock.release()
 
     async def decide(self, booking_id: int, context: CommandContext) -> Decision:
-        """Queue or refuse the create, by its reservation if it has one; whoever comes back is outstanding no more."""
+        """Queue or refuse the create, by its reservation if it has one; whoever comes back is outstanding no more.
+
+        Raises:
+            GatewayFailedError: creates are withheld.
+        """
+        if self.is_withheld:
+            raise GatewayFailedError
         arrived_at = await self._take(booking_id)
         patience = self._seconds(context, calls=1)
         if self.limiter.is_free(Endpoint.CREATE):

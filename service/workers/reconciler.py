@@ -30,6 +30,8 @@ FIRST_SECONDS: Final = 300.0
 """From the start to the first comparison: replicas that are rolled often reconcile, too."""
 AGAIN_SECONDS: Final = 60.0
 FOLLOW_SECONDS: Final = 5.0
+OWED_SECONDS: Final = 1.0
+"""Between two tries of what `before_serving` could not, while creates wait for it."""
 
 
 class ReconcileObserver(Protocol):
@@ -37,6 +39,12 @@ class ReconcileObserver(Protocol):
 
     def on_difference(self, kind: str) -> None:
         """A difference was found, mended or not."""
+
+
+class Creates(Protocol):
+    """Whether creates may call the gateway."""
+
+    is_withheld: bool
 
 
 class Feed(Protocol):
@@ -53,6 +61,7 @@ class Reconciler:
     """
 
     reconciliation: Reconciliation
+    creates: Creates
     observer: ReconcileObserver
     interval_seconds: float
     first_seconds: float = FIRST_SECONDS
@@ -69,7 +78,8 @@ class Reconciler:
     async def before_serving(self, *, always: bool = False) -> None:
         """Make payments of what Stripe has and the database has lost; without `always` only if it has lost something.
 
-        If Stripe cannot be asked whether it has, that is left to `run`: no create succeeds meanwhile either.
+        If Stripe cannot be asked whether it has, that is left to `run`, and no create begins a checkout meanwhile: its
+        booking may have one that is paid.
 
         Raises:
             UnreadError: something was lost, and Stripe stopped answering; what is done stays done.
@@ -81,7 +91,7 @@ class Reconciler:
             if not always and not await self._has_lost(since):
                 return
         except UnreadError as error:
-            self._owed_since = since
+            self._owed_since, self.creates.is_withheld = since, True
             _log.warning("Stripe cannot be asked whether the database was restored (%s): it is asked later", error)
             return
         _log.warning("the database may be older than Stripe's sessions: comparing before serving", extra=_from(since))
@@ -106,8 +116,8 @@ class Reconciler:
             self._due = now + AGAIN_SECONDS
         else:
             self._change.works("payments are compared with Stripe again")
-            self._owed_since, self._due = None, now + self.interval_seconds
-        return self.follow_seconds
+            self._owed_since, self.creates.is_withheld, self._due = None, False, now + self.interval_seconds
+        return self.follow_seconds if self._owed_since is None else min(OWED_SECONDS, self.follow_seconds)
 
     async def _has_lost(self, since: datetime) -> bool:
         """Whether Stripe's newest sessions of ours are unknown here."""

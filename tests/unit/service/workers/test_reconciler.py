@@ -9,6 +9,7 @@ import pytest
 
 from service.application.event_reader import UnreadError
 from service.application.ports import LeaderLease
+from service.domain.errors import AlreadyPaidError, GatewayFailedError
 from service.domain.outcomes import UnknownCause
 from service.domain.payment import PaymentStatus
 from service.workers.reconciler import Reconciler
@@ -34,7 +35,8 @@ class House:
 
     def reconciler(self, **changes: Any) -> Reconciler:
         quick = {"interval_seconds": 0.01, "first_seconds": 0.0, "follow_seconds": 0.01}
-        return Reconciler(reconciliation=self.world.reconciliation, observer=self.observer, **quick | changes)
+        parts = {"reconciliation": self.world.reconciliation, "creates": self.world.admission}
+        return Reconciler(**parts, observer=self.observer, **quick | changes)
 
     async def buy(self, *bookings: int) -> None:
         for booking in bookings:
@@ -115,6 +117,30 @@ async def test_a_gateway_that_cannot_be_asked_at_the_start_is_asked_by_every_rep
     running = asyncio.create_task(reconciler.run(Standby()))
     await until(lambda: house.paid == [1, 2])
     running.cancel()
+
+
+async def test_until_a_gateway_that_could_not_be_asked_at_the_start_was_no_create_begins_a_checkout(
+    house: House,
+) -> None:
+    await house.buy(1, 2)
+    house.restore(1)
+    house.world.gateway.fault = UnknownCause.FAILED
+    reconciler = house.reconciler()
+    await reconciler.before_serving()
+    house.world.gateway.fault = None
+    for _ in range(2):
+        with pytest.raises(GatewayFailedError):
+            await house.world.create(bookingId=2)
+    assert [each.booking_id for each in house.world.store.payments.values()] == [1]
+    with pytest.raises(AlreadyPaidError):  # what is known here is answered
+        await house.world.create(bookingId=1)
+    running = asyncio.create_task(reconciler.run(Standby()))
+    await until(lambda: house.paid == [1, 2])
+    await until(lambda: not house.world.admission.is_withheld)
+    running.cancel()
+    with pytest.raises(AlreadyPaidError):
+        await house.world.create(bookingId=2)
+    assert (await house.world.create(bookingId=3)).session_id
 
 
 async def test_the_leader_compares_now_and_then_and_tells_what_it_mended(
