@@ -23,13 +23,22 @@ class Copy:
 STRIPE_CALLS_SECONDS = 8.0
 """A call to Stripe that a stopped service had under way has reached it by then."""
 STOP_SECONDS = 25.0
+RECOVERY_SECONDS = 20.0
 
 
 async def copied(system: System) -> Copy:
-    """The database as it is now."""
-    copy = Copy(dump=system.folder / "payments.dump", made_at=time.monotonic())
-    await _run(system, "pg_dump", "--format=custom", "--file", copy.dump)
-    return copy
+    """The database as it is now, or as soon as it has recovered from a kill before."""
+    deadline = time.monotonic() + RECOVERY_SECONDS
+    while True:
+        copy = Copy(dump=system.folder / "payments.dump", made_at=time.monotonic())
+        try:
+            await _run(system, "pg_dump", "--format=custom", "--file", copy.dump)
+        except LocalError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.5)
+        else:
+            return copy
 
 
 async def put_back(system: System, copy: Copy) -> None:
