@@ -44,6 +44,8 @@ MINIMUM_MINOR: Final = (
 # A double has an error of about 1e-16 of its value, and sums of doubles a little more. Anything larger is intended.
 _FLOAT_NOISE = Decimal("1e-9")
 _MINOR_NOISE = Decimal("0.01")
+_DOUBLE_NOISE = Decimal("1e-15")
+"""What a calculation or two may change of a binary double: more than thousandths have room for, above 10^10."""
 _EXACT = Context(prec=120)
 _FINEST = Decimal("0.001")
 """The minor unit of the currencies that have most decimals."""
@@ -89,7 +91,8 @@ def as_sent(amount: Decimal) -> str:
     449.97, 449.970 and 449.97000000000003 are one amount; 449.9701 is another one, which no currency has.
     """
     meant = amount.quantize(_FINEST, ROUND_HALF_EVEN, _EXACT)
-    is_noise = abs(_EXACT.subtract(amount, meant)) <= min(_EXACT.multiply(amount, _FLOAT_NOISE), _FINEST * _MINOR_NOISE)
+    most = max(_FINEST * _MINOR_NOISE, _EXACT.multiply(amount, _DOUBLE_NOISE))
+    is_noise = abs(_EXACT.subtract(amount, meant)) <= min(_EXACT.multiply(amount, _FLOAT_NOISE), most)
     return format((meant if is_noise else amount).normalize(_EXACT), "f")
 
 
