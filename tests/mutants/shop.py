@@ -34,7 +34,9 @@ from tools.chaos.wishes import Attempt, Command, Operation
 
 _EMPTY = """
     ALTER TABLE journal DISABLE TRIGGER journal_append_only;
-    TRUNCATE payments, request_keys, journal, outbox CASCADE;
+    ALTER TABLE operator_acts DISABLE TRIGGER operator_acts_keep_rows;
+    TRUNCATE payments, request_keys, journal, outbox, operator_acts;
+    ALTER TABLE operator_acts ENABLE TRIGGER operator_acts_keep_rows;
     ALTER TABLE journal ENABLE TRIGGER journal_append_only;
 """
 _LAST = "payment.last"
