@@ -1,6 +1,6 @@
 """Outcomes of calls to the gateway, in the service's words: nothing here is Stripe's vocabulary."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -56,11 +56,13 @@ class Unknown:
     """The outcome is not known. Never a failure. `detail` is for the log and the journal, never for callers.
 
     `wait_seconds`: for `BUSY`, the time until a call gets a permit or is tried again, if that is known.
+    `is_rejection`: the gateway answered that it will not do such a thing; asking again changes nothing.
     """
 
     cause: UnknownCause
     detail: str = ""
     wait_seconds: float | None = None
+    is_rejection: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

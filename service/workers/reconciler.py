@@ -13,7 +13,7 @@ from service.application.event_reader import UnreadError
 from service.application.ports import LeaderLease
 from service.application.reconciliation import AHEAD, Reconciliation
 from service.domain.errors import StoreUnavailableError
-from service.domain.outcomes import Unknown
+from service.domain.outcomes import Unknown, UnknownCause
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +32,9 @@ AGAIN_SECONDS: Final = 60.0
 FOLLOW_SECONDS: Final = 5.0
 OWED_SECONDS: Final = 1.0
 """Between two tries of what `before_serving` could not, while creates wait for it."""
+
+
+_PASSING: Final = {UnknownCause.TIMEOUT, UnknownCause.FAILED, UnknownCause.BUSY}
 
 
 class ReconcileObserver(Protocol):
@@ -78,8 +81,8 @@ class Reconciler:
     async def before_serving(self, *, always: bool = False) -> None:
         """Make payments of what Stripe has and the database has lost; without `always` only if it has lost something.
 
-        If Stripe cannot be asked whether it has, that is left to `run`, and no create begins a checkout meanwhile: its
-        booking may have one that is paid.
+        If Stripe cannot be asked whether it has, that is left to `run`, and while Stripe is away no create begins a
+        checkout: its booking may have one that is paid.
 
         Raises:
             UnreadError: something was lost, and Stripe stopped answering; what is done stays done.
@@ -91,7 +94,7 @@ class Reconciler:
             if not always and not await self._has_lost(since):
                 return
         except UnreadError as error:
-            self._owed_since, self.creates.is_withheld = since, True
+            self._owed_since, self.creates.is_withheld = since, _is_away(error.unknown)
             _log.warning("Stripe cannot be asked whether the database was restored (%s): it is asked later", error)
             return
         _log.warning("the database may be older than Stripe's sessions: comparing before serving", extra=_from(since))
@@ -112,6 +115,7 @@ class Reconciler:
         try:
             await self._compare(self.reconciliation, since)
         except UnreadError as error:
+            self.creates.is_withheld &= _is_away(error.unknown)
             self._change.failed("payments cannot be compared with Stripe (%s); trying again", error)
             self._due = now + AGAIN_SECONDS
         else:
@@ -151,3 +155,8 @@ class Reconciler:
 
 def _from(since: datetime) -> dict[str, str]:
     return {"since": since.isoformat(timespec="seconds")}
+
+
+def _is_away(unknown: Unknown) -> bool:
+    """Whether the gateway will answer when it is back: not if it answers that it lists nothing for us."""
+    return unknown.cause in _PASSING and not unknown.is_rejection

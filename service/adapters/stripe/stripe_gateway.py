@@ -255,7 +255,7 @@ def _listing(since: datetime, after: str | None) -> dict[str, Any]:
 def _undecided(answer: Refused | Unknown) -> Unknown:
     """A refusal of something else than to make a session decides nothing, nor does a 404 where no session was named."""
     if isinstance(answer, Refused) or answer.cause is UnknownCause.NO_SESSION:
-        return Unknown(cause=UnknownCause.FAILED, detail=answer.detail)
+        return Unknown(cause=UnknownCause.FAILED, detail=answer.detail, is_rejection=True)
     return answer
 
 

@@ -66,7 +66,7 @@ class Scripted:
 async def answering(amqp_url: str, migrated_url: str) -> AsyncIterator[Scripted]:
     async with scripted_server() as stripe, around(amqp_url, migrated_url, stripe_api_base=stripe.url) as rig:
         stripe.will(200, json.dumps({"id": THE_ACCOUNT}).encode())  # what the start asks
-        stripe.will(500, b"{}")
+        stripe.will(200, json.dumps({"data": [], "has_more": False}).encode())
         await rig.read_no_events()  # each answer is for a command
         clock = Seconds()
         async with serving(rig.settings, monotonic=clock) as service:

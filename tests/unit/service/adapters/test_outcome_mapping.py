@@ -363,3 +363,23 @@ def test_a_list_ends_where_it_says_so() -> None:
 def test_a_list_that_cannot_be_read_is_unknown_and_not_empty(answer: dict[str, Any]) -> None:
     for read in (outcome_mapping.of_events, outcome_mapping.of_sessions):
         assert cause(read(answer)) is UnknownCause.UNREADABLE
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "is_rejection"),
+    [
+        (stripe.APIError, 404, True),  # an answer that is no JSON, of something that has no such page
+        (stripe.PermissionError, 403, True),
+        (stripe.InvalidRequestError, 409, False),
+        (stripe.RateLimitError, 429, False),
+        (stripe.APIError, 500, False),
+    ],
+)
+def test_what_asking_again_may_change_is_no_rejection(
+    error: type[stripe.StripeError],
+    status: int,
+    is_rejection: bool,  # noqa: FBT001 - given by name
+) -> None:
+    outcome = outcome_mapping.of_error(raised(error, status))
+    assert isinstance(outcome, Unknown)
+    assert outcome.is_rejection is is_rejection

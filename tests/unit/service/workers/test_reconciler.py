@@ -143,6 +143,14 @@ async def test_until_a_gateway_that_could_not_be_asked_at_the_start_was_no_creat
     assert (await house.world.create(bookingId=3)).session_id
 
 
+async def test_a_gateway_that_lists_nothing_for_us_holds_up_no_create(house: House) -> None:
+    """Such as one of a test, or a key that may not: it will not answer otherwise later."""
+    house.world.gateway.fault = UnknownCause.MISCONFIGURED
+    await house.reconciler().before_serving()
+    house.world.gateway.fault = None
+    assert (await house.world.create(bookingId=1)).session_id
+
+
 async def test_the_leader_compares_now_and_then_and_tells_what_it_mended(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
