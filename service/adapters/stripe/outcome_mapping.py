@@ -54,7 +54,6 @@ REFUSED_PARAMETERS: Final = re.compile(
 """Parameters whose values come from the caller, and are refused without a code or with one of form."""
 _REFUSED_FORMS: Final = frozenset({None, "parameter_invalid_integer"})
 _REFUSALS: Final = frozenset({400, 402})
-_PASSING: Final = frozenset({408, 409, 429})
 _CAUSES: Final = {
     "amount_too_small": LastOutcome.AMOUNT_TOO_SMALL,
     "amount_too_large": LastOutcome.AMOUNT_TOO_LARGE,
@@ -220,8 +219,7 @@ def of_error(error: BaseException) -> Refused | Unknown:
         cause = UnknownCause.FAILED  # what one session lacks says nothing of us
     if cause in _KEPT and (error.headers or {}).get("Idempotent-Replayed") == "true":
         cause = UnknownCause.KEPT
-    is_rejection = _is_4xx(error) and error.http_status not in _PASSING
-    return Unknown(cause=cause, detail=detail, is_rejection=is_rejection)
+    return Unknown(cause=cause, detail=detail, is_rejection=_is_4xx(error) and error.http_status not in {408, 409, 429})
 
 
 def _is_4xx(error: stripe.StripeError) -> bool:

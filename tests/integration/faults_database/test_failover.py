@@ -65,7 +65,7 @@ async def test_a_failover_under_load_loses_nothing_and_needs_no_restart(
             await until(lambda: promoted.fetchval(LISTENING))
         await paid(rig, sessions[0])
         await paid(rig, sessions[-1])
-    assert "a session of the database is of no use any more" in caplog.text
+    assert "cannot listen for notifications" in caplog.text  # it had a session; whether others were in use is chance
 
 
 async def paid(rig: Rig, session: str) -> None:
