@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -18,8 +19,9 @@ _PROBE_SECONDS: Final = 10.0
 _SHARED_SECONDS: Final = 60.0
 """Between two looks whether the pooler keeps sessions now."""
 _DRIVER_ERRORS: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError)
-_PROCESS: Final = "SELECT pg_backend_pid()"
-
+_PROBE_CHANNEL: Final = "payment_listener_probe"
+_HEARD_SECONDS: Final = 5.0
+"""How long a notification may take to a session that is ours alone."""
 
 LISTEN_ERRORS: Final = (OSError, TimeoutError, asyncpg.PostgresError, *_DRIVER_ERRORS)
 
@@ -101,15 +103,26 @@ class PostgresListener:
             connection.terminate()
 
     async def _is_shared(self, connection: asyncpg.Connection) -> bool:
-        """Whether another transaction gets this session while we hold it, or we another one while that is open."""
-        before = await connection.fetchval(_PROCESS)
+        """Whether others get this session between two transactions: then it hears no notification while it waits.
+
+        Asked by a notification, since a pooler in transaction mode may give us the same server process many times.
+        """
+        token, heard = secrets.token_hex(8), asyncio.Event()
+
+        def hear(_connection: object, _pid: int, _channel: str, payload: object) -> None:
+            if payload == token:
+                heard.set()
+
+        await connection.add_listener(_PROBE_CHANNEL, hear)
         other = await self._sessions.open()
         try:
-            async with other.transaction():
-                shared = await other.fetchval(_PROCESS) == before
-                return shared or bool(await connection.fetchval(_PROCESS) != before)
+            await other.execute("SELECT pg_notify($1, $2)", _PROBE_CHANNEL, token)
+            await wait_or_timeout(heard, _HEARD_SECONDS)
         finally:
             await other.close()
+        if heard.is_set():
+            await connection.remove_listener(_PROBE_CHANNEL, hear)
+        return not heard.is_set()
 
     def _notified(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
         if channel == OUTBOX_CHANNEL:

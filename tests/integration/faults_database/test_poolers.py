@@ -11,6 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from contracts.commands import CommandType
+from runtime.aio import cancel
 from service.adapters.postgres import Database, current_revision, migrate, newest_revision
 from service.adapters.postgres.fitness import listening_problem_of, problem_of
 from tests.integration.service.messages.rig import CREATE, STATUS, VERIFY, Rig, a_create, around, serving
@@ -96,6 +97,26 @@ async def test_without_an_url_past_the_pooler_the_log_says_so_and_payments_go_on
         await until(lambda: "DATABASE_LISTEN_URL must lead to the database itself" in caplog.text)
         await lives_of_payments(rig)
         assert not await rig.sql(LISTENING)
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+async def test_whether_notifications_come_is_no_matter_of_luck(
+    migrated: Migrated, tmp_path: Path, mode: str
+) -> None:
+    """Beside others a pooler in transaction mode hands the same process to a client several times in a row."""
+    async with pooled(tmp_path, migrated.application, mode=mode, sessions=ENOUGH) as through:
+        async with closing(Database(through)) as database:
+
+            async def other() -> None:
+                while True:
+                    await database.ping()
+
+            others = [asyncio.create_task(other()) for _ in range(3)]
+            try:
+                found = await asyncio.gather(*(listening_problem_of(through, otherwise=through) for _ in range(10)))
+            finally:
+                await cancel(others)
+    assert [bool(problem) for problem in found] == [mode == "transaction"] * 10, found
 
 
 @pytest.mark.parametrize("mode", ["transaction", "session"])
