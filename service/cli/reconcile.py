@@ -6,7 +6,7 @@ import json
 import sys
 from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from runtime.health import Build
 from service import pinning, startup
@@ -66,12 +66,20 @@ async def _built(settings: Settings, stack: AsyncExitStack) -> Reconciliation:
     await clock.measure()
     gateway, _ = await startup.built_gateway(settings, stack, database, observer=metrics, clock=clock)
     store = PostgresStore(database)
-    parts: dict[str, Any] = {"store": store, "gateway": gateway, "clock": clock}
-    parts["gateway_timeout_seconds"] = startup.GATEWAY_TIMEOUT_SECONDS
-    outcomes = OutcomeWriter(store=store, clock=clock)
+    told_sessions = ToldSessions(
+        store=store,
+        gateway=gateway,
+        outcomes=OutcomeWriter(store=store, clock=clock),
+        clock=clock,
+        gateway_timeout_seconds=startup.GATEWAY_TIMEOUT_SECONDS,
+        observer=metrics,
+    )
     return Reconciliation(
-        **parts,
-        told_sessions=ToldSessions(**parts, outcomes=outcomes, observer=metrics),
+        store=store,
+        gateway=gateway,
+        told_sessions=told_sessions,
+        clock=clock,
+        gateway_timeout_seconds=startup.GATEWAY_TIMEOUT_SECONDS,
         grace_seconds=2 * settings.feed_interval_seconds + 1,
     )
 

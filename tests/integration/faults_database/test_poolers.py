@@ -100,22 +100,22 @@ async def test_without_an_url_past_the_pooler_the_log_says_so_and_payments_go_on
 
 
 @pytest.mark.parametrize("mode", ["transaction", "session"])
-async def test_whether_notifications_come_is_no_matter_of_luck(
-    migrated: Migrated, tmp_path: Path, mode: str
-) -> None:
+async def test_whether_notifications_come_is_no_matter_of_luck(migrated: Migrated, tmp_path: Path, mode: str) -> None:
     """Beside others a pooler in transaction mode hands the same process to a client several times in a row."""
-    async with pooled(tmp_path, migrated.application, mode=mode, sessions=ENOUGH) as through:
-        async with closing(Database(through)) as database:
+    async with (
+        pooled(tmp_path, migrated.application, mode=mode, sessions=ENOUGH) as through,
+        closing(Database(through)) as database,
+    ):
 
-            async def other() -> None:
-                while True:
-                    await database.ping()
+        async def other() -> None:
+            while True:
+                await database.ping()
 
-            others = [asyncio.create_task(other()) for _ in range(3)]
-            try:
-                found = await asyncio.gather(*(listening_problem_of(through, otherwise=through) for _ in range(10)))
-            finally:
-                await cancel(others)
+        others = [asyncio.create_task(other()) for _ in range(3)]
+        try:
+            found = await asyncio.gather(*(listening_problem_of(through, otherwise=through) for _ in range(10)))
+        finally:
+            await cancel(others)
     assert [bool(problem) for problem in found] == [mode == "transaction"] * 10, found
 
 
