@@ -20,7 +20,7 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from contracts import envelope, topology
 from runtime import amqp_nodes, connection_urls
-from runtime.aio import Backoff, LogOnChange, spread
+from runtime.aio import Backoff, LogOnChange, ThinnedOut, spread
 
 _log = logging.getLogger(__name__)
 
@@ -36,28 +36,6 @@ TRUSTED_SECONDS: Final = 5.0
 """How long a new channel is not doubted: replacing it more often would mend nothing."""
 KEPT_SECONDS: Final = 30.0
 """How long a replaced channel is kept at least: late replies come by it, and are counted."""
-REPEAT_SECONDS: Final = 60.0
-"""How long the same warning is not repeated."""
-_MAX_WARNINGS: Final = 100
-
-
-class ThinnedOut:
-    """Warnings, of which the same one is repeated once a minute at most, with the number of those left out."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, tuple[float, int]] = {}
-
-    def warn(self, text: str) -> None:
-        """Log it, or count it."""
-        now = time.monotonic()
-        at, left_out = self._last.get(text, (-REPEAT_SECONDS, 0))
-        if now - at < REPEAT_SECONDS:
-            self._last[text] = (at, left_out + 1)
-            return
-        _log.warning("%s%s", text, f" ({left_out} times more since then)" if left_out else "")
-        if len(self._last) > _MAX_WARNINGS:
-            self._last.clear()
-        self._last[text] = (now, 0)
 
 
 @dataclass(kw_only=True)
@@ -75,7 +53,7 @@ class BrokerConnection:
     """What commands can be sent by; None if there is no connection, no exchange, or the broker takes nothing."""
     distrust: str | None = field(default=None, init=False)
     """Why no certificate at the broker's addresses is trusted; None while there is no such problem."""
-    warnings: ThinnedOut = field(default_factory=ThinnedOut, init=False)
+    warnings: ThinnedOut = field(default_factory=lambda: ThinnedOut(_log), init=False)
     _doubted: Channel | None = field(default=None, init=False)
     _replaced: list[tuple[Channel, float]] = field(default_factory=list, init=False)
     _may_look: bool = field(default=True, init=False)

@@ -3,10 +3,15 @@
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 _log = logging.getLogger(__name__)
+
+REPEAT_SECONDS: Final = 60.0
+"""How long the same warning is not repeated."""
+_MAX_WARNINGS: Final = 100
 
 
 async def wait_or_timeout(event: asyncio.Event, seconds: float) -> bool:
@@ -67,6 +72,26 @@ class LogOnChange:
         if self.failing:
             self._log.info(message, *args)
         self.failing = False
+
+
+class ThinnedOut:
+    """Warnings, of which the same one is repeated once a minute at most, with the number of those left out."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._last: dict[str, tuple[float, int]] = {}
+
+    def warn(self, text: str) -> None:
+        """Log it, or count it."""
+        now = time.monotonic()
+        at, left_out = self._last.get(text, (-REPEAT_SECONDS, 0))
+        if now - at < REPEAT_SECONDS:
+            self._last[text] = (at, left_out + 1)
+            return
+        self._log.warning("%s%s", text, f" ({left_out} times more since then)" if left_out else "")
+        if len(self._last) > _MAX_WARNINGS:
+            self._last.clear()
+        self._last[text] = (now, 0)
 
 
 class PeriodicLoop:

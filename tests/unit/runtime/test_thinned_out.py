@@ -1,14 +1,16 @@
+import logging
+
 import pytest
 
-from bridge.broker_connection import REPEAT_SECONDS, ThinnedOut
+from runtime.aio import REPEAT_SECONDS, ThinnedOut
 
 
 def test_a_repeated_warning_is_counted_and_shown_again_after_a_minute(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("bridge.broker_connection.time.monotonic", lambda: now[0])
-    warnings = ThinnedOut()
+    monkeypatch.setattr("runtime.aio.time.monotonic", lambda: now[0])
+    warnings = ThinnedOut(logging.getLogger("test"))
     for _ in range(5):
         warnings.warn("lost")
     warnings.warn("other")
@@ -19,7 +21,7 @@ def test_a_repeated_warning_is_counted_and_shown_again_after_a_minute(
 
 
 def test_however_many_different_warnings_there_are_few_are_kept() -> None:
-    warnings = ThinnedOut()
+    warnings = ThinnedOut(logging.getLogger("test"))
     for number in range(1000):
         warnings.warn(str(number))
     assert len(warnings._last) <= 101
