@@ -42,6 +42,7 @@ ACCEPT_SECONDS: Final = 0.2
 IS_CONNECTED: Final = "http.is_connected"
 """Key in the ASGI scope: a function that says whether an answer could still be sent."""
 
+_VERSIONS: Final = {"1.0", "1.1"}
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
 
 
@@ -145,6 +146,8 @@ class HttpProtocol(HttpToolsProtocol):
             return  # it is parsed again
         self._head_is_open, self._body_is_open = False, True
         self._stop_timer()
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # it would be taken for the answer (RFC 9110 section 10.1.1)
         if (objection := self._objection()) is not None:
             self.scope[OBJECTION] = objection  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
@@ -239,7 +242,9 @@ class HttpProtocol(HttpToolsProtocol):
                 codings += [coding.strip().lower() for coding in value.split(b",")]
         if size > MAX_HEAD_BYTES or len(self.url) > MAX_HEAD_BYTES:
             return HEAD_TOO_LARGE
-        is_old = self.parser.get_http_version() == "1.0"
+        if (version := self.parser.get_http_version()) not in _VERSIONS:
+            return NOT_HTTP
+        is_old = version == "1.0"
         if (len(hosts) != 1 and not (is_old and not hosts)) or not all(map(_HOST.fullmatch, hosts)):
             return BAD_HOST
         if any(coding != b"chunked" for coding in codings):

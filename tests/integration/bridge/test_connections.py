@@ -138,6 +138,15 @@ async def test_an_offer_does_not_get_round_the_bounds_of_a_request(port: int, pe
     assert peer.commands == []
 
 
+@pytest.mark.usefixtures("peer")
+@pytest.mark.parametrize(("version", "first"), [(b"1.0", b"HTTP/1.1 200 OK"), (b"1.1", b"HTTP/1.1 100 Continue")])
+async def test_only_who_knows_of_it_is_told_to_go_on(port: int, version: bytes, first: bytes) -> None:
+    """A client of HTTP/1.0, as some proxies are, would take a 100 for the answer (RFC 9110 section 10.1.1)."""
+    async with connected(port) as (reader, writer):
+        writer.write(head(*LENGTH[0], "Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/" + version) + GOOD)
+        assert (await reader.readline()).strip() == first
+
+
 # --- the caller's end -------------------------------------------------------------------------------------------------
 
 

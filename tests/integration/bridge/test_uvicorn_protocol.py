@@ -60,6 +60,7 @@ async def exchange(port: int, *pieces: bytes) -> tuple[int, dict[str, str], dict
         ((b"GET / HTTP/1.1\r\nX: ", *[b"x" * 16384] * 8), 431, "HEADERS_TOO_LARGE"),
         ((head("X: " + "x" * 9000, method="GET"),), 431, "HEADERS_TOO_LARGE"),
         ((b"GET / HTTP/1.1\r\n\r\n",), 400, "VALIDATION_ERROR"),
+        ((head(f"Content-Length: {len(GOOD)}").replace(b"HTTP/1.1", b"HTTP/2.0"), GOOD), 400, "VALIDATION_ERROR"),
         ((head("Host: other", f"Content-Length: {len(GOOD)}"), GOOD), 400, "VALIDATION_ERROR"),
         ((b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n",), 400, "VALIDATION_ERROR"),
         ((head("Transfer-Encoding: gzip, chunked"), b"0\r\n\r\n"), 501, "NOT_IMPLEMENTED"),

@@ -44,6 +44,7 @@ def a_get(*lines: str, path: str = LIVENESS, method: str = "GET", host: str = "H
 
 REFUSED = {
     "no HTTP": (b"this is not HTTP\r\n\r\n", 400),
+    "another version": (a_get().replace(b"HTTP/1.1", b"HTTP/2.0"), 400),
     "no host": (a_get(host=""), 400),
     "two hosts": (a_get("Host: other"), 400),
     "a host that is none": (a_get(host="Host: a/b"), 400),
