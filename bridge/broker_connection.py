@@ -19,7 +19,7 @@ from aiormq.channel import Channel
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from contracts import envelope, topology
-from runtime import amqp_nodes, connection_urls
+from runtime import amqp_nodes, broker_check, connection_urls
 from runtime.aio import Backoff, LogOnChange, ThinnedOut, spread
 
 _log = logging.getLogger(__name__)
@@ -179,4 +179,4 @@ def _said_by(error: BaseException) -> str:
     """What the broker or the system said: code and text, a missing exchange by its name. No URL is in it."""
     if isinstance(error, ChannelNotFoundEntity):
         return " ".join(map(str, ("404", *error.args)))
-    return " ".join(str(part) for part in error.args if part not in {None, ""}) or type(error).__name__
+    return broker_check.words_of(error)

@@ -10,6 +10,8 @@ from aiormq.exceptions import AMQPError, AuthenticationError, InvalidFrameError,
 from runtime import amqp_nodes, connection_urls
 
 SECONDS: Final = 5.0
+NO_ENTRY: Final = "does not let the user into the virtual host: none of that name, no right, or too many connections"
+"""It closes where it should have opened, and aiormq says where in memory the reason is, but not the reason."""
 
 
 async def problem_of(url: str) -> str | None:
@@ -45,7 +47,14 @@ def refusal(error: Exception) -> str | None:
     match error:
         case AuthenticationError() | ProbableAuthenticationError():
             return "refuses the user or its password"
-        case InvalidFrameError():  # it closes where it should have opened; aiormq does not say why
-            return "does not let the user into the virtual host: none of that name, no right, or too many connections"
+        case InvalidFrameError():
+            return NO_ENTRY
         case _:
             return None
+
+
+def words_of(error: BaseException) -> str:
+    """What the broker or the system said of a connection, with its code if it gave one. No URL is in it."""
+    if isinstance(error, InvalidFrameError):
+        return NO_ENTRY
+    return " ".join(str(each) for each in error.args if each is not None and each != "") or type(error).__name__

@@ -17,10 +17,11 @@ from yarl import URL
 from contracts import topology
 from runtime import amqp_compat
 from runtime.amqp_nodes import HEARTBEAT_SECONDS, connect_to_any, leave_silent_nodes, node_urls
+from runtime.broker_check import words_of
 from runtime.health import NotReadyError
 from service.application.ports import PUBLISH_SECONDS
 from service.entrypoints.cluster_connection import connection_class
-from service.entrypoints.connection_log import ConnectionLog, text_of
+from service.entrypoints.connection_log import ConnectionLog
 
 GRACE_SECONDS: Final = 15.0
 """How long handlers may take after SIGTERM: more than the gateway's timeout, less than an orchestrator's usual 30 s."""
@@ -192,7 +193,7 @@ async def check_consumers(broker: RabbitBroker) -> None:
             try:
                 found = await channel.declare_queue(name, passive=True)
             except ChannelClosed as error:
-                raise NotReadyError(text_of(error)) from error
+                raise NotReadyError(words_of(error)) from error
             if not found.declaration_result.consumer_count:
                 raise NotReadyError(f"queue {name} has no consumer")
 

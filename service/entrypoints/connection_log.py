@@ -5,6 +5,7 @@ import time
 from typing import Any, Final
 
 from runtime.amqp_nodes import address
+from runtime.broker_check import words_of
 
 _log = logging.getLogger(__name__)
 
@@ -41,11 +42,6 @@ class ConnectionLog:
         self._lost_at = None
 
 
-def text_of(error: BaseException) -> str:
-    """What the broker said, with its code if it gave one."""
-    return " ".join(str(each) for each in error.args if each is not None) or type(error).__name__
-
-
 def _reason(error: BaseException | None) -> str:
     """What the broker said, with its code."""
-    return "no answer" if error is None else text_of(error)
+    return "no answer" if error is None else words_of(error)

@@ -26,12 +26,12 @@ from contracts import envelope, events, topology
 from runtime import amqp_compat, tracing
 from runtime.aio import LogOnChange, cancel
 from runtime.amqp_frames import Publication
+from runtime.broker_check import words_of
 from runtime.health import NotReadyError
 from service.application.ports import PUBLISH_SECONDS, BrokerLostError, OutboxRow, UnpublishedError
 from service.application.single_flight import SingleFlight
 from service.entrypoints import command_envelope
 from service.entrypoints.broker import CHECK_SECONDS, UNREACHABLE
-from service.entrypoints.connection_log import text_of
 
 _log = logging.getLogger(__name__)
 
@@ -100,15 +100,15 @@ class PublishingChannel:
             raise UnpublishedError("nacked") from error
         except (ChannelNotFoundEntity, ChannelAccessRefused) as error:
             self._on_missing()
-            raise BrokerLostError(text_of(error)) from error
+            raise BrokerLostError(words_of(error)) from error
         except ChannelClosed as error:  # for one of the messages on it, maybe another one
-            raise UnpublishedError(text_of(error)) from error
+            raise UnpublishedError(words_of(error)) from error
         except TimeoutError as error:
             if self._confirmed_at < began_at:  # otherwise it is not silent: there is much to do
                 self._abandon(channel)
             raise BrokerLostError(f"RabbitMQ confirms nothing within {PUBLISH_SECONDS:g} s") from error
         except UNREACHABLE as error:
-            raise BrokerLostError(text_of(error)) from error
+            raise BrokerLostError(words_of(error)) from error
         except Exception as error:
             raise UnpublishedError(type(error).__name__) from error
         if not isinstance(confirmation, Basic.Ack):
@@ -270,7 +270,7 @@ class Publisher:
         except TimeoutError as error:
             raise NotReadyError("RabbitMQ takes no messages, as in a memory or disk alarm") from error
         except (UnpublishedError, *UNREACHABLE) as error:
-            raise NotReadyError(text_of(error)) from error
+            raise NotReadyError(words_of(error)) from error
 
     async def _probe(self) -> None:
         """Asked on a channel of its own, and to the end: to give up waiting for an answer closes a channel."""

@@ -12,9 +12,9 @@ from faststream.rabbit import RabbitBroker
 
 from contracts import topology
 from runtime.aio import spread, wait_or_timeout
+from runtime.broker_check import words_of
 from service.application.single_flight import SingleFlight
 from service.entrypoints.broker import UNREACHABLE, parts, restore_consumers
-from service.entrypoints.connection_log import text_of
 from service.entrypoints.publisher import has_ended
 
 LOOK_SECONDS: Final = 5.0
@@ -91,9 +91,9 @@ class TopologyWatch:
                     if step is part.look:
                         missing.append(part.name)
                     else:
-                        problems[part.name] = text_of(error)
+                        problems[part.name] = words_of(error)
                 except ChannelClosed as error:
-                    problems[part.name] = text_of(error)
+                    problems[part.name] = words_of(error)
                     break
         for name in missing:
             if name not in problems:

@@ -245,6 +245,18 @@ async def test_a_missing_exchange_is_told_by_its_name_and_makes_the_bridge_unrea
         assert "Lost RabbitMQ" not in caplog.text
 
 
+async def test_a_virtual_host_that_does_not_let_us_in_is_told_in_words_and_not_at_each_try(
+    amqp_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """T12: missing, without a right, or full; the library names the reason by its place in memory, anew at each try."""
+    async with an_rpc_client(f"{amqp_url}-is-not-there") as rpc_client:
+        told = rpc_client._connection.warnings._last
+        await until(lambda: any(left_out >= 3 for _, left_out in told.values()))
+        assert not rpc_client.ready
+    assert "does not let the user into the virtual host" in caplog.text
+    assert "object at 0x" not in caplog.text
+
+
 async def test_a_channel_by_which_nothing_comes_back_is_replaced_and_those_who_wait_on_it_go_on_waiting(
     amqp_url: str, peer: Peer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
