@@ -16,6 +16,7 @@ from console.identity import Identify
 from console.metrics import Metrics
 from console.rendering import FOLDER, Renderer
 from runtime.health import NO_STORE, Build, Health, ReadPage, pages
+from service.adapters.postgres import why
 from service.domain.errors import StoreUnavailableError
 
 _log = logging.getLogger("console")
@@ -39,10 +40,10 @@ def create_app(
 
     def sorry(status: HTTPStatus, title: str, text: str) -> Callable[[Request, Exception], Awaitable[Response]]:
         async def answer(request: Request, error: Exception) -> Response:
-            if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+            if not isinstance(error, StoreUnavailableError):
                 _log.error("A page failed.", exc_info=error)
             else:
-                _log.warning("The database cannot be used (%s).", type(error.__cause__).__name__)
+                _log.warning("The database %s.", why(error))
             return renderer.page(request, "message.html", status=status, title=title, text=text)
 
         return answer

@@ -23,11 +23,13 @@ from runtime.amqp_compat import survive_unreadable_properties
 from runtime.health import Build, Health
 from runtime.http_server import HttpServer
 from service.adapters.postgres import (
+    CONSOLE_GRANTED,
     Database,
     PostgresActs,
     PostgresOverview,
     PostgresSearch,
     PostgresStore,
+    check_usable,
 )
 
 STOP_SECONDS: Final = 5
@@ -85,7 +87,7 @@ def _built(settings: Settings, build: Build, database: Database, depths: QueueDe
         routes += login.routes
 
     async def database_answers() -> bool:
-        await database.ping()
+        await check_usable(database, CONSOLE_GRANTED)
         return True
 
     app = create_app(

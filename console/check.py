@@ -17,7 +17,8 @@ async def _check(settings: Settings) -> int:
     database = postgres.Database(settings.database_url.get_secret_value())
     try:
         problems = await asyncio.gather(
-            postgres.problem_of(database), broker_check.problem_of(settings.amqp_url.get_secret_value())
+            postgres.problem_of(database, postgres.CONSOLE_GRANTED),
+            broker_check.problem_of(settings.amqp_url.get_secret_value()),
         )
     finally:
         await database.close()

@@ -12,13 +12,15 @@ from typing import Any, Final
 from faststream.rabbit import RabbitBroker
 
 from runtime import broker_check, connection_urls
-from runtime.aio import Backoff, LogOnChange
+from runtime.aio import Backoff, LogOnChange, ThinnedOut
 from runtime.command_start import CannotStartError
 from runtime.health import Health, NotReadyError
 from service.adapters.postgres import (
+    GRANTED,
     Database,
     DatabaseClock,
     PostgresQuotaStore,
+    check_usable,
     could_rewrite,
     revision_problem,
     why,
@@ -108,7 +110,7 @@ def refuse_untrusted(name: str, error: Exception) -> None:
 
 async def connected_database(settings: Settings, stack: AsyncExitStack) -> Database:
     """The pool; raises StartError unless it leads to a trusted database with the tables that this version needs."""
-    database = Database(settings.database_url.get_secret_value(), plans_once=True)
+    database = Database(settings.database_url.get_secret_value(), plans_once=True, warnings=ThinnedOut(_log))
     stack.push_async_callback(database.close)
     away = StoreUnavailableError, TimeoutError
     await wait_until_reachable("the database (DATABASE_URL)", database.ping, away, why=_of_database)
@@ -211,7 +213,7 @@ def health(
     looking = SingleFlight[None]()
 
     async def takes_writes() -> bool:
-        await database.ping()
+        await check_usable(database, GRANTED)
         return True
 
     async def takes_messages() -> bool:

@@ -22,7 +22,7 @@ async def run(arguments: argparse.Namespace, settings: Settings) -> int:
     try:
         own = settings.database_listen_url
         *found, deaf = await asyncio.gather(
-            postgres.problem_of(database),
+            postgres.problem_of(database, postgres.GRANTED),
             broker_check.problem_of(settings.amqp_url.get_secret_value()),
             pinning.problem_of(settings, database),
             postgres.listening_problem_of(

@@ -5,7 +5,7 @@ from service.adapters.postgres.act_store import PostgresActs
 from service.adapters.postgres.database import POOL_SIZE, Database, Row
 from service.adapters.postgres.database_clock import DatabaseClock, database_now
 from service.adapters.postgres.event_cursor import READ_CHANNEL, WANTED_CHANNEL, PostgresEventCursor
-from service.adapters.postgres.fitness import listening_problem_of, problem_of, why
+from service.adapters.postgres.fitness import check_usable, listening_problem_of, problem_of
 from service.adapters.postgres.listener import PostgresListener
 from service.adapters.postgres.migrate import (
     TablesInUseError,
@@ -20,13 +20,16 @@ from service.adapters.postgres.outbox_reader import OutboxEvent, PostgresOutboxR
 from service.adapters.postgres.outbox_store import PostgresOutbox
 from service.adapters.postgres.overview import PostgresOverview
 from service.adapters.postgres.payment_store import PostgresStore
-from service.adapters.postgres.privileges import NoSuchRoleError, could_rewrite
+from service.adapters.postgres.privileges import CONSOLE_GRANTED, GRANTED, NoSuchRoleError, could_rewrite
 from service.adapters.postgres.quota_store import PostgresQuotaStore
+from service.adapters.postgres.reasons import why
 from service.adapters.postgres.reservation_store import PostgresReservations
 from service.adapters.postgres.search import PostgresSearch
 from service.adapters.postgres.statements import OUTBOX_CHANNEL
 
 __all__ = [
+    "CONSOLE_GRANTED",
+    "GRANTED",
     "OUTBOX_CHANNEL",
     "POOL_SIZE",
     "READ_CHANNEL",
@@ -49,6 +52,7 @@ __all__ = [
     "Row",
     "TablesInUseError",
     "UnknownRevisionError",
+    "check_usable",
     "could_rewrite",
     "current_revision",
     "database_now",

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from typing import Final, Generic, TypeVar
 
-from service.adapters.postgres.database import is_rolled_back
+from service.adapters.postgres.reasons import is_rolled_back
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")

@@ -19,7 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.sql.base import Executable
 
 from runtime import tracing
-from runtime.aio import LogOnChange
+from runtime.aio import LogOnChange, ThinnedOut
+from service.adapters.postgres.reasons import USELESS, reason, sqlstate
 from service.adapters.postgres.sessions import Sessions
 from service.domain.errors import StoreRefusedError, StoreUnavailableError
 
@@ -39,10 +40,6 @@ TRIES: Final = 3
 
 _UNDONE: Final = frozenset({"40001", "40P01", "55P03", "0A000"})
 """SQLSTATE: serialization failure, deadlock, lock timeout, and a plan that a migration made invalid."""
-_USELESS: Final = frozenset({"25006", "57P01", "57P02", "57P03"})
-"""SQLSTATE of a session that will take no more writes: read-only, or its server is going away or was killed."""
-_LOST: Final = "08"
-"""The class of SQLSTATE by which the driver itself says that a connection ended: the statement may be done."""
 _REFUSED: Final = frozenset({"21", "22", "P0"})
 """Classes of SQLSTATE for errors in the statement's own data: cardinality, bad data, raised by a trigger."""
 _UNAVAILABLE: Final = (
@@ -115,10 +112,11 @@ def _set_json_codec(connection: Any, _: object) -> None:
 class Database:
     """A bounded pool of connections."""
 
-    def __init__(self, url: str, *, plans_once: bool = False) -> None:
+    def __init__(self, url: str, *, plans_once: bool = False, warnings: ThinnedOut | None = None) -> None:
         """`url`: `postgresql://user:password@host:port/name`, or several hosts, of which the writable one is used.
 
         `plans_once`: the statements are always the same, and a plan that fits any parameters is good for each of them.
+        `warnings`: where it is told why the database cannot be used; a command of an operator's says that itself.
         """
         settings = {**SERVER_SETTINGS, **_PLANS_ONCE} if plans_once else SERVER_SETTINGS
         self.sessions: Final = Sessions(url, settings=settings, command_timeout=COMMAND_SECONDS, record_class=Row)
@@ -133,6 +131,7 @@ class Database:
         self._crowd: Final = asyncio.Semaphore(CROWD_SIZE)
         self._lost_at = -math.inf
         self._writes = LogOnChange(_log)
+        self._warnings = warnings
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncConnection]:
@@ -142,7 +141,7 @@ class Database:
             StoreUnavailableError: the database cannot be used. If it happened at the commit, the transaction may
                 be committed: the caller must be safe to repeat.
         """
-        with _translated(), tracing.child("postgresql transaction", "client", _SYSTEM):
+        with self._translated(), tracing.child("postgresql transaction", "client", _SYSTEM):
             async with self.engine.begin() as connection:
                 yield connection
 
@@ -159,7 +158,7 @@ class Database:
         sql, names, constants = _compiled(statement, tuple(sorted(parameters)))
         values = {**constants, **parameters}
         arguments = [values[name] for name in names]
-        with _translated(), tracing.child("postgresql", "client", _SYSTEM) as span:
+        with self._translated(), tracing.child("postgresql", "client", _SYSTEM) as span:
             span.set({"db.query.text": sql})  # the values are not in it
             for _ in range(tries - 1):
                 try:
@@ -175,9 +174,9 @@ class Database:
         try:
             rows: Sequence[Row] = await driver.fetch(sql, *arguments)
         except BaseException as error:
-            if driver.is_closed() or sqlstate(error) in _USELESS:
+            if driver.is_closed() or sqlstate(error) in USELESS:
                 self._lose(f"{sqlstate(error)} {type(error).__name__}".strip(), made_at=connection.info["made_at"])
-            if sqlstate(error) in _USELESS or not isinstance(error, asyncpg.PostgresError):  # cancelled, for one
+            if sqlstate(error) in USELESS or not isinstance(error, asyncpg.PostgresError):  # cancelled, for one
                 connection.invalidate()
             raise
         finally:
@@ -201,12 +200,28 @@ class Database:
             connection.invalidate()
             connection.close()
 
+    @contextmanager
+    def _translated(self) -> Generator[None]:
+        try:
+            yield
+        except (IntegrityError, asyncpg.IntegrityConstraintViolationError):
+            raise  # the store handles it
+        except (DBAPIError, asyncpg.PostgresError, *_UNAVAILABLE) as error:
+            if sqlstate(error)[:2] in _REFUSED:
+                raise StoreRefusedError from error
+            if self._warnings is not None:
+                self._warnings.warn(f"the database {reason(error)}")
+            raise StoreUnavailableError from error
+
     @asynccontextmanager
     async def crowd(self) -> AsyncGenerator[None]:
         """Wait for one of the `CROWD_SIZE` connections that creates share, or raise StoreUnavailableError."""
-        with _translated():
-            async with asyncio.timeout(ACQUIRE_SECONDS):
-                await self._crowd.acquire()
+        with self._translated():
+            try:
+                async with asyncio.timeout(ACQUIRE_SECONDS):
+                    await self._crowd.acquire()
+            except TimeoutError:
+                raise PoolTimeoutError from None
         try:
             yield
         finally:
@@ -228,29 +243,6 @@ class Database:
             self._writes.failed("the database takes no writes: sessions of that time are replaced")
             raise StoreUnavailableError
         self._writes.works("the database takes writes again")
-
-
-@contextmanager
-def _translated() -> Generator[None]:
-    try:
-        yield
-    except (IntegrityError, asyncpg.IntegrityConstraintViolationError):
-        raise  # the store handles it
-    except (DBAPIError, asyncpg.PostgresError) as error:
-        raise (StoreRefusedError if sqlstate(error)[:2] in _REFUSED else StoreUnavailableError) from error
-    except _UNAVAILABLE as error:
-        raise StoreUnavailableError from error
-
-
-def sqlstate(error: BaseException) -> str:
-    """Five characters; empty if the error is not the server's."""
-    return getattr(getattr(error, "orig", error), "sqlstate", None) or ""
-
-
-def is_rolled_back(error: Exception) -> bool:
-    """Whether the database itself said that a statement failed, so that nothing of it is done."""
-    said = sqlstate(error.__cause__ or error)
-    return bool(said) and said not in _USELESS and not said.startswith(_LOST)
 
 
 _DIALECT: Final = PGDialect_asyncpg()  # type: ignore[no-untyped-call]

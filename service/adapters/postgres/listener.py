@@ -10,6 +10,7 @@ import asyncpg
 
 from runtime.aio import Backoff, LogOnChange, wait_or_timeout
 from service.adapters.postgres.database import COMMAND_SECONDS
+from service.adapters.postgres.reasons import reason
 from service.adapters.postgres.sessions import Sessions
 from service.adapters.postgres.statements import OUTBOX_CHANNEL
 
@@ -69,7 +70,7 @@ class PostgresListener:
                 )
                 await asyncio.sleep(_SHARED_SECONDS)
             except LISTEN_ERRORS as error:
-                self._change.failed("cannot listen for notifications, polling goes on: %s", type(error).__name__)
+                self._change.failed("cannot listen for notifications, polling goes on: the database %s", reason(error))
                 await asyncio.sleep(self._backoff.next_seconds())
 
     async def check(self) -> None:

@@ -20,7 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.aio import spread
 from service.adapters.postgres import privileges
-from service.adapters.postgres.database import Database, make_engine, sqlstate
+from service.adapters.postgres.database import Database, make_engine
+from service.adapters.postgres.reasons import sqlstate
 from service.adapters.postgres.sessions import Sessions
 from service.domain.errors import StoreUnavailableError
 

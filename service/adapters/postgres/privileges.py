@@ -3,7 +3,7 @@
 The tables belong to the role that migrates. Identity columns need no grant for their sequences.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import Connection, text
@@ -15,7 +15,9 @@ _CHANGING: Final = tuple(
     dict.fromkeys((*CHANGING, *TERMS, "asked_at", "ask_failed_at", "settle_attempts", "settle_after"))
 )
 
-GRANTED: Final[Mapping[str, tuple[str, ...]]] = {
+Granted = Mapping[str, tuple[str, ...]]
+
+GRANTED: Final[Granted] = {
     "alembic_version": ("SELECT",),
     "payments": ("SELECT", "INSERT", f"UPDATE ({', '.join(_CHANGING)})"),
     "journal": ("SELECT", "INSERT"),
@@ -33,7 +35,7 @@ GRANTED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Table -> privileges. The application has no others."""
 
-CONSOLE_GRANTED: Final[Mapping[str, tuple[str, ...]]] = {
+CONSOLE_GRANTED: Final[Granted] = {
     **dict.fromkeys(
         ("alembic_version", "payments", "journal", "outbox", "feed", "budget", "budget_demand"), ("SELECT",)
     ),
@@ -51,6 +53,17 @@ _COULD_REWRITE: Final = text("""
     FROM pg_class AS record
     WHERE record.oid IN ('payments'::regclass, 'journal'::regclass, 'operator_journal'::regclass)""")
 
+_LACKING: Final = text("""
+    SELECT lacking.privilege || ' of ' || lacking.name AS said
+    FROM (
+        SELECT *, to_regclass(name) AS record
+        FROM unnest(CAST(:names AS text[]), CAST(:privileges AS text[]), CAST(:columns AS text[]))
+            AS wanted(name, privilege, col)
+    ) AS lacking
+    WHERE NOT CASE WHEN col = '' THEN has_table_privilege(record, privilege) ELSE has_column_privilege(
+        record, (SELECT attnum FROM pg_attribute WHERE attrelid = record AND attname = col), privilege) END""")
+"""What is not there, is null: tables and columns are a matter of the revision."""
+
 
 class NoSuchRoleError(Exception):
     """The application's role does not exist: migrating creates tables, not roles."""
@@ -62,7 +75,7 @@ def check_role(connection: Connection, role: str) -> None:
         raise NoSuchRoleError(f"The role {role} does not exist: create it first.")
 
 
-def grant(connection: Connection, role: str, granted: Mapping[str, tuple[str, ...]] = GRANTED) -> bool:
+def grant(connection: Connection, role: str, granted: Granted = GRANTED) -> bool:
     """Grant the role, which exists, what `granted` says, and no more; False if it is the one that migrates."""
     if connection.scalar(text("SELECT current_user")) == role:
         return False
@@ -84,3 +97,22 @@ async def could_rewrite(database: Database) -> bool:
     """Whether the connections' role could rewrite the record, as the tables' owner or by surplus privileges."""
     (row,) = await database.run(_COULD_REWRITE, {})
     return bool(row[0])
+
+
+async def lacking(database: Database, granted: Granted) -> Sequence[str]:
+    """Those privileges that the connections' role lacks, each with its table."""
+    wanted = [
+        (table, privilege, column)
+        for table, privileges in granted.items()
+        for privilege, columns in map(_parsed, privileges)
+        for column in columns
+    ]
+    names, privileges, columns = map(list, zip(*wanted, strict=True))
+    rows = await database.run(_LACKING, {"names": names, "privileges": privileges, "columns": columns})
+    return list(dict.fromkeys(row.said for row in rows))
+
+
+def _parsed(privilege: str) -> tuple[str, list[str]]:
+    """`UPDATE (this, that)` in its parts; for a whole table the one column has no name."""
+    name, _, columns = privilege.rstrip(")").partition(" (")
+    return name, columns.split(", ")

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from runtime import connection_urls
-from service.adapters.postgres import Database, PostgresListener, PostgresStore, migrate
+from service.adapters.postgres import GRANTED, Database, PostgresListener, PostgresStore, migrate
 from service.adapters.postgres.fitness import problem_of
 from service.domain.errors import StoreUnavailableError
 from tests.integration.service.ports.test_store import BOOKINGS, begun
@@ -48,7 +48,7 @@ async def test_the_host_that_takes_writes_is_found_among_others(pair: Pair, sile
         async with closing(Database(listed(pair, *ports))) as database:
             await asyncio.gather(*(database.ping() for _ in range(10)))
             assert (await begun(PostgresStore(database), a_draft(booking_id=next(BOOKINGS)))).payment
-            assert await problem_of(database) is None
+            assert await problem_of(database, GRANTED) is None
 
 
 async def test_the_spelling_with_a_list_of_ports_means_the_same(pair: Pair) -> None:
@@ -65,7 +65,7 @@ async def test_where_no_host_takes_writes_the_one_that_says_so_is_told(pair: Pai
         async with closing(Database(listed(pair, *ports))) as database:
             with pytest.raises(StoreUnavailableError):
                 await database.ping()
-            assert await problem_of(database) == "The database (DATABASE_URL) accepts no writes."
+            assert await problem_of(database, GRANTED) == "The database (DATABASE_URL) accepts no writes."
 
 
 async def test_notifications_come_from_the_host_that_takes_writes(pair: Pair) -> None:

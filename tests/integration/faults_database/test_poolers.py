@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from contracts.commands import CommandType
 from runtime.aio import cancel
-from service.adapters.postgres import Database, current_revision, migrate, newest_revision
+from service.adapters.postgres import GRANTED, Database, current_revision, migrate, newest_revision
 from service.adapters.postgres.fitness import listening_problem_of, problem_of
 from tests.integration.service.messages.rig import CREATE, STATUS, VERIFY, Rig, a_create, around, serving
 from tests.kit.databases import Migrated, NewDatabase
@@ -126,7 +126,7 @@ async def test_an_operator_may_use_the_pooler(new_database: NewDatabase, tmp_pat
             await asyncio.gather(migrate(through), migrate(through))
             async with closing(Database(through)) as database:
                 assert await current_revision(database) == newest_revision()
-                assert await problem_of(database) is None
+                assert await problem_of(database, GRANTED) is None
         is_deaf = mode == "transaction"
         for listen in (None, through):
             problem = await listening_problem_of(listen, otherwise=through)

@@ -85,7 +85,10 @@ async def test_a_database_that_takes_no_writes_parks_and_fails_nothing(rig: Rig)
             return (await rig.ready()).status_code == code
 
         await until(lambda: status_is(503))
-        assert (await rig.ready()).json()["components"]["database"] == {"status": "DOWN"}
+        assert (await rig.ready()).json()["components"]["database"] == {
+            "status": "DOWN",
+            "details": {"reason": "it accepts no writes"},
+        }
         fault = await rig.ask(CREATE, a_create())
         assert (fault.document["code"], fault.document["retryable"]) == (UNAVAILABLE, True)
         mark = await rig.send(CREATE, command)
