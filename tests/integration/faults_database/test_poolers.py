@@ -25,8 +25,8 @@ FEW = 4
 ENOUGH = 40
 """In session mode each of ours is one at the server: the pool, the listener, and what it looks with."""
 LISTENING = """SELECT 1 FROM pg_stat_activity WHERE datname = current_database()
-    AND (query LIKE 'LISTEN%' OR query = 'SELECT pg_is_in_recovery()')"""
-"""What the listener does first, and from time to time."""
+    AND (query LIKE 'LISTEN%' AND query NOT LIKE '%probe%' OR query = 'SELECT pg_is_in_recovery()')"""
+"""What the listener does first, and from time to time. What it looks with for a pooler is no listening."""
 
 
 @asynccontextmanager
