@@ -43,7 +43,7 @@ async def bridge(settings: Settings, listener: socket.socket) -> AsyncIterator[B
         observer=metrics,
     )
     metrics.watch(rpc_client)
-    async with rpc_client, _authenticator(settings) as authenticator:
+    async with rpc_client, _authenticator(settings, rpc_client) as authenticator:
         app = create_app(
             rpc_client=rpc_client,
             authenticator=authenticator,
@@ -64,15 +64,21 @@ async def bridge(settings: Settings, listener: socket.socket) -> AsyncIterator[B
 
 
 @contextlib.asynccontextmanager
-async def _authenticator(settings: Settings) -> AsyncIterator[Authenticator]:
+async def _authenticator(settings: Settings, rpc_client: RpcClient) -> AsyncIterator[Authenticator]:
     if settings.bridge_auth != "jwt":
         yield HeaderAuth()
         return
     from bridge.jwks import JwksCache, source_at  # noqa: PLC0415 - 20 MB that only this mode needs
     from bridge.jwt_auth import JwtAuth  # noqa: PLC0415
+    from bridge.token_clock import TokenClock  # noqa: PLC0415
 
     async with JwksCache(source_at(settings.bridge_jwt_jwks)) as cache:
-        yield JwtAuth(cache, issuer=settings.bridge_jwt_issuer, audience=settings.bridge_jwt_audience)
+        yield JwtAuth(
+            cache,
+            issuer=settings.bridge_jwt_issuer,
+            audience=settings.bridge_jwt_audience,
+            clock=TokenClock(rpc_client=rpc_client),
+        )
 
 
 def _rate_limits(settings: Settings) -> RateLimits:

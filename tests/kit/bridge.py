@@ -1,5 +1,6 @@
 """Parts of the bridge as tests mean them: without limits, with callers by header, and every change by keyword."""
 
+import time
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -49,3 +50,16 @@ def an_app(rpc_client: RpcClient, *, commit: str | None = None, **changes: Any) 
         "build": Build.installed("payment-bridge", commit=commit),
     }
     return create_app(rpc_client=rpc_client, metrics=metrics_of(rpc_client), **members | changes)
+
+
+class MachineClock:
+    """The time by which tokens are judged where no service tells it: this machine's, `ahead` by some seconds."""
+
+    def __init__(self, ahead: float = 0) -> None:
+        self._ahead = ahead
+
+    def now(self) -> float:
+        return time.time() + self._ahead
+
+    async def asked(self) -> float:
+        return self.now()

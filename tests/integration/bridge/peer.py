@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Self
 
 import aiormq
@@ -99,6 +100,8 @@ class Peer:
         self._tags: list[str] = []
         self.handler: Handler = replies_at_once
         self.commands: list[Command] = []
+        self.is_dated = False
+        """Whether its answers tell its clock, as a service's do."""
 
     async def __aenter__(self) -> Self:
         self._connection = await aiormq.connect(self._url)
@@ -131,6 +134,7 @@ class Peer:
             correlation_id=correlation_id or command.properties.correlation_id,
             message_type=answer.type,
             headers=answer.headers,
+            timestamp=datetime.now(UTC) if self.is_dated else None,
         )
         await self.channel.basic_publish(
             answer.body, routing_key=command.properties.reply_to or "", properties=properties, wait=False

@@ -21,7 +21,7 @@ from bridge.rpc_client import RpcClient
 from tests.integration.bridge.conftest import BASE, client_of, until
 from tests.integration.bridge.issuer import AUDIENCE, ISSUER, bearer, both_keys, ec_key, jwk, key_server, key_set, token
 from tests.integration.bridge.peer import Peer
-from tests.kit.bridge import an_app
+from tests.kit.bridge import MachineClock, an_app
 
 READ = f"{BASE}/status/cs_test_a1"
 REST_SECONDS = 0.02
@@ -33,7 +33,7 @@ async def calling(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a bridge that takes its keys from there."""
     async with JwksCache(source_at(location), rest_seconds=rest_seconds) as cache:
-        app = an_app(rpc_client, authenticator=JwtAuth(cache, issuer=ISSUER, audience=AUDIENCE))
+        app = an_app(rpc_client, authenticator=JwtAuth(cache, issuer=ISSUER, audience=AUDIENCE, clock=MachineClock()))
         async with client_of(app) as client:
             yield client
 

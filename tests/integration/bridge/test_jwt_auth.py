@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from bridge.jwks import JwksCache, source_at
 from bridge.jwt_auth import JwtAuth
 from bridge.rate_limit import RateLimit
 from bridge.rpc_client import RpcClient
+from bridge.service_clock import ServiceClock
+from bridge.token_clock import TokenClock
 from contracts import envelope
-from tests.integration.bridge.conftest import BASE, IDENTITY, client_of
+from tests.integration.bridge.conftest import BASE, IDENTITY, client_of, until
 from tests.integration.bridge.forgeries import FORGED, GOOD_TOKENS
 from tests.integration.bridge.issuer import AUDIENCE, ISSUER, bearer, both_keys, ec_key, jwk, key_server, key_set, token
 from tests.integration.bridge.peer import Peer
-from tests.kit.bridge import an_app, rate_limits
+from tests.kit.bridge import an_app, an_rpc_client, rate_limits
 
 GOOD = {"bookingId": 4711, "userId": 42, "amount": 540.9}
 READ = f"{BASE}/status/cs_test_a1"
@@ -30,11 +33,16 @@ ROUTES = {
 
 
 @pytest.fixture
-async def authenticator(tmp_path: Path) -> AsyncIterator[JwtAuth]:
-    """With an RSA and a P-256 key in a file."""
+async def authenticator(tmp_path: Path, rpc_client: RpcClient, peer: Peer) -> AsyncIterator[JwtAuth]:
+    """With an RSA and a P-256 key in a file, and with the service's clock, which was asked for."""
     (tmp_path / "keys.json").write_bytes(both_keys())
     async with JwksCache(source_at(str(tmp_path / "keys.json"))) as cache:
-        yield JwtAuth(cache, issuer=ISSUER, audience=AUDIENCE)
+        clock = TokenClock(rpc_client=rpc_client)
+        peer.is_dated = True
+        await until(lambda: rpc_client.ready)
+        await clock.asked()
+        peer.commands.clear()
+        yield JwtAuth(cache, issuer=ISSUER, audience=AUDIENCE, clock=clock)
 
 
 @pytest.fixture
@@ -139,6 +147,37 @@ async def test_what_was_let_in_once_is_let_in_no_longer_than_it_lives(client: ht
         while await status(credentials) == 200:  # noqa: ASYNC110 - what is waited for is time itself
             await asyncio.sleep(0.1)
     assert await status(credentials) == 401
+
+
+@pytest.mark.parametrize("skew", [15, -15, 360, -360, 3600, -3600])
+async def test_a_token_is_judged_by_the_services_clock_which_is_asked_for(
+    tmp_path: Path, amqp_url: str, peer: Peer, skew: int
+) -> None:
+    """T6 This machine's is off: whose token is good is let in, and whose token is over is not, whatever it says."""
+    (tmp_path / "keys.json").write_bytes(both_keys())
+    good, over, to_come, wall = token(), token(exp=-60, iat=-240), token(nbf=200, exp=290), time.time
+    peer.is_dated = True
+    rpc_client = an_rpc_client(amqp_url, clock=ServiceClock(wall=lambda: wall() + skew))
+    async with rpc_client, JwksCache(source_at(str(tmp_path / "keys.json"))) as cache:
+        await until(lambda: rpc_client.ready)
+        auth = JwtAuth(cache, issuer=ISSUER, audience=AUDIENCE, clock=TokenClock(rpc_client=rpc_client))
+        async with client_of(an_app(rpc_client, authenticator=auth)) as client:
+            found = [(await client.get(READ, headers=bearer(each))).status_code for each in (good, over, to_come) * 2]
+    assert found == [200, 401, 401] * 2
+    asked = [each for each in peer.commands if each.document["transactionId"] != "cs_test_a1"]
+    assert len(asked) == (0 if abs(skew) == 15 else 1)
+
+
+async def test_who_cannot_be_judged_because_no_service_tells_the_time_is_told_to_come_again(
+    tmp_path: Path, amqp_url: str
+) -> None:
+    (tmp_path / "keys.json").write_bytes(both_keys())
+    rpc_client = an_rpc_client(amqp_url)
+    async with JwksCache(source_at(str(tmp_path / "keys.json"))) as cache:
+        auth = JwtAuth(cache, issuer=ISSUER, audience=AUDIENCE, clock=TokenClock(rpc_client=rpc_client))
+        async with client_of(an_app(rpc_client, authenticator=auth)) as client:
+            answer = await client.get(READ, headers=bearer(token(exp=-60, iat=-240)))
+    assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
 
 
 # --- scopes -----------------------------------------------------------------------------------------------------------

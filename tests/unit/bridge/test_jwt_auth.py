@@ -12,6 +12,7 @@ from bridge.errors import INVALID_TOKEN, BridgeError, insufficient_scope
 from bridge.jwks import JwksCache
 from bridge.jwt_auth import JwtAuth
 from tests.integration.bridge.issuer import AUDIENCE, ISSUER, claims, ec_key, encoded, jwk, key_set, token
+from tests.kit.bridge import MachineClock
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -38,7 +39,7 @@ def outcomes(*shown: str) -> list[Any]:
 
     async def ask() -> list[Any]:
         async with JwksCache(keys, rest_seconds=3600) as cache:
-            auth = JwtAuth(cache, issuer=ISSUER, audience=AUDIENCE)
+            auth = JwtAuth(cache, issuer=ISSUER, audience=AUDIENCE, clock=MachineClock())
             found: list[Any] = []
             for each in shown:
                 try:
