@@ -6,8 +6,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.devstack.processes import free_ports
 from tools.devstack.stack_settings import CHECKOUT
 
+PORTS = ("SERVICE_PORT", "BRIDGE_PORT", "CONSOLE_PORT")
 END_SECONDS = 180.0
 """Ends a hang."""
 
@@ -21,8 +23,12 @@ class Ended:
 
 
 async def start(*arguments: str, folder: Path = CHECKOUT, **environment: str) -> asyncio.subprocess.Process:
-    """Python with these arguments, in this checkout or another one, with nothing else in its environment."""
-    ours = {"PYTHONPATH": str(folder), "LOG_FORMAT": "json", "PATH": os.environ["PATH"]}
+    """Python with these arguments, in this checkout or another one, with nothing else in its environment.
+
+    Its ports are free ones unless they are named: a stack may have the usual ones.
+    """
+    ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
+    ours = {"PYTHONPATH": str(folder), "LOG_FORMAT": "json", "PATH": os.environ["PATH"], **ports}
     return await asyncio.create_subprocess_exec(
         *(sys.executable, *arguments),
         env=ours | environment,
