@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import asyncpg
 from sqlalchemy import Connection, event, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.aio import spread
@@ -72,7 +72,7 @@ async def migrate(
         NoSuchRoleError: there is no such role; nothing was changed.
         UnknownRevisionError: it is at none of this version's revisions; nothing was changed.
         TablesInUseError: somebody holds a lock all the time; migrations before that one are done.
-        StoreUnavailableError: the database cannot be reached, or refuses the role.
+        StoreUnavailableError: the database cannot be reached, refuses the role, or was lost on the way; repeat it.
         SQLAlchemyError: it cannot be used.
     """
     engine = make_engine(Sessions(url, settings=_NO_LIMITS))
@@ -91,9 +91,11 @@ async def migrate(
     except OSError as error:  # TimeoutError too
         raise StoreUnavailableError from error
     except DBAPIError as error:
-        if sqlstate(error)[:2] in _NO_CONNECTION:
+        if error.connection_invalidated or sqlstate(error)[:2] in _NO_CONNECTION:
             raise StoreUnavailableError from error
         raise
+    except PendingRollbackError as error:  # what was under way would have ended on a session that was lost
+        raise StoreUnavailableError from error.__context__ or error
     finally:
         await engine.dispose()
 

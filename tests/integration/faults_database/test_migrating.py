@@ -14,10 +14,12 @@ from service.adapters.postgres import (
     migrate,
     newest_revision,
     revision_problem,
+    why,
 )
 from service.adapters.postgres.database import make_engine
-from service.adapters.postgres.migrate import _upgrade
+from service.adapters.postgres.migrate import Migration, _upgrade
 from service.adapters.postgres.sessions import Sessions
+from service.domain.errors import StoreUnavailableError
 from tests.kit.databases import NewDatabase
 from tests.kit.lifetimes import closing
 from tests.kit.until import until
@@ -68,6 +70,29 @@ async def test_a_migration_that_never_gets_its_lock_says_so(earlier: str) -> Non
     async with closing(Database(earlier)) as database:
         assert await current_revision(database) == EARLIER
     await asyncio.gather(migrate(earlier), migrate(earlier))
+
+
+@pytest.mark.parametrize(
+    "whose",
+    ["wait_event_type = 'Lock'", "state = 'idle in transaction' AND query = 'SELECT 1'"],
+    ids=["that migrates", "by which there is but one"],
+)
+async def test_a_migration_whose_session_is_lost_says_so_and_is_done_by_the_next(earlier: str, whose: str) -> None:
+    """A failover, or an operator who ends what stands in the way: a sentence, and no traceback of a library's."""
+    ended = f"""SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE datname = current_database() AND {whose}"""  # noqa: S608
+    async with closing(await asyncpg.connect(earlier)) as admin, closing(await asyncpg.connect(earlier)) as reader:
+        reading = reader.transaction()
+        await reading.start()
+        await reader.fetch("SELECT count(*) FROM payments")
+        migration = asyncio.create_task(migrate(earlier))
+        await until(lambda: admin.fetchval(ended), every=0.02)
+        await reading.rollback()
+        [outcome] = await asyncio.gather(migration, return_exceptions=True)
+    if not isinstance(outcome, Migration):  # it is, if the lock was given up in the moment in which its session ended
+        assert isinstance(outcome, StoreUnavailableError), outcome
+        assert why(outcome).startswith(("cannot be reached (", "says 57P01: "))
+    assert (await migrate(earlier)).revision == newest_revision()
 
 
 @pytest.mark.parametrize(
