@@ -63,7 +63,8 @@ def is_rolled_back(error: Exception) -> bool:
 def _driver(error: BaseException) -> BaseException:
     """What asyncpg raised, of whose errors SQLAlchemy makes its own."""
     original = getattr(error, "orig", error)
-    return original.__cause__ or original
+    cause = original.__cause__
+    return cause if isinstance(cause, Exception) else original  # a timeout's is a cancellation
 
 
 def _said(error: BaseException) -> str:
