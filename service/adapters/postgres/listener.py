@@ -21,7 +21,7 @@ _SHARED_SECONDS: Final = 60.0
 """Between two looks whether the pooler keeps sessions now."""
 _DRIVER_ERRORS: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 _PROBE_CHANNEL: Final = "payment_listener_probe"
-_HEARD_SECONDS: Final = 5.0
+_NOTIFIED_SECONDS: Final = 5.0
 """How long a notification may take to a session that is ours alone."""
 
 LISTEN_ERRORS: Final = (OSError, TimeoutError, asyncpg.PostgresError, *_DRIVER_ERRORS)
@@ -108,22 +108,22 @@ class PostgresListener:
 
         Asked by a notification, since a pooler in transaction mode may give us the same server process many times.
         """
-        token, heard = secrets.token_hex(8), asyncio.Event()
+        token, notified = secrets.token_hex(8), asyncio.Event()
 
-        def hear(_connection: object, _pid: int, _channel: str, payload: object) -> None:
+        def on_probe(_connection: object, _pid: int, _channel: str, payload: object) -> None:
             if payload == token:
-                heard.set()
+                notified.set()
 
-        await connection.add_listener(_PROBE_CHANNEL, hear)
+        await connection.add_listener(_PROBE_CHANNEL, on_probe)
         other = await self._sessions.open()
         try:
             await other.execute("SELECT pg_notify($1, $2)", _PROBE_CHANNEL, token)
-            await wait_or_timeout(heard, _HEARD_SECONDS)
+            await wait_or_timeout(notified, _NOTIFIED_SECONDS)
         finally:
             await other.close()
-        if heard.is_set():
-            await connection.remove_listener(_PROBE_CHANNEL, hear)
-        return not heard.is_set()
+        if notified.is_set():
+            await connection.remove_listener(_PROBE_CHANNEL, on_probe)
+        return not notified.is_set()
 
     def _notified(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
         if channel == OUTBOX_CHANNEL:
