@@ -120,7 +120,8 @@ def _lost_events(facts: Facts) -> Found:
     published = {event(body)[:2] for _, body in facts.all_delivered}
     bookings = _bookings(facts)
     for line in facts.journal:
-        if line["kind"] not in {"created", "adopted"} and (line["payment_id"], line["version"]) not in published:
+        is_told = line["kind"] not in {"created", "adopted", "renewed"}
+        if is_told and (line["payment_id"], line["version"]) not in published:
             what = f"payment {line['payment_id']} version {line['version']} ({line['kind']}) has no event"
             yield bookings.get(line["payment_id"], 0), what
 
@@ -158,7 +159,7 @@ def _rewritten(facts: Facts) -> Found:
     for payment in facts.payments:
         history = sorted(lines[payment["id"]], key=lambda line: line["version"])
         booking, where = payment["booking_id"], f"payment {payment['id']}"
-        if [line["version"] for line in history] != list(range(payment["version"] + 1)):
+        if [line["version"] for line in history if line["kind"] != "renewed"] != list(range(payment["version"] + 1)):
             yield booking, f"{where}: the journal's versions are not 0 to {payment['version']}"
             continue
         if history[-1]["status"] != payment["status"]:

@@ -225,6 +225,12 @@ def test_good_facts_break_nothing() -> None:
     assert broken(good()) == set()
 
 
+def test_terms_that_were_renewed_have_a_journal_line_and_neither_version_nor_event() -> None:
+    facts = good()
+    facts.journal.insert(1, facts.journal[0] | {"kind": "renewed"})
+    assert broken(facts) == set()
+
+
 def test_money_that_does_not_fit_is_told_to_a_person_and_to_reconcile_and_breaks_nothing() -> None:
     facts = good()
     called(facts)
@@ -319,6 +325,7 @@ BREACHES: dict[str, tuple[str, Callable[[Facts], object]]] = {
         ),
     ),
     "a status that the journal does not know": ("I7", lambda f: payment_of(f, status="FAILED")),
+    "terms renewed after the end": ("I7", lambda f: line_of(f, kind="renewed")),
     "a gap in the journal": ("I7", lambda f: f.journal.pop(1)),
     "a confirmed command that is nowhere": ("I8", command_lost),
     "a command dead-lettered without a reason": ("I8", lambda f: f.dead.update({"command-5": ""})),
