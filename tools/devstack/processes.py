@@ -236,7 +236,7 @@ async def is_serving(client: httpx.AsyncClient, url: str) -> bool:
     """Whether a GET is answered 200."""
     try:
         return (await client.get(url)).status_code == httpx.codes.OK
-    except httpx.TransportError:
+    except (httpx.TransportError, AttributeError):  # anyio's, of a connection that is reset as soon as it is open
         return False
 
 

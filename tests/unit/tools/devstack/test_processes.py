@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tools.devstack import processes
@@ -121,3 +122,12 @@ async def test_a_start_that_fails_or_takes_too_long_shows_the_end_of_its_log(tmp
     await processes.kill(pid)
     with pytest.raises(LocalError, match=r"^it ended at its start\. The last lines of .*:\nup$"):
         await processes.wait_until_ready("it", pid, log, ready, seconds=20)
+
+
+async def test_whatever_becomes_of_a_connection_to_a_process_that_dies_it_does_not_serve() -> None:
+    class Reset(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            raise AttributeError(request.url)
+
+    async with httpx.AsyncClient(transport=Reset()) as client:
+        assert not await processes.is_serving(client, "http://127.0.0.1/")
