@@ -27,7 +27,7 @@ def _spawn(argv: list[str], folder: Path) -> int:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    assert await processes.wait_until(condition, seconds=20)
+    assert await processes.wait_until(condition, seconds=120)
 
 
 async def _up(folder: Path) -> None:
@@ -121,7 +121,7 @@ async def test_a_start_that_fails_or_takes_too_long_shows_the_end_of_its_log(tmp
         await processes.wait_until_ready("it", pid, log, ready, seconds=0)
     await processes.kill(pid)
     with pytest.raises(LocalError, match=r"^it ended at its start\. The last lines of .*:\nup$"):
-        await processes.wait_until_ready("it", pid, log, ready, seconds=20)
+        await processes.wait_until_ready("it", pid, log, ready, seconds=120)
 
 
 async def test_whatever_becomes_of_a_connection_to_a_process_that_dies_it_does_not_serve() -> None:
