@@ -10,7 +10,7 @@ import functools
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 from uuid import uuid4
 
@@ -27,6 +27,8 @@ from service.domain.payment import Payment
 _log = logging.getLogger(__name__)
 _Told = TypeVar("_Told")
 
+EVER: Final = datetime(2020, 1, 1, tzinfo=UTC)
+"""Before the first payment of all."""
 AHEAD: Final = timedelta(hours=1)
 """By which Stripe's clock may be ahead of ours, or behind: what is dated so late may be of now."""
 MARGIN: Final = AHEAD + timedelta(minutes=6)

@@ -43,14 +43,19 @@ def moment_or_age(text: str) -> datetime | timedelta:
         if re.fullmatch(r"[0-9]{1,6}[smhd]", text, re.ASCII):
             return duration(text)
         found = datetime.fromisoformat(text)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(f"{text!r} is neither a time nor an age") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def resolved(moment: datetime | timedelta, now: datetime) -> datetime:
     """The time that is meant. `now` is the database's, by which everything in it is dated."""
-    return now - moment if isinstance(moment, timedelta) else moment
+    if isinstance(moment, datetime):
+        return moment
+    try:
+        return now - moment
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def count(text: str) -> int:

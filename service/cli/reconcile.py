@@ -14,7 +14,7 @@ from service.adapters.postgres import DatabaseClock, PostgresStore, why
 from service.application.differences import Difference, described, sentence
 from service.application.event_reader import UnreadError
 from service.application.outcome_writer import OutcomeWriter
-from service.application.reconciliation import AHEAD, Reconciliation, Stretch
+from service.application.reconciliation import AHEAD, EVER, Reconciliation, Stretch
 from service.application.told_session import ToldSessions
 from service.cli.argument_types import resolved
 from service.domain.errors import StoreUnavailableError
@@ -34,8 +34,9 @@ async def run(arguments: argparse.Namespace, settings: Settings) -> int:
     async with AsyncExitStack() as stack:
         reconciliation = await _built(settings, stack)
         now = reconciliation.clock.now()
-        since = resolved(arguments.since, now)
-        until = now + AHEAD if arguments.until is None else resolved(arguments.until, now)
+        since, until = max(resolved(arguments.since, now), EVER), now + AHEAD
+        if arguments.until is not None:
+            until = min(resolved(arguments.until, now), until)
         if since >= until:
             sys.stderr.write("payment-service reconcile: --since must be before --until.\n")
             return 2

@@ -4,14 +4,14 @@ import logging
 import time
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from runtime.aio import LogOnChange, PeriodicLoop
 from service.application.differences import described, sentence
 from service.application.event_reader import UnreadError
 from service.application.ports import LeaderLease
-from service.application.reconciliation import AHEAD, Reconciliation
+from service.application.reconciliation import AHEAD, EVER, Reconciliation
 from service.domain.errors import StoreUnavailableError
 from service.domain.outcomes import Unknown, UnknownCause
 
@@ -19,8 +19,6 @@ _log = logging.getLogger(__name__)
 
 LOST_BEFORE: Final = timedelta(minutes=10)
 """Payments are committed in another order than they were created, by so much at most: a backup may lack older ones."""
-EVER: Final = datetime(2020, 1, 1, tzinfo=UTC)
-"""Before the first payment of all."""
 SKEW: Final = timedelta(days=1)
 """Stripe's clock may be ahead of ours, by less."""
 PAGES: Final = 5

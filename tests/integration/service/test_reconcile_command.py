@@ -164,5 +164,14 @@ async def test_wrong_usage_is_exit_status_2(desk: Desk, words: list[str]) -> Non
     assert ended.value.code == 2
 
 
+@pytest.mark.parametrize(("since", "until"), [("0001-01-01", "9999-12-31T23:59:59"), ("999999d", "0d")])
+async def test_a_time_without_end_takes_few_calls_and_loses_nothing(desk: Desk, since: str, until: str) -> None:
+    """Before the first payment and after now there is nothing to list."""
+    await desk.buy(1, paid=True)
+    told = await desk.says("--since", since, "--until", until)
+    assert told.kinds == {1: "paid_there"}
+    assert (await desk.sandbox.control("stats"))["calls"]["checkout.sessions.list"]["calls"] < 200
+
+
 async def test_a_time_that_ends_before_it_begins_is_wrong_usage(desk: Desk) -> None:
     assert (await desk.says("--since", "1h", "--until", "2h")).status == 2
