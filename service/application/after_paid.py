@@ -136,6 +136,6 @@ class AfterPaid:
     async def _change(self, payment: Payment, event: ChargeEvent) -> Change | None:
         at = self.clock.now()
         if event.dispute is None:
-            return refunded(payment, event.refunded_minor, at=at)
+            return refunded(payment, event.refunded_minor, is_whole=event.is_whole, at=at)
         journal = await self.store.journal(payment.id)
         return disputed(payment, event.dispute, (entry.detail for entry in journal), at=at)

@@ -23,8 +23,8 @@ class Dispute:
     minor: int
 
 
-def refunded(payment: Payment, total_minor: int, *, at: datetime) -> Change | None:
-    """So much was refunded in all; None if as much is known."""
+def refunded(payment: Payment, total_minor: int, *, is_whole: bool, at: datetime) -> Change | None:
+    """So much was refunded in all, `is_whole` if nothing of it is left; None if as much is known."""
     if total_minor <= payment.refunded_minor:
         return None
     currency = payment.money.currency
@@ -32,7 +32,7 @@ def refunded(payment: Payment, total_minor: int, *, at: datetime) -> Change | No
         "refunded": str(Money(total_minor - payment.refunded_minor, currency)),
         "of": str(payment.money),
         "in_all": str(Money(total_minor, currency)),
-        "part": "whole" if total_minor >= payment.money.minor else "part",
+        "part": "whole" if is_whole else "part",
     }
     changed = replace(payment, version=payment.version + 1, updated_at=at, refunded_minor=total_minor)
     return Change(payment=changed, kind=ChangeKind.REFUNDED, detail=detail)

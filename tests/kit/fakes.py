@@ -482,6 +482,8 @@ class FakeGateway:
         self.page = 100
         """How much a page of a list holds."""
         self._clock = clock
+        self.ahead = timedelta()
+        """Of ours, its clock, as it was measured."""
         self._told: list[SessionEvent] = []
         self.charges: list[ChargeEvent] = []
         """What happened to money that was paid."""
@@ -590,8 +592,10 @@ class FakeGateway:
 
     def refund(self, session_id: str, total_minor: int) -> None:
         """So much was given back in all."""
-        reference = self.made[session_id].payment.reference
-        self._charge(session_id, reference=reference, refunded_minor=total_minor)
+        session = self.made[session_id]
+        is_whole = isinstance(session.stands, Paid) and total_minor >= session.stands.money.minor
+        reference = session.payment.reference
+        self._charge(session_id, reference=reference, refunded_minor=total_minor, is_whole=is_whole)
 
     def dispute(self, session_id: str, status: str, *, name: str = "du_1") -> None:
         dispute = Dispute(id=name, status=status, reason="fraudulent", minor=100)

@@ -1,7 +1,8 @@
 """Stripe's events of refunds and disputes in our words: pure functions.
 
-Sources: Stripe's "Charge" object (`amount_refunded` is what was refunded in all; its metadata is a copy of the
-PaymentIntent's, which we write) and its "Dispute" object, which has metadata of its own and names the PaymentIntent.
+Sources: Stripe's "Charge" object (`amount_refunded` is what was refunded in all, `refunded` whether nothing is left;
+its metadata is a copy of the PaymentIntent's, which we write) and its "Dispute" object, which has metadata of its own
+and names the PaymentIntent.
 """
 
 import re
@@ -40,6 +41,7 @@ def _event(event: Mapping[str, Any]) -> ChargeEvent | None:
             reference=reference(told),
             payment_intent=optional(told.get("payment_intent")),
             refunded_minor=integer(told.get("amount_refunded")) if dispute is None else 0,
+            is_whole=told.get("refunded") is True,
             dispute=dispute,
         )
     except (ValueError, OverflowError, OSError):

@@ -12,7 +12,8 @@ class ChargeEvent:
     """One event about money that was paid: a refund, or a dispute.
 
     `at` is when it was created, exact to the second. `reference` is that of our payment, if the event tells it;
-    `payment_intent` is the gateway's name for what was paid. `refunded_minor` is all that was refunded so far.
+    `payment_intent` is the gateway's name for what was paid. `refunded_minor` is all that was refunded so far,
+    `is_whole` whether that is all that was taken, which need not be what was asked for.
     """
 
     id: str
@@ -20,6 +21,7 @@ class ChargeEvent:
     reference: str | None
     payment_intent: str | None
     refunded_minor: int = 0
+    is_whole: bool = False
     dispute: Dispute | None = None
 
 

@@ -81,7 +81,7 @@ async def test_it_is_known_which_payment_a_person_was_called_for_because_of_anot
 async def test_refunds_and_disputes_are_kept_with_the_payment_and_in_its_journal(store: Store, booking: int) -> None:
     payment = await opened(store, booking)
     payment = await changed(store, payment, fitting(payment))
-    change = refunded(payment, 97, at=NOW)
+    change = refunded(payment, 97, is_whole=False, at=NOW)
     assert change is not None
     payment = await store.record(change, context=context())
     dispute = Dispute(id="du_1", status="lost", reason="fraudulent", minor=44900)
@@ -92,7 +92,7 @@ async def test_refunds_and_disputes_are_kept_with_the_payment_and_in_its_journal
     assert (payment.status, payment.refunded_minor, payment.dispute) == (PaymentStatus.COMPLETED, 97, "lost")
     journal = await store.journal(payment.id)
     assert [entry.kind for entry in journal[-2:]] == ["refunded", "disputed"]
-    assert refunded(payment, 97, at=NOW) is None
+    assert refunded(payment, 97, is_whole=False, at=NOW) is None
     details = [entry.detail for entry in journal]
     assert disputed(payment, dispute, details, at=NOW) is None
     assert disputed(payment, replace(dispute, status="needs_response"), details, at=NOW) is None

@@ -120,6 +120,12 @@ def test_refunds_and_disputes_are_read_from_their_events() -> None:
     )
 
 
+def test_a_refund_is_whole_when_stripe_says_so() -> None:
+    page = charge_mapping.of_events(a_list(event(**CHARGE, refunded=True), event(**CHARGE, refunded=False)))
+    assert isinstance(page, ChargePage)
+    assert [told.is_whole for told in page.events] == [True, False]
+
+
 def test_words_that_are_no_words_of_stripes_are_not_passed_on() -> None:
     page = charge_mapping.of_events(a_list(event(**DISPUTE | {"status": "Call +49 151", "reason": None})))
     assert isinstance(page, ChargePage)

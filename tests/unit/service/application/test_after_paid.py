@@ -7,6 +7,7 @@ import pytest
 from service.application.after_paid import OVERLAP
 from service.application.event_reader import RETENTION, UnreadError
 from service.application.ports import ChargeEvent
+from service.domain.money import Money
 from service.domain.outcomes import UnknownCause
 from service.domain.payment import Payment, PaymentStatus
 from tests.kit.fakes import FakeStore
@@ -66,6 +67,18 @@ async def test_refunds_are_told_with_what_was_refunded_in_all_and_the_status_sta
         ("refunded", "2.50 INR", "2.50 INR"),
         ("refunded", "10.00 INR", "12.50 INR"),
     ]
+
+
+@pytest.mark.parametrize(("taken", "refunds"), [(1000, {400: "part", 1000: "whole"}), (9900, {1250: "part"})])
+async def test_of_money_that_does_not_fit_the_whole_is_what_was_taken(taken: int, refunds: dict[int, str]) -> None:
+    shop = Shop()
+    shop.session = (await shop.world.create(bookingId=1, userId=7, amount="12.50")).session_id
+    shop.gateway.pay(shop.session, money=Money(taken, "inr"))
+    await shop.world.verify(shop.session)
+    for total in refunds:
+        shop.gateway.refund(shop.session, total)
+    await shop.read()
+    assert [event[2:4] for event in shop.events[2:]] == [(part, total) for total, part in refunds.items()]
 
 
 async def test_a_refund_that_is_told_after_a_later_one_is_no_news(shop: Shop) -> None:
