@@ -68,7 +68,7 @@ class EventReader:
     def set_time(self, now: datetime) -> None:
         """Let the database's clock be ours from now on: it is what the replicas share."""
         self._ahead = now - self.clock.now()
-        if self._read_until is not None and self._read_until > now:
+        if self._read_until is not None and self._read_until > min(now, self._latest() + LONG_OVERLAP):
             _log.warning(
                 "Stripe's events were marked as read until %s, which is yet to come: reading again what can be new",
                 self._read_until,
@@ -88,10 +88,11 @@ class EventReader:
         """
         now = self._now()
         begin = now - FIRST_OVERLAP if oldest_at is None else oldest_at - CLOCK_SKEW
+        begin += self._behind()
         enough = self._since(begin, OVERLAP)
         since = self._since(begin, overlap if self.caught_up else max(overlap, LONG_OVERLAP))
         if max(begin, since) < now - RETENTION:
-            stored = self._read_sessions(begin, now)
+            stored = self._read_sessions(begin)
         else:
             stored = self._read_events(max(since, now - RETENTION), enough)
         try:
@@ -114,17 +115,17 @@ class EventReader:
                 await self.ingestor.ingest(page.events)
                 if newest is None:
                     # One that is dated in the future would hide what comes until then.
-                    newest = max((event.at for event in page.events if event.at <= self._now()), default=None)
+                    newest = max((event.at for event in page.events if event.at <= self._latest()), default=None)
                 if not is_complete and (page.next is None or any(event.at < enough for event in page.events)):
                     is_complete = True
                     yield newest
                 elif not self.caught_up:
                     self._leave_behind(newest)
 
-    async def _read_sessions(self, oldest_at: datetime, now: datetime) -> AsyncGenerator[datetime | None]:
+    async def _read_sessions(self, oldest_at: datetime) -> AsyncGenerator[datetime | None]:
         """The same from the list of all sessions created since `oldest_at`."""
         _log.warning("Stripe has deleted events that were never read: reading all sessions since %s", oldest_at)
-        self._leave_behind(now - CLOCK_SKEW)
+        self._leave_behind(self._latest() - CLOCK_SKEW)
         async with aclosing(self._pages(self.gateway.sessions, oldest_at)) as pages:
             async for page in pages:
                 await self.ingestor.ingest(page.events, are_listed=True)
@@ -151,6 +152,14 @@ class EventReader:
 
     def _now(self) -> datetime:
         return self.clock.now() + self._ahead
+
+    def _behind(self) -> timedelta:
+        """How far the gateway, by whose clock events are dated, is behind ours; never positive."""
+        return min(self.gateway.ahead, timedelta())
+
+    def _latest(self) -> datetime:
+        """No event can be dated later, by either clock."""
+        return self._now() + self._behind()
 
     def _leave_behind(self, newest: datetime | None) -> None:
         """Let later reads begin at `newest` while this one catches up."""

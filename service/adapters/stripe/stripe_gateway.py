@@ -77,6 +77,11 @@ class StripeGateway:
             skew=ClockSkew(now),
         )
 
+    @property
+    def ahead(self) -> timedelta:
+        """By the `Date` of its last answer."""
+        return self.calls.skew.ahead
+
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()

@@ -1,7 +1,7 @@
 """The port behind which Stripe sits."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from service.application.ports.charge_events import ChargePage
@@ -17,6 +17,10 @@ class Gateway(Protocol):
     @property
     def livemode(self) -> bool:
         """Whether real money moves."""
+
+    @property
+    def ahead(self) -> timedelta:
+        """Of our clock, the gateway's, as last measured; behind if negative. It dates events and sessions."""
 
     def checkout_request(self, draft: Draft) -> Mapping[str, Any]:
         """What will be sent to make the checkout session. Pure: stored before the call and repeated word for word."""

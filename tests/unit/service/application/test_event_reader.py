@@ -184,6 +184,28 @@ async def test_a_stored_mark_that_is_yet_to_come_is_repaired_and_told(
     assert "were marked as read until 2026-03-02 13:00" in line
 
 
+@pytest.mark.parametrize("has_read", [True, False])
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_gateway_whose_clock_is_off_from_some_moment_on_is_heard(
+    house: House, caplog: pytest.LogCaptureFixture, *, hours: int, has_read: bool
+) -> None:
+    """What it dates an hour ago is as new as what it dates now."""
+    sessions = [await house.create(booking) for booking in range(1, 5)]
+    house.gateway.pay(sessions[0])
+    if has_read:
+        await house.read_once()
+    house.gateway.ahead = timedelta(hours=hours)
+    house.gateway._clock = theirs = MovableClock(house.clock.now() + house.gateway.ahead)
+    async with house.reading(interval=OFTEN):
+        for session in sessions[1:3]:
+            for clock in (house.clock, theirs):
+                clock.advance(30)
+            house.gateway.pay(session)
+            house.gateway._told.sort(key=lambda event: event.at)
+            await until(lambda session=session: house.status(session) is COMPLETED)
+    assert len([record for record in caplog.records if "yet to come" in record.message]) == (has_read and hours < 0)
+
+
 async def test_a_replica_whose_clock_is_wrong_judges_marks_by_the_databases(house: House) -> None:
     session = await house.create()
     house.cursor.clock = MovableClock(house.clock.now() + timedelta(hours=2))
