@@ -24,11 +24,12 @@ from service.domain.errors import (
     GatewayDeniedError,
     GatewayFailedError,
     GatewayMisconfiguredError,
+    IllegalTransitionError,
     NeedsAttentionError,
     OutcomeUnknownError,
     PaymentServiceError,
 )
-from service.domain.outcomes import Expired, Outcome, Refused, Unknown, UnknownCause
+from service.domain.outcomes import Expired, Opened, Outcome, Refused, Unknown, UnknownCause
 from service.domain.payment import Draft, LastOutcome, Payment, RefusedRequest
 
 RESUMED_AFTER: Final = timedelta(seconds=60)
@@ -172,12 +173,22 @@ class Checkout:
             age = timedelta()
             outcome = await self.gateway.open(payment, timeout_seconds=self._timeout_seconds)
         ended = outcome is None  # by another create: only that does not want it
-        payment = await self._applied(payment, outcome or Expired(), context, replaced=ended)
+        try:
+            payment = await self._applied(payment, outcome or Expired(), context, replaced=ended)
+        except IllegalTransitionError:
+            if not isinstance(outcome, Opened) or not await self._is_ended(payment, outcome):
+                raise
+            payment = await self.store.payment(payment.id) or payment
         if age > RESUMED_AFTER and not payment.status.is_final:
             # A repeated answer shows the session as it was when it was made, not as it is.
             outcome = await self.gateway.look_up(payment, timeout_seconds=self._timeout_seconds)
             payment = await self._applied(payment, outcome, context)
         return payment
+
+    async def _is_ended(self, payment: Payment, opened: Opened) -> bool:
+        """End a session that was made while an operator closed its payment: nobody may pay there."""
+        made = replace(payment, session_id=opened.session_id)
+        return isinstance(await self.gateway.expire(made, timeout_seconds=self._timeout_seconds), Expired)
 
     async def _sent(self, payment: Payment, age: timedelta) -> Outcome | None:
         """What became of the payment's terms; None if no session was made of them, and none can be any more."""

@@ -503,6 +503,8 @@ class FakeGateway:
         """Sessions that it does not know, as if they were another account's."""
         self.never_ends = False
         """Sessions stay open, whoever expires them."""
+        self.before_opening: Any = None
+        """Called between the wish to make a session and its execution."""
         self.before_expiry: Any = None
         """Called with the session id between the wish to expire it and its execution."""
 
@@ -512,6 +514,8 @@ class FakeGateway:
     async def open(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
         if trouble := await self._called("open", timeout_seconds):
             return trouble
+        if self.before_opening is not None:
+            await self.before_opening()
         if payment.reference in self.kept:
             return Unknown(cause=UnknownCause.KEPT)
         if self.refusal is not None:

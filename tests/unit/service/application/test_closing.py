@@ -177,6 +177,27 @@ async def test_a_payment_without_a_session_is_closed_once_none_can_be_made_any_m
     assert (desk.payment.reason, desk.payment.last_outcome) == ("closed", None)
 
 
+@pytest.mark.parametrize("who", ["a caller", "the sweeper"])
+async def test_a_session_that_is_made_while_its_payment_is_closed_is_ended(
+    desk: Desk, caplog: pytest.LogCaptureFixture, who: str
+) -> None:
+    """Otherwise it could be paid beside the booking's next one, and no payment here would know it."""
+    await desk.fail(UnknownCause.FAILED)
+    await desk.create()
+    await desk.fail(None)
+    await desk.advance(300)
+    desk.gateway.before_opening = desk.close
+    if who == "a caller":
+        assert (await desk.create()).fault[0] == "FAILED"
+    else:
+        await desk.sweeper.sweep_next()
+    desk.gateway.before_opening = None
+    assert (desk.payment.reason, desk.payment.session_id) == ("closed", None)
+    assert list((await desk.sessions()).values()) == ["expired"]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    assert await desk.is_free()
+
+
 async def test_a_session_that_was_made_without_our_knowledge_is_found_and_ended(desk: Desk) -> None:
     await desk.lose_answer()
     await desk.create()
