@@ -69,6 +69,8 @@ class System:
         self.declared_at = -math.inf
         self.losses: list[tuple[float, float]] = []
         """When each copy of the database that was put back was made, and put back; on the monotonic clock."""
+        self.database_fault = asyncio.Lock()
+        """One at a time: on a busy machine a restore outlasts what was planned for it."""
         self.before_restore: Callable[[], Awaitable[None]]
         """Called when everything that a restore makes undone has happened."""
         self._sandbox_pid = 0

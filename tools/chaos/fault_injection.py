@@ -111,18 +111,28 @@ def _stripe(on: Callable[[Fault], dict[str, Any]], **off: Any) -> Callable[[Syst
     return action
 
 
+def _of_database(action: Callable[[System, Fault], Awaitable[None]]) -> Callable[[System, Fault], Awaitable[None]]:
+    """The action, once no other one is under way that would leave half a database."""
+
+    async def in_turn(system: System, fault: Fault) -> None:
+        async with system.database_fault:
+            await action(system, fault)
+
+    return in_turn
+
+
 ACTIONS: dict[str, Callable[[System, Fault], Awaitable[None]]] = {
     "service killed": lambda system, fault: system.kill(fault.target),
     "bridge killed": lambda system, fault: system.kill(fault.target),
     "broker killed": lambda system, fault: system.kill_broker(fault.seconds),
-    "database killed": lambda system, fault: system.kill_database(fault.seconds),
+    "database killed": _of_database(lambda system, fault: system.kill_database(fault.seconds)),
     "services rolled": lambda system, _: _roll(system, SERVICES),
     "bridges rolled": lambda system, _: _roll(system, BRIDGES),
     "link refuses": _link(Mode.DOWN),
     "link black hole": _link(Mode.BLACK_HOLE),
     "link reset": _reset,
     "link slow": _link(Mode.SLOW),
-    "database sessions ended": _end_sessions,
+    "database sessions ended": _of_database(_end_sessions),
     "Stripe slow": _stripe(lambda fault: {"latency_ms": fault.value}, latency_ms=0),
     "Stripe errors": _stripe(lambda fault: {"error_rate": fault.value}, error_rate=0),
     "Stripe down": _stripe(lambda _: {"down": True}, down=False),
@@ -131,5 +141,5 @@ ACTIONS: dict[str, Callable[[System, Fault], Awaitable[None]]] = {
     "Stripe refuses our account": _stripe(lambda _: {"account_error": True}, account_error=False),
     "Stripe's events late": _stripe(lambda fault: {"events_late_seconds": fault.value}, events_late_seconds=0),
     "Stripe's clock off": _clock_off,
-    "database restored": _restore,
+    "database restored": _of_database(_restore),
 }
