@@ -45,6 +45,7 @@ async def test_a_clock_that_is_an_hour_wrong_either_way_stops_no_create(shop: Po
     skew = shop.gateway.calls.skew.measured
     assert skew is not None
     assert abs(skew.total_seconds() - seconds) < 60
+    assert shop.gateway.ahead == skew
 
 
 async def test_a_clock_that_is_set_right_again_stops_no_create_either(shop: Ports) -> None:
