@@ -145,7 +145,9 @@ class Calls:
         if isinstance(answer, Refused | Unknown) and _word(answer) not in _LOUDER:
             of = "" if call.payment is None else f" of payment {call.payment.id}"
             extra = _fields(call, answer.detail)
-            _log.warning("Stripe %s%s: %s", call.endpoint.value, of, _word(answer), extra=extra)
+            has_ended = call.endpoint is Endpoint.EXPIRE and isinstance(answer, Refused)  # which is nobody's fault
+            level = logging.INFO if has_ended else logging.WARNING
+            _log.log(level, "Stripe %s%s: %s", call.endpoint.value, of, _word(answer), extra=extra)
         return answer
 
     async def _try(self, call: _Call) -> tuple[_Answer, bool]:

@@ -92,7 +92,9 @@ async def test_a_payable_payment_is_ended_at_stripe_and_its_booking_is_free(desk
     assert await desk.events() == [PENDING, FAILED, PENDING]
 
 
-async def test_other_money_blocks_the_booking_until_a_person_has_dealt_with_it(desk: Desk) -> None:
+async def test_other_money_blocks_the_booking_until_a_person_has_dealt_with_it(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
     """M6 Paid with another amount: neither "please pay" nor "in a moment"."""
     session = (await desk.create()).session
     await desk.pay_differently(session)
@@ -101,6 +103,7 @@ async def test_other_money_blocks_the_booking_until_a_person_has_dealt_with_it(d
     await desk.closes(session)
     closed = await desk.verify(session)
     assert (closed.status, closed.attention) == ("FAILED", None)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"], "nothing was refused"
     assert "dealt with" in closed.document["message"]
     assert (await desk.create()).fault == (None, None)
 
