@@ -1,7 +1,7 @@
 """What becomes of a command that is sent again, as far as that can be known."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -33,7 +33,7 @@ class BookingPayments(Protocol):
 class ReplayEffect:
     """What a replay does: to the checkout that the booking of a create has by now (`text`, empty if it has none).
 
-    `futile` says why it can never succeed, unless it may.
+    `futile` says why it cannot succeed as things stand, unless it may.
     """
 
     text: str = ""
@@ -48,18 +48,25 @@ async def effect_of(letter: Letter, store: BookingPayments, now: datetime) -> Re
         return ReplayEffect(futile=futile)
     payments = await store.payments_of_booking(command.booking_id)
     live = next((payment for payment in payments if payment.status is not PaymentStatus.FAILED), None)
-    if live is None:
-        return ReplayEffect(futile=futile)
+    is_paid = live is not None and live.status is PaymentStatus.COMPLETED
+    blocking = None if is_paid else next((payment for payment in payments if payment.needs_person), None)
+    effect = ReplayEffect() if live is None else _on(live, command, letter.sent_at(now))
+    if blocking is not None:
+        text = f"payment {blocking.id} of {blocking.money} needs a person ({blocking.attention})"
+        effect = ReplayEffect(text=text, futile="a person must look at its booking first")
+    return effect if futile is None else replace(effect, futile=futile)
+
+
+def _on(live: Payment, command: CreateCheckout, sent_at: datetime) -> ReplayEffect:
+    """The effect of the create on the payment that keeps its booking."""
     what = f"payment {live.id} of {live.money}"
     if live.status is PaymentStatus.COMPLETED:
-        return ReplayEffect(text=f"its booking is paid by {what}", futile=futile or "its booking is paid")
+        return ReplayEffect(text=f"its booking is paid by {what}", futile="its booking is paid")
     if live.sent == fingerprint(command):
-        return ReplayEffect(text=f"it repeats {what}", futile=futile)
-    if live.is_newer_than(letter.sent_at(now)):
-        return ReplayEffect(
-            text=f"it is older than {what}, which stays", futile=futile or "its booking has a newer checkout"
-        )
-    return ReplayEffect(text=f"it replaces {what}", futile=futile)
+        return ReplayEffect(text=f"it repeats {what}")
+    if live.is_newer_than(sent_at):
+        return ReplayEffect(text=f"it is older than {what}, which stays", futile="its booking has a newer checkout")
+    return ReplayEffect(text=f"it replaces {what}")
 
 
 def _create(letter: Letter) -> CreateCheckout | None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from contracts.commands import CreateCheckout
 from service.adapters.postgres import Database, PostgresStore
 from service.application.policy import fingerprint
+from service.domain.money import Money
 from service.domain.outcomes import Expired, Opened, Paid
 from service.domain.payment import Payment
 from service.domain.status import decide
@@ -33,6 +34,10 @@ async def test_a_replay_says_what_it_replaces_repeats_or_leaves(desk: Desk) -> N
     assert lines[-1] == "1 kept, 3 would be replayed."
     assert [line.partition(";")[1] + line.partition(";")[2] for line in lines[:-1]] == effects
     assert lines[0].startswith("kept, its booking has a newer checkout (--force sends it all the same): ")
+    payment = await changed(store, payment, Paid(money=Money(1, "inr"), reference=payment.reference, livemode=False))
+    said = await desk.says("replay", "new", "--dry-run")
+    assert said.out.startswith("kept, a person must look at its booking first (--force sends it all the same): ")
+    assert said.out.splitlines()[0].endswith(f"; {what} needs a person (paid_differently)")
     paid = Paid(money=payment.money, reference=payment.reference, livemode=False)
     await changed(store, payment, paid)
     said = await desk.says("replay", "old", "--force", "--actor", "ana")
