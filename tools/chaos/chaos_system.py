@@ -69,6 +69,7 @@ class System:
         self.declared_at = -math.inf
         self.losses: list[tuple[float, float]] = []
         """When each copy of the database that was put back was made, and put back; on the monotonic clock."""
+        self.operators = 0
         self.database_fault = asyncio.Lock()
         """One at a time: on a busy machine a restore outlasts what was planned for it."""
         self.before_restore: Callable[[], Awaitable[None]]
@@ -158,7 +159,11 @@ class System:
         """Runs `payment-service` as an operator does; the exit status and the output."""
         variables = ("DATABASE_URL", "STRIPE_API_KEY", "STRIPE_API_BASE", "AMQP_URL")
         service = {name: self.services[0].env[name] for name in variables}
-        return await processes.run([command_path("payment-service"), *arguments], env=self.environment() | service)
+        self.operators += 1
+        try:
+            return await processes.run([command_path("payment-service"), *arguments], env=self.environment() | service)
+        finally:
+            self.operators -= 1
 
     async def heal(self) -> None:
         """Reverts whatever an interrupted fault may have left."""

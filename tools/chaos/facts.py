@@ -128,10 +128,15 @@ async def differences(system: System) -> list[dict[str, Any]]:
 
 
 class Sampler:
-    """Measures the database's sessions periodically while the database is up."""
+    """Measures the database's sessions periodically while the database is up.
+
+    Those of the services, and not of operators' commands. What is gone at the next look is no leak: the server has not
+    noticed yet that a service was killed.
+    """
 
     def __init__(self, system: System) -> None:
         self._system = system
+        self._last_sessions = 0
         self.most_sessions = 0
         self.longest_idle_seconds = 0.0
 
@@ -151,7 +156,9 @@ class Sampler:
                     " FILTER (WHERE state LIKE 'idle in transaction%')), 0)::float AS idle"
                     " FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
                 )
-                self.most_sessions = max(self.most_sessions, row["sessions"])
+                sessions = row["sessions"] - self._system.operators
+                self.most_sessions = max(self.most_sessions, min(sessions, self._last_sessions))
+                self._last_sessions = sessions
                 self.longest_idle_seconds = max(self.longest_idle_seconds, row["idle"])
                 await asyncio.sleep(SAMPLE_SECONDS)
         finally:
