@@ -31,7 +31,7 @@ OTHER_DEFAULTS = {
     "PAYMENT_CANCEL_URL": "https://new.example/back",
 }
 """Of the second service, as in a release that stopped half-way."""
-REPLICAS, READY_SECONDS = 2, 60.0
+REPLICAS, READY_SECONDS = 2, 180.0
 RESTART_SECONDS = 0.5  # the delay with which an orchestrator restarts a dead process
 QUEUES_SETTLE_SECONDS = 25.0
 """RabbitMQ 3.10 loses the leader of a quorum queue declared less than about 20 s before the node is killed."""

@@ -94,7 +94,7 @@ class Facts:
 
 async def tables(database_url: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
     """Payments, journal and the number of unsent events, as of one moment."""
-    connection = await asyncpg.connect(database_url, timeout=5, command_timeout=30)
+    connection = await asyncpg.connect(database_url, timeout=60, command_timeout=60)
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             payments = await connection.fetch(
@@ -286,6 +286,11 @@ def event(body: bytes) -> tuple[int, int, dict[str, Any]]:
     """Payment id, sequence and data of an event."""
     data = json.loads(body)["data"]
     return data["paymentId"], data["sequence"], data
+
+
+def took_nothing(session: dict[str, Any]) -> bool:
+    """Whether it ended unpaid: lost by a restore, it is not adopted if its booking has another payment."""
+    return bool(session["status"] == "expired" and session["payment_status"] == "unpaid")
 
 
 def reference_of(session: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from tools.chaos.facts import Facts, booking_of, event, reference_of, short
+from tools.chaos.facts import Facts, booking_of, event, reference_of, short, took_nothing
 from tools.chaos.money_invariants import Found, unknown_money, unsettled_differences, untrue_sentences
 from tools.chaos.wishes import Command, Operation
 
@@ -82,17 +82,14 @@ def still_open(facts: Facts) -> dict[str, int]:
 def _unknown_sessions(facts: Facts) -> Found:
     known = {payment["session_id"] for payment in facts.payments}
     by_reference = {payment["reference"]: payment for payment in facts.payments}
+    replaced = {line["detail"].get("replaced") for line in facts.journal}  # ended before anybody was given it
     for session in facts.sessions:
-        if session["id"] in known or (facts.losses and _took_nothing(session)):
+        may_be_unknown = facts.losses or reference_of(session) in replaced
+        if session["id"] in known or (may_be_unknown and took_nothing(session)):
             continue
         payment = by_reference.get(reference_of(session))
         row = "no payment" if payment is None else f"payment {payment['id']} is {payment['status']} without it"
         yield booking_of(session), f"session {short(session['id'])} is {session['status']} at Stripe, but {row}"
-
-
-def _took_nothing(session: dict[str, Any]) -> bool:
-    """Whether it ended unpaid: lost by a restore, it is not adopted if its booking has another payment."""
-    return bool(session["status"] == "expired" and session["payment_status"] == "unpaid")
 
 
 def _payable_twice(facts: Facts) -> Found:
@@ -196,7 +193,7 @@ def _untrue_answers(facts: Facts) -> Found:
 
 
 def _untrue_creates(facts: Facts, rows: dict[str, dict[str, Any]], paid_bookings: set[int]) -> Found:
-    harmless = {session["id"] for session in facts.sessions if facts.losses and _took_nothing(session)}
+    harmless = {session["id"] for session in facts.sessions if facts.losses and took_nothing(session)}
     for operation in facts.operations:
         if operation.kind != "create":
             continue
@@ -213,7 +210,7 @@ def _untrue_creates(facts: Facts, rows: dict[str, dict[str, Any]], paid_bookings
 
 def _untrue_states(facts: Facts, rows: dict[str, dict[str, Any]], paid: set[str]) -> Found:
     """Final answers of verify and status must never change and must match the ledger."""
-    harmless = {session["id"] for session in facts.sessions if facts.losses and _took_nothing(session)}
+    harmless = {session["id"] for session in facts.sessions if facts.losses and took_nothing(session)}
     answered: dict[str, set[str]] = defaultdict(set)
     for operation in facts.operations:
         if operation.kind in {"verify", "status"} and operation.acknowledged:

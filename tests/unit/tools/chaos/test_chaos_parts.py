@@ -231,6 +231,16 @@ def test_terms_that_were_renewed_have_a_journal_line_and_neither_version_nor_eve
     assert broken(facts) == set()
 
 
+def test_a_session_that_was_ended_before_its_terms_were_renewed_needs_no_payment_and_one_that_lives_does() -> None:
+    facts = good()
+    facts.journal.insert(1, facts.journal[0] | {"kind": "renewed", "detail": {"replaced": "ref-before"}})
+    before = {"metadata": facts.sessions[0]["metadata"] | {"paymentReference": "ref-before"}}
+    session_like(facts, **before, status="expired", payment_status="unpaid")
+    assert broken(facts) == set()
+    session_like(facts, **before, id="cs_test_three", status="open", payment_status="unpaid", created=0)
+    assert "I1" in broken(facts)
+
+
 def test_money_that_does_not_fit_is_told_to_a_person_and_to_reconcile_and_breaks_nothing() -> None:
     facts = good()
     called(facts)
