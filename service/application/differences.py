@@ -101,7 +101,7 @@ NEXT: Final = {
     DifferenceKind.PAID_THERE: "complete the payment",
     DifferenceKind.ENDED_THERE: "fail the payment",
     DifferenceKind.FAILED_PAID: "call a person",
-    DifferenceKind.FAILED_OPEN: "nothing: expire the session at Stripe",
+    DifferenceKind.FAILED_OPEN: "nothing: at Stripe expire the session, or wait for its money",
     DifferenceKind.NOT_PAID: "nothing: a final status stays, look the session up at Stripe",
     DifferenceKind.MONEY_DIFFERS: "call a person if it is paid",
     DifferenceKind.MISSING: "nothing: is STRIPE_API_KEY of another account or mode?",
