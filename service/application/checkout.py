@@ -29,7 +29,7 @@ from service.domain.errors import (
     OutcomeUnknownError,
     PaymentServiceError,
 )
-from service.domain.outcomes import Expired, Opened, Outcome, Refused, Unknown, UnknownCause
+from service.domain.outcomes import Expired, Open, Opened, Outcome, Refused, Unknown, UnknownCause
 from service.domain.payment import Draft, LastOutcome, Payment, RefusedRequest
 
 RESUMED_AFTER: Final = timedelta(seconds=60)
@@ -186,7 +186,7 @@ class Checkout:
         return payment
 
     async def _is_ended(self, payment: Payment, opened: Opened) -> bool:
-        """End a session that was made while an operator closed its payment: nobody may pay there."""
+        """End a session that nobody was given, as nobody may pay there; whether the gateway says that it has ended."""
         made = replace(payment, session_id=opened.session_id)
         return isinstance(await self.gateway.expire(made, timeout_seconds=self._timeout_seconds), Expired)
 
@@ -203,10 +203,24 @@ class Checkout:
             # An earlier call may have made the session, whatever this one says: look for the session itself.
             found = await self.gateway.find(payment, timeout_seconds=self._timeout_seconds)
             if found is not None:
-                return found
+                return await self._usable(payment, found)
             if is_kept:
                 return None  # every call under the key gets the same error
-        return outcome
+        return outcome if age <= FIRST_TRY else await self._usable(payment, outcome)
+
+    async def _usable(self, payment: Payment, outcome: Outcome) -> Outcome | None:
+        """The outcome; None if it is a session whose payer has no time left, which is ended.
+
+        Nobody was given it: what is given to a caller is stored before. How one ended that is over already is told.
+        """
+        now = self.clock.now()
+        if not isinstance(outcome, Opened) or outcome.payment_url is None or outcome.expires_at <= now:
+            return outcome
+        made = replace(payment, session_id=outcome.session_id, payment_url=outcome.payment_url, last_outcome=None)
+        if not made.seems_over(now, seconds_left=self._least_seconds_left):
+            return outcome
+        stands = await self.gateway.look_up(made, timeout_seconds=self._timeout_seconds)
+        return None if isinstance(stands, Open) and await self._is_ended(payment, outcome) else outcome
 
     async def _applied(
         self, payment: Payment, outcome: Outcome, context: CommandContext, *, replaced: bool = False

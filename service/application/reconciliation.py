@@ -189,7 +189,9 @@ class Reconciliation:
         if payment is None and session.reference is not None:
             payment = await self.store.payment_of_reference(session.reference)
         if payment is None and session.booking_id is not None:
-            told = await self.store.payment_told_of(session.session_id, booking_id=session.booking_id)
+            told = await self.store.payment_told_of(
+                session.session_id, booking_id=session.booking_id, reference=session.reference
+            )
             if told is not None:
                 return told
             payment = await self.store.latest_of_booking(session.booking_id)

@@ -84,7 +84,9 @@ class ToldSessions:
         if payment := await self.store.payment_of_reference(session.reference):
             return await self._of_reference(payment, session, context)
         if session.booking_id is not None and (
-            payment := await self.store.payment_told_of(session.session_id, booking_id=session.booking_id)
+            payment := await self.store.payment_told_of(
+                session.session_id, booking_id=session.booking_id, reference=session.reference
+            )
         ):
             return await self._attach(payment, session, context)  # a person decides, or has decided
         return await self._adopt(session, context)

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from runtime.aio import LogOnChange, PeriodicLoop
 from service.application.differences import described, sentence
 from service.application.event_reader import UnreadError
-from service.application.ports import LeaderLease
+from service.application.ports import LeaderLease, ToldSession
 from service.application.reconciliation import AHEAD, EVER, Reconciliation
 from service.domain.errors import StoreUnavailableError
 from service.domain.outcomes import Unknown, UnknownCause
@@ -133,13 +133,23 @@ class Reconciler:
             )
             if isinstance(page, Unknown):
                 raise UnreadError(page)
-            if ours := {each.session_id: each.reference for each in page.sessions if each.reference is not None}:
-                known = {each.session_id for each in await parts.store.payments_of_sessions(list(ours))}
-                lost = [reference for session, reference in ours.items() if session not in known]
-                return any([await parts.store.payment_of_reference(each) is None for each in lost])
+            if ours := [each for each in page.sessions if each.reference is not None]:
+                found = await parts.store.payments_of_sessions([each.session_id for each in ours])
+                known = {each.session_id for each in found}
+                return any([await self._is_lost(each) for each in ours if each.session_id not in known])
             if (after := page.next) is None:
                 return False
         return True  # it is not known
+
+    async def _is_lost(self, session: ToldSession) -> bool:
+        """Whether no payment here knows anything of the session."""
+        store, reference = self.reconciliation.store, session.reference
+        if reference is not None and await store.payment_of_reference(reference) is not None:
+            return False
+        told = session.booking_id and await store.payment_told_of(
+            session.session_id, booking_id=session.booking_id, reference=reference
+        )
+        return not told
 
     async def _compare(self, reconciliation: Reconciliation, since: datetime) -> None:
         until = reconciliation.clock.now() + AHEAD

@@ -262,11 +262,12 @@ class FakeStore:
             mine, key=lambda each: (each.status is not PaymentStatus.FAILED, each.needs_person, each.id), default=None
         )
 
-    async def payment_told_of(self, session_id: str, *, booking_id: int) -> Payment | None:
+    async def payment_told_of(self, session_id: str, *, booking_id: int, reference: str | None) -> Payment | None:
         await asyncio.sleep(0)
+        wanted = {(ChangeKind.ATTENTION, "session", session_id), (ChangeKind.RENEWED, "replaced", reference)}
         for payment_id, lines in reversed(self._journal.items()):
             named = any(
-                each.kind == ChangeKind.ATTENTION and each.detail.get("session") == session_id for each in lines
+                each.kind == kind and each.detail.get(name) == value for each in lines for kind, name, value in wanted
             )
             if named and self.payments[payment_id].booking_id == booking_id:
                 return self.payments[payment_id]

@@ -118,8 +118,9 @@ class PostgresStore:
     async def latest_of_booking(self, booking_id: int) -> Payment | None:
         return await self._one(statements.LATEST_OF_BOOKING, booking_id=booking_id)
 
-    async def payment_told_of(self, session_id: str, *, booking_id: int) -> Payment | None:
-        return await self._one(statements.TOLD_OF, session_id=session_id, booking_id=booking_id)
+    async def payment_told_of(self, session_id: str, *, booking_id: int, reference: str | None) -> Payment | None:
+        given = {"session_id": session_id, "booking_id": booking_id, "reference": reference}
+        return await self._one(statements.TOLD_OF, **given)
 
     async def final_among(self, payment_ids: Sequence[int]) -> Sequence[Payment]:
         rows = await self._database.run(statements.FINAL_AMONG, {"payment_ids": payment_ids})

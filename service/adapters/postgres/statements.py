@@ -97,8 +97,16 @@ TOLD_OF: Final = (
     .join(journal, journal.c.payment_id == payments.c.id)
     .where(
         payments.c.booking_id == sa.bindparam("booking_id"),
-        journal.c.kind == "attention",
-        journal.c.detail["session"].as_string() == sa.bindparam("session_id"),
+        sa.or_(
+            sa.and_(
+                journal.c.kind == "attention",
+                journal.c.detail["session"].as_string() == sa.bindparam("session_id"),
+            ),
+            sa.and_(
+                journal.c.kind == "renewed",
+                journal.c.detail["replaced"].as_string() == sa.bindparam("reference", type_=payments.c.reference.type),
+            ),
+        ),
     )
     .order_by(payments.c.id.desc())
     .limit(1)

@@ -118,8 +118,11 @@ class Store(Protocol):
     async def latest_of_booking(self, booking_id: int) -> Payment | None:
         """The booking's live payment, or else a failed one that needs a person, or else its newest."""
 
-    async def payment_told_of(self, session_id: str, *, booking_id: int) -> Payment | None:
-        """The payment of the booking for which a person was called because of this session, which is not its own."""
+    async def payment_told_of(self, session_id: str, *, booking_id: int, reference: str | None) -> Payment | None:
+        """The payment of the booking that knows of this session, which is not its own.
+
+        A person was called because of it, or its reference was replaced when the payment's terms were renewed.
+        """
 
     async def final_among(self, payment_ids: Sequence[int]) -> Sequence[Payment]:
         """Those of these payments that are final."""

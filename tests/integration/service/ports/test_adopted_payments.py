@@ -73,9 +73,9 @@ async def test_it_is_known_which_payment_a_person_was_called_for_because_of_anot
     told = await store.record(unknown_session(first, "cs_test_lost", Open(), at=NOW), context=context())
     ended = await changed(store, told, Expired())
     await begun(store, a_draft(booking_id=booking))
-    assert await store.payment_told_of("cs_test_lost", booking_id=booking) == ended
-    assert await store.payment_told_of("cs_test_other", booking_id=booking) is None
-    assert await store.payment_told_of("cs_test_lost", booking_id=booking + 1) is None
+    assert await store.payment_told_of("cs_test_lost", booking_id=booking, reference="r") == ended
+    assert await store.payment_told_of("cs_test_other", booking_id=booking, reference="r") is None
+    assert await store.payment_told_of("cs_test_lost", booking_id=booking + 1, reference=None) is None
 
 
 async def test_refunds_and_disputes_are_kept_with_the_payment_and_in_its_journal(store: Store, booking: int) -> None:

@@ -267,6 +267,9 @@ async def test_new_terms_replace_the_old_ones_of_a_payment_without_a_session_and
         terms = replace(change, payment=replace(change.payment, gateway_request={"expires_at": minutes}))
         before, payment = payment, await store.renew(terms, context=context())
         assert await store.payment(payment.id) == payment == terms.payment
+        known = {"session_id": "cs_test_early", "booking_id": booking}
+        assert await store.payment_told_of(**known, reference=before.reference) == payment
+        assert await store.payment_told_of(**known, reference=payment.reference) is None
         for late in (an_opening(), Refused()):  # the answer to a call under the terms that are replaced
             outcome = decide(before, late, at=at)
             assert outcome is not None

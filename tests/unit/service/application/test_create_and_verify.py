@@ -1,12 +1,13 @@
 """Create, verify and status on the fakes: all scenarios, and what only fakes can show."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
 from contracts.replies import PaymentStatus
 from service.domain.outcomes import Paid, Processing
-from tests.kit.scenarios import Scenario, scenarios
+from tests.kit.scenarios import FAILED, PENDING, Scenario, scenarios
 from tests.kit.service import context, policy
 from tests.kit.shops import Fakes
 from tests.kit.until import until
@@ -35,6 +36,31 @@ async def test_a_create_answers_when_the_time_to_pay_is_over_and_keeps_a_journal
 async def test_fifty_creates_at_once_in_one_process_make_one_call(shop: Fakes) -> None:
     await asyncio.gather(*(shop.create() for _ in range(50)))
     assert await shop.calls() == {"open": 1}
+
+
+@pytest.mark.parametrize("amount", ["449.97", "500"])
+@pytest.mark.parametrize("seconds", [70, 130, 290])
+@pytest.mark.parametrize("is_made", [True, False])
+async def test_what_can_be_opened_only_when_its_time_is_over_gets_a_new_time(
+    amount: str, seconds: int, *, is_made: bool
+) -> None:
+    """The session lives for longer than its payer's time, so that the gateway takes the old terms all the same."""
+    shop = Fakes(policy=policy(window_seconds=120))
+    await (shop.lose_answer() if is_made else shop.fail("failed"))
+    assert (await shop.create(key="k")).fault[1]
+    await shop.fail(None)
+    await shop.advance(seconds)
+    answer = await shop.create(amount=amount, key="k" if amount == "449.97" else "other")
+    assert answer.document["expiresAt"] - shop.clock.now().timestamp() > 60
+    assert (await shop.create(amount=amount)).session == answer.session
+    assert list((await shop.sessions()).values()) == ["expired", "open"]
+    assert await shop.events() == ([PENDING] if amount == "449.97" else [FAILED, PENDING])
+    await shop.let_expire(answer.session)
+    await shop.verify(answer.session)
+    began, compare = shop.clock.now() - timedelta(hours=1), shop.worlds[0].reconciliation.run
+    told = [stretch async for stretch in compare(since=began, until=shop.clock.now() + timedelta(hours=1), fix=True)]
+    assert not any(stretch.differences for stretch in told)
+    assert len(await shop.payments()) == (1 if amount == "449.97" else 2)
 
 
 async def test_no_new_session_while_money_is_on_its_way(shop: Fakes) -> None:
