@@ -31,7 +31,8 @@ def main() -> None:
     parser.add_argument("--version", action="version", version=f"payment-console {version}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     commands.add_parser("run", help="serve until SIGTERM or SIGINT; settings come from the environment")
-    commands.add_parser("check", help="whether the console could work here: settings, database, RabbitMQ")
+    checked = commands.add_parser("check", help="whether the console could work here: settings, database, RabbitMQ")
+    checked.add_argument("--json", action="store_true", help="say it as one JSON object")
     user = commands.add_parser("user", help="read a password from standard input, print a line for CONSOLE_USERS")
     user.add_argument("name")
     user.add_argument("role", type=Role, choices=list(Role))
@@ -40,7 +41,7 @@ def main() -> None:
         sys.exit(_user(arguments.name, arguments.role))
     try:
         settings = load(Settings)
-        status = check(settings) if arguments.command == "check" else run(settings)
+        status = check(settings, arguments) if arguments.command == "check" else run(settings)
     except CannotStartError as error:
         sys.stderr.write(f"The console cannot start:\n{error}\n")
         status = error.status

@@ -1,5 +1,6 @@
 """`payment-service check` and `payment-bridge check`: each problem in one sentence, before anything is started."""
 
+import json
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -10,7 +11,7 @@ from tests.kit.brokers import RoleUrl
 from tests.kit.databases import Migrated, NewDatabase, NewMigrated
 from tests.kit.programs import Ended, ended
 from tools.devstack import postgres_server
-from tools.devstack.rabbitmq_files import BRIDGE, SERVICE
+from tools.devstack.rabbitmq_files import BRIDGE, CONSOLE, SERVICE
 
 NOWHERE = "u:shown@127.0.0.1:1"
 
@@ -54,6 +55,17 @@ async def test_what_can_be_used_is_said(migrated: Migrated, role_url: RoleUrl) -
     assert (said.status, said.said) == (0, "The settings are valid, and database and RabbitMQ can be used.\n")
     said = await checked("bridge", AMQP_URL=role_url(BRIDGE))
     assert (said.status, said.said) == (0, "The settings are valid, and RabbitMQ can be used.\n")
+
+
+@pytest.mark.parametrize("program", ["service", "bridge", "console"])
+async def test_a_program_reads_it_as_one_object(program: str, migrated: Migrated, role_url: RoleUrl) -> None:
+    user = {"service": SERVICE, "bridge": BRIDGE, "console": CONSOLE}[program]
+    environment = {**service(migrated.application, role_url(user)), "LOG_FORMATT": "x"}
+    for url, problems in {environment["AMQP_URL"]: 0, f"amqp://{NOWHERE}/": 1}.items():
+        said = await ended("-m", program, "check", "--json", **environment | {"AMQP_URL": url})
+        found = json.loads(said.said)
+        assert (said.status, found["ok"], len(found["problems"])) == (problems, not problems, problems)
+        assert found["warnings"] == ["LOG_FORMATT is not a setting: is LOG_FORMAT meant?"]
 
 
 async def test_every_setting_is_told_at_once() -> None:
