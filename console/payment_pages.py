@@ -170,14 +170,18 @@ class PaymentPages:
             siblings=[each for each in siblings if each.id != payment.id],
             sent_to_stripe=json.dumps(payment.gateway_request, indent=2, ensure_ascii=False),
             stripe_url=_stripe_url(payment),
+            dashboard=_dashboard(payment),
             logs_url=filled(self._links.logs, {"payment_id": str(payment.id), "request_id": _first(journal)}),
             trace_url=filled(self._links.trace, {"trace_id": _trace_id(events)}),
         )
 
 
+def _dashboard(payment: Payment) -> str:
+    return "https://dashboard.stripe.com" + ("" if payment.livemode else "/test")
+
+
 def _stripe_url(payment: Payment) -> str:
-    mode = "" if payment.livemode else "/test"
-    return f"https://dashboard.stripe.com{mode}/search?query={payment.session_id}" if payment.session_id else ""
+    return f"{_dashboard(payment)}/search?query={payment.session_id}" if payment.session_id else ""
 
 
 def _first(journal: Any) -> str:

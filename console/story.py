@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from console.rendering import ago, clock, moment, span
@@ -11,6 +11,7 @@ from service.application.ports.search import StoredEvent
 from service.domain.money import Money
 from service.domain.payment import AttentionReason, FailureReason, LastOutcome, Payment, PaymentStatus
 from service.domain.status import ChangeKind
+from service.ratelimit.permit import Endpoint
 
 TITLES: Final[Mapping[str, str]] = {
     ChangeKind.CREATED: "Begun",
@@ -25,6 +26,10 @@ TITLES: Final[Mapping[str, str]] = {
     ChangeKind.DISPUTED: "Disputed by the payer's bank",
 }
 """By the kind of the journal's line. Total, so that a new kind needs a title."""
+EVIDENCE: Final = frozenset(
+    {"gateway_call", "gateway_request_id", "gateway_seconds", "gateway_event", "gateway_event_at"}
+)
+"""Members of a line's detail that are told in sentences."""
 TONES: Final[Mapping[str, str]] = {
     ChangeKind.COMPLETED: "good",
     ChangeKind.FAILED: "bad",
@@ -51,15 +56,31 @@ ATTENTION: Final[Mapping[str, str]] = {
 }
 
 
+ASKED: Final[Mapping[str, str]] = {
+    Endpoint.CREATE: "to make the checkout",
+    Endpoint.RETRIEVE: "how the checkout stands",
+    Endpoint.EXPIRE: "to end the checkout",
+    Endpoint.LIST: "for a list of checkouts, this among them",
+    Endpoint.EVENTS: "for its events",
+}
+"""What Stripe was sent, by the call that the journal names."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """A line of the history. `since` is how long after the one before."""
+    """A line of the history. `since` is how long after the one before.
+
+    `gateway`: how Stripe said it, in sentences; `gateway_request`, `gateway_event`: Stripe's ids of the two.
+    """
 
     at: datetime
     title: str
     tone: str
     since: timedelta
     detail: Mapping[str, str] = field(default_factory=dict)
+    gateway: Sequence[str] = ()
+    gateway_request: str = ""
+    gateway_event: str = ""
     request_id: str = ""
     version: int
     event: StoredEvent | None
@@ -112,7 +133,10 @@ def history(
                 title=title,
                 tone=TONES.get(entry.kind, ""),
                 since=max(entry.at - before, timedelta(0)),
-                detail={name: str(value) for name, value in entry.detail.items()},
+                detail={name: str(value) for name, value in entry.detail.items() if name not in EVIDENCE},
+                gateway=_said(entry),
+                gateway_request=str(entry.detail.get("gateway_request_id", "")),
+                gateway_event=str(entry.detail.get("gateway_event", "")),
                 request_id=entry.request_id,
                 version=entry.version,
                 event=event,
@@ -121,6 +145,19 @@ def history(
         )
         before = entry.at
     return found
+
+
+def _said(entry: JournalEntry) -> list[str]:
+    """How Stripe said what the line is about: in an answer, in an event, or in both."""
+    detail, said = entry.detail, list[str]()
+    if asked := ASKED.get(detail.get("gateway_call", "")):
+        seconds = detail.get("gateway_seconds")
+        said.append(f"Stripe was asked {asked}" + (f", and answered in {span(float(seconds))}" if seconds else ""))
+    if told_at := detail.get("gateway_event_at"):
+        at = datetime.fromisoformat(told_at)
+        late = span(max(entry.at - at, timedelta(0)))
+        said.append(f"Stripe's event of {at.astimezone(UTC):%H:%M:%S} told it, {late} before this line")
+    return said
 
 
 def _completed(payment: Payment) -> str:

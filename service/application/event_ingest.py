@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Protocol
 from uuid import uuid4
@@ -30,6 +30,8 @@ REMEMBERED: Final = 20_000
 """Ids of ingested events that are remembered: minutes of a rush, while reads overlap by seconds."""
 CONCURRENCY: Final = 4
 """Payments finished at once: callers who wait for an answer come first."""
+_LONGEST_ID: Final = 64
+"""Of the gateway's events, as the journal keeps it."""
 _NAME: Final = re.compile(r"\w{1,100}")
 
 
@@ -138,6 +140,9 @@ class EventIngestor:
             )
             if isinstance(outcome, Unknown):
                 return False
+        if event.id != event.session_id:  # an entry of a list of sessions is no event
+            told = {"gateway_event": event.id[:_LONGEST_ID], "gateway_event_at": event.at.isoformat()}
+            outcome = replace(outcome, evidence={**outcome.evidence, **told})
         was_final = payment.status.is_final
         payment = await self.outcomes.apply(payment, outcome, context=context)
         if event.has_failed and isinstance(outcome, Processing):

@@ -35,6 +35,7 @@ class OutcomeWriter:
             change = decide(payment, outcome, at=self.clock.now(), replaced=replaced)
             if change is None:
                 return await self._note(payment, outcome)
+            change.detail.update(outcome.evidence)
             try:
                 payment = await self.store.record(change, context=context)
             except ConcurrentChangeError:

@@ -1,5 +1,6 @@
 """Outcomes of calls to the gateway, in the service's words: nothing here is Stripe's vocabulary."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -33,7 +34,14 @@ class UnknownCause(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opened:
+class _Said:
+    """What all outcomes have. `evidence`: how the gateway said it (call, event, their ids), for journal and log."""
+
+    evidence: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened(_Said):
     """The gateway made a checkout session, now or earlier; one that has ended has no `payment_url`."""
 
     session_id: str
@@ -42,17 +50,17 @@ class Opened:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Open:
+class Open(_Said):
     """The session waits for the payer."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Processing:
+class Processing(_Said):
     """The payer is done, the money has not arrived."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unknown:
+class Unknown(_Said):
     """The outcome is not known. Never a failure. `detail` is for the log and the journal, never for callers.
 
     `wait_seconds`: for `BUSY`, the time until a call gets a permit or is tried again, if that is known.
@@ -66,7 +74,7 @@ class Unknown:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Paid:
+class Paid(_Said):
     """Money arrived. `reference` is the payment's reference as the gateway stored it."""
 
     money: Money
@@ -75,12 +83,12 @@ class Paid:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Expired:
+class Expired(_Said):
     """The session ended without money and can never be paid again."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refused:
+class Refused(_Said):
     """The gateway refuses the request for good, for what booking, payer or caller can change.
 
     `detail` is its own code, for the journal; `cause` is ours. `repeated`: an earlier attempt of the call may have been

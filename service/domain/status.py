@@ -167,6 +167,8 @@ def close(payment: Payment, outcome: Outcome | None, *, at: datetime, by: str, w
     kept = {} if outcome is None else _said(outcome)
     if kept:
         detail["gateway"] = kept["last_outcome"]
+    if outcome is not None:
+        detail.update(outcome.evidence)
     status, reason = PaymentStatus.FAILED, FailureReason.CLOSED.value
     return _next(payment, ChangeKind.FAILED, detail, at=at, status=status, reason=reason, closed_at=at, **kept)
 

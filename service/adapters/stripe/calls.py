@@ -5,15 +5,12 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from http import HTTPStatus
 from typing import Any, Final, Protocol
-
-import aiohttp
-import stripe
 
 from runtime import tracing
 from runtime.aio import Backoff
 from service.adapters.stripe import outcome_mapping
+from service.adapters.stripe.attempt_errors import header_of, is_limit, may_pass, status_of, verdict_of
 from service.adapters.stripe.circuit_breaker import CircuitBreakers, CircuitChange, CircuitOpenError, Verdict
 from service.adapters.stripe.clock_skew import ClockSkew
 from service.adapters.stripe.sdk_requests import StripeRequests
@@ -32,10 +29,21 @@ _LONGEST_BACKOFF_SECONDS: Final = 60.0
 FAIR_SECONDS: Final = 1.0
 """An attempt that was given less, and did not end in that time, says nothing of Stripe."""
 
+_LONGEST_ID: Final = 64
+"""Of Stripe's request ids, which have less than half of it."""
 _LOUDER: Final = frozenset({UnknownCause.DENIED.value, UnknownCause.MISCONFIGURED.value})
 """These are told in a line of their own."""
 
-_Answer = Mapping[str, Any] | Refused | Unknown
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Stripe's answer as plain data. `evidence`: by which call and request it came, and how long that took."""
+
+    body: Mapping[str, Any]
+    evidence: Mapping[str, str]
+
+
+_Answer = Answer | Refused | Unknown
 
 
 class GatewayObserver(Protocol):
@@ -125,16 +133,16 @@ class Calls:
 
     async def _answer(self, call: _Call) -> _Answer:
         """The last attempt's; CircuitOpenError and PermitDeniedError if there was none, or all exceeded a limit."""
-        answer, may_pass = await self._try(call)
+        answer, goes_on = await self._try(call)
         was_unknown = False
         backoff = Backoff(first_seconds=self.backoff_seconds, longest_seconds=_LONGEST_BACKOFF_SECONDS)
         for _ in range(ATTEMPTS - 1):
-            if not may_pass or (pause := backoff.next_seconds()) >= call.left:
+            if not goes_on or (pause := backoff.next_seconds()) >= call.left:
                 break
             await asyncio.sleep(pause)
             was_unknown |= isinstance(answer, Unknown) and answer.cause is not UnknownCause.BUSY
             try:
-                answer, may_pass = await self._try(call)
+                answer, goes_on = await self._try(call)
             except (CircuitOpenError, PermitDeniedError):
                 if isinstance(answer, Unknown) and answer.cause is UnknownCause.BUSY:
                     raise
@@ -157,13 +165,15 @@ class Calls:
         except (CircuitOpenError, PermitDeniedError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever goes wrong in the SDK is an outcome, and never a failure
-            return self._meaning(error, call), _may_pass(error)
-        return answer if isinstance(answer, Mapping) else outcome_mapping.unreadable("not an object"), False
+            return self._meaning(error, call), may_pass(error)
+        return answer if isinstance(answer.body, Mapping) else outcome_mapping.unreadable("not an object"), False
 
     def _meaning(self, error: Exception, call: _Call) -> Refused | Unknown:
         """What an attempt that raised means; a frozen end that has lapsed is no fault of our settings."""
         meaning = outcome_mapping.of_error(error)
-        if isinstance(meaning, Refused) or meaning.cause is not UnknownCause.MISCONFIGURED:
+        if isinstance(meaning, Refused):
+            return replace(meaning, evidence=_evidence(call, header_of(error, "Request-Id")))
+        if meaning.cause is not UnknownCause.MISCONFIGURED:
             return meaning
         if call.endpoint is Endpoint.EXPIRE:  # so it says that the session has ended
             return Refused(detail=meaning.detail)
@@ -181,12 +191,12 @@ class Calls:
                     "Stripe refuses %s for a reason of ours (%s): see its log of requests", name, why, extra=fields
                 )
             self.misconfigured.add(call.endpoint)
-        elif isinstance(answer, Mapping | Refused) and call.endpoint in self.misconfigured:
+        elif isinstance(answer, Answer | Refused) and call.endpoint in self.misconfigured:
             self.misconfigured.discard(call.endpoint)
             _log.info("Stripe takes what we send to %s again", name, extra=_fields(call, ""))
 
-    async def _attempt(self, call: _Call) -> Any:
-        """What Stripe answers, if it is no error; others are raised."""
+    async def _attempt(self, call: _Call) -> Answer:
+        """What Stripe answers, if it is no error; others are raised. Whether its body is an object is not looked at."""
         self.circuit_breakers.check(call.endpoint)
         # A create's permit is reserved before its payment is inserted: this claims it.
         holder = None if call.payment is None else call.payment.booking_id
@@ -199,18 +209,18 @@ class Calls:
             fair = call.left >= FAIR_SECONDS
             permit.use()
             self.observer.on_gateway_attempt(call.endpoint.value)
-            sent_at = self.skew.now()
+            sent_at, began = self.skew.now(), time.perf_counter()
             try:
                 with tracing.child(f"stripe {call.endpoint.value}", "client") as span:
                     answer, headers = await self._sent(call, span)
                 verdict = Verdict.ANSWERS
                 self.skew.note(str(headers.get("Date", "")), sent_at=sent_at)
             except Exception as error:
-                self.skew.note(_header(error, "Date"), sent_at=sent_at)
-                verdict = _verdict(error, fair=fair)
+                self.skew.note(header_of(error, "Date"), sent_at=sent_at)
+                verdict = verdict_of(error, fair=fair)
                 detail = outcome_mapping.of_error(error).detail
-                if _is_limit(error):
-                    reason = _header(error, "Stripe-Rate-Limited-Reason")
+                if is_limit(error):
+                    reason = header_of(error, "Stripe-Rate-Limited-Reason")
                     self.limiter.throttle(call.endpoint, everything=reason.startswith("global"))
                 raise
             finally:
@@ -221,7 +231,13 @@ class Calls:
                     _report(change, call, detail)
                     if change is not CircuitChange.CLOSED:
                         self.observer.on_circuit_opened(call.endpoint.value)
-        return answer
+        return Answer(
+            body=answer,
+            evidence={
+                **_evidence(call, str(headers.get("Request-Id", ""))),
+                "gateway_seconds": f"{time.perf_counter() - began:.3f}",
+            },
+        )
 
     async def _sent(self, call: _Call, span: tracing.Span) -> tuple[Any, Mapping[str, str]]:
         """What Stripe answers, noted in the span with the id by which its dashboard finds the request."""
@@ -232,8 +248,8 @@ class Calls:
                     *call.request, call.params, idempotency_key=call.idempotency_key
                 )
         except Exception as error:
-            request_id = _header(error, "Request-Id") or None
-            span.set({"http.response.status_code": _status(error) or None, "stripe.request_id": request_id})
+            request_id = header_of(error, "Request-Id") or None
+            span.set({"http.response.status_code": status_of(error) or None, "stripe.request_id": request_id})
             raise
         span.set({"http.response.status_code": 200, "stripe.request_id": headers.get("Request-Id") or None})
         return answer, headers
@@ -241,61 +257,13 @@ class Calls:
 
 def _word(answer: _Answer) -> str:
     """How the call ended."""
-    if isinstance(answer, Mapping):
+    if isinstance(answer, Answer):
         return "answered"
     return answer.cause.value if isinstance(answer, Unknown) else "refused"
 
 
-def _verdict(error: Exception, *, fair: bool) -> Verdict:
-    """What an attempt that raised says of Stripe."""
-    if isinstance(error, TimeoutError):
-        return Verdict.FAILS if fair else Verdict.NOTHING
-    if isinstance(error, stripe.AuthenticationError):
-        return Verdict.DENIES_ALL
-    if isinstance(error, stripe.PermissionError):
-        return Verdict.DENIES
-    if _is_transport(error):
-        return Verdict.FAILS
-    status = _status(error)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Verdict.NOTHING if _is_replayed(error) else Verdict.FAILS
-    # Limits are the rate limiter's business; an answer that makes no sense (200, a proxy's page) is no sign of health.
-    return Verdict.ANSWERS if status >= HTTPStatus.BAD_REQUEST and not _is_limit(error) else Verdict.NOTHING
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether another attempt under the same key may end otherwise."""
-    advice = _header(error, "Stripe-Should-Retry")
-    # Stripe says "false" of a limit because an SDK would not wait for a permit; we do, and at a lower rate.
-    if _is_transport(error) or _is_limit(error) or advice == "true":
-        return True
-    status = _status(error)
-    is_passing = status == HTTPStatus.CONFLICT or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    return is_passing and advice != "false" and not _is_replayed(error)
-
-
-def _is_transport(error: Exception) -> bool:
-    """Also what came too late; an answer that breaks off is aiohttp's error."""
-    return isinstance(error, stripe.APIConnectionError | aiohttp.ClientError | OSError)
-
-
-def _is_limit(error: Exception) -> bool:
-    """Too many calls, or another call holds the object's lock."""
-    return isinstance(error, stripe.RateLimitError) or _status(error) == HTTPStatus.TOO_MANY_REQUESTS
-
-
-def _is_replayed(error: Exception) -> bool:
-    """Whether this is the answer that is kept under the key: old news, and it stays."""
-    return _header(error, "Idempotent-Replayed") == "true"
-
-
-def _status(error: Exception) -> int:
-    return (error.http_status or 0) if isinstance(error, stripe.StripeError) else 0
-
-
-def _header(error: Exception, name: str) -> str:
-    headers = error.headers if isinstance(error, stripe.StripeError) else None
-    return str((headers or {}).get(name, ""))
+def _evidence(call: _Call, request_id: str) -> dict[str, str]:
+    return {"gateway_call": call.endpoint.value, "gateway_request_id": request_id[:_LONGEST_ID]}
 
 
 def _fields(call: _Call, detail: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import aiohttp
 
 from contracts.fields import is_session_id
 from service.adapters.stripe import charge_mapping, outcome_mapping
-from service.adapters.stripe.calls import BACKOFF_SECONDS, Calls, GatewayObserver
+from service.adapters.stripe.calls import BACKOFF_SECONDS, Answer, Calls, GatewayObserver
 from service.adapters.stripe.circuit_breaker import CircuitBreakers
 from service.adapters.stripe.clock_skew import SHORTEST_SESSION, ClockSkew
 from service.adapters.stripe.sdk_requests import StripeRequests
@@ -86,11 +86,11 @@ class StripeGateway:
         """Close the connections."""
         await self._session.close()
 
-    def _opened(self, outcome: Opened | Unknown) -> Opened | Unknown:
-        """With the session's end by our clock."""
+    def _opened(self, outcome: Opened | Unknown, answer: Answer) -> Opened | Unknown:
+        """With the session's end by our clock, and how Stripe said it."""
         if isinstance(outcome, Unknown):
             return outcome
-        return replace(outcome, expires_at=outcome.expires_at - self.calls.skew.ahead)
+        return replace(outcome, expires_at=outcome.expires_at - self.calls.skew.ahead, evidence=answer.evidence)
 
     async def check_certificate(self, base: str) -> None:
         """Connect to the server at `base` for its certificate, and send nothing; without TLS there is nothing to do.
@@ -148,7 +148,9 @@ class StripeGateway:
         answer = await self.calls.make(Endpoint.CREATE, payment, timeout_seconds, "post", _SESSIONS, **params)
         if isinstance(answer, Refused):
             return answer
-        return self._opened(outcome_mapping.of_created(answer)) if isinstance(answer, Mapping) else _undecided(answer)
+        if not isinstance(answer, Answer):
+            return _undecided(answer)
+        return self._opened(outcome_mapping.of_created(answer.body), answer)
 
     async def find(self, payment: Payment, *, timeout_seconds: float) -> Opened | Unknown | None:
         """Look through all sessions of the time in which the payment's can have been made, a page at a time.
@@ -164,15 +166,15 @@ class StripeGateway:
         params: dict[str, Any] = {"created": created, "limit": _PAGE, "priority": Priority.BACKGROUND}
         while True:
             answer = await self.calls.make(Endpoint.LIST, payment, timeout_seconds, "get", _SESSIONS, **params)
-            if not isinstance(answer, Mapping):
+            if not isinstance(answer, Answer):
                 return _undecided(answer)
-            page = answer.get("data")
+            page = answer.body.get("data")
             if not isinstance(page, list) or not all(isinstance(session, Mapping) for session in page):
                 return outcome_mapping.unreadable("a list without sessions")
             for session in page:
                 if outcome_mapping.reference(session) == payment.reference:
-                    return self._opened(outcome_mapping.of_found(session))
-            if not answer.get("has_more") or not page:
+                    return self._opened(outcome_mapping.of_found(session), answer)
+            if not answer.body.get("has_more") or not page:
                 return None
             if (after := page[-1].get("id")) == params.get("starting_after") or not isinstance(after, str):
                 return outcome_mapping.unreadable("a list that cannot be read on")
@@ -187,7 +189,7 @@ class StripeGateway:
         )
         if isinstance(answer, Refused):
             return _undecided(answer)
-        return _of_its_own(answer, payment) if isinstance(answer, Mapping) else answer
+        return _of_its_own(answer, payment) if isinstance(answer, Answer) else answer
 
     async def retrieve(self, session_id: str, *, timeout_seconds: float) -> ToldSession | Unknown | None:
         """Retrieve any session."""
@@ -197,8 +199,8 @@ class StripeGateway:
         answer = await self.calls.make(
             Endpoint.RETRIEVE, None, timeout_seconds, "get", path, priority=Priority.BACKGROUND
         )
-        if isinstance(answer, Mapping):
-            return outcome_mapping.of_told(answer)
+        if isinstance(answer, Answer):
+            return outcome_mapping.of_told(answer.body)
         return None if outcome_mapping.is_missing(answer) else _undecided(answer)
 
     async def expire(self, payment: Payment, *, timeout_seconds: float) -> Outcome:
@@ -206,13 +208,13 @@ class StripeGateway:
         answer = await self.calls.make(Endpoint.EXPIRE, payment, timeout_seconds, "post", f"{_path(payment)}/expire")
         if isinstance(answer, Refused):
             return await self.look_up(payment, timeout_seconds=timeout_seconds)
-        return _of_its_own(answer, payment) if isinstance(answer, Mapping) else answer
+        return _of_its_own(answer, payment) if isinstance(answer, Answer) else answer
 
     async def events(self, *, since: datetime, after: str | None = None, timeout_seconds: float) -> EventPage | Unknown:
         """One page of Stripe's events of checkout sessions, kept for 30 days."""
         params = _listing(since, after) | {"types": _EVENTS, "priority": Priority.WAITED}
         answer = await self.calls.make(Endpoint.EVENTS, None, timeout_seconds, "get", "/v1/events", **params)
-        return outcome_mapping.of_events(answer) if isinstance(answer, Mapping) else _undecided(answer)
+        return outcome_mapping.of_events(answer.body) if isinstance(answer, Answer) else _undecided(answer)
 
     async def sessions(
         self, *, since: datetime, after: str | None = None, timeout_seconds: float
@@ -220,7 +222,7 @@ class StripeGateway:
         """One page of all sessions of the account."""
         params = _listing(since, after) | {"priority": Priority.BACKGROUND}
         answer = await self.calls.make(Endpoint.LIST, None, timeout_seconds, "get", _SESSIONS, **params)
-        return outcome_mapping.of_sessions(answer) if isinstance(answer, Mapping) else _undecided(answer)
+        return outcome_mapping.of_sessions(answer.body) if isinstance(answer, Answer) else _undecided(answer)
 
     async def told_sessions(
         self, *, since: datetime, until: datetime, after: str | None = None, timeout_seconds: float
@@ -229,7 +231,7 @@ class StripeGateway:
         params = _listing(since, after) | {"priority": Priority.BACKGROUND}
         params["created"] |= {"lt": int(until.timestamp())}
         answer = await self.calls.make(Endpoint.LIST, None, timeout_seconds, "get", _SESSIONS, **params)
-        return outcome_mapping.of_told_page(answer) if isinstance(answer, Mapping) else _undecided(answer)
+        return outcome_mapping.of_told_page(answer.body) if isinstance(answer, Answer) else _undecided(answer)
 
     async def charge_events(
         self, *, since: datetime, after: str | None = None, timeout_seconds: float
@@ -237,15 +239,15 @@ class StripeGateway:
         """One page of Stripe's events of refunds and disputes."""
         params = _listing(since, after) | {"types": _CHARGE_EVENTS, "priority": Priority.BACKGROUND}
         answer = await self.calls.make(Endpoint.EVENTS, None, timeout_seconds, "get", "/v1/events", **params)
-        return charge_mapping.of_events(answer) if isinstance(answer, Mapping) else _undecided(answer)
+        return charge_mapping.of_events(answer.body) if isinstance(answer, Answer) else _undecided(answer)
 
     async def session_of_intent(self, payment_intent: str, *, timeout_seconds: float) -> ToldSession | Unknown | None:
         """List sessions by PaymentIntent, which the right to read sessions is enough for."""
         params: dict[str, Any] = {"payment_intent": payment_intent, "limit": 1, "priority": Priority.BACKGROUND}
         answer = await self.calls.make(Endpoint.LIST, None, timeout_seconds, "get", _SESSIONS, **params)
-        if not isinstance(answer, Mapping):
+        if not isinstance(answer, Answer):
             return _undecided(answer)
-        page = answer.get("data")
+        page = answer.body.get("data")
         if not isinstance(page, list) or not all(isinstance(session, Mapping) for session in page):
             return outcome_mapping.unreadable("a list without sessions")
         return outcome_mapping.of_told(page[0]) if page else None
@@ -271,8 +273,8 @@ def _path(payment: Payment) -> str:
     return f"{_SESSIONS}/{payment.session_id}"
 
 
-def _of_its_own(session: Mapping[str, Any], payment: Payment) -> Outcome:
+def _of_its_own(answer: Answer, payment: Payment) -> Outcome:
     """How the session stands, if the answer is about the payment's session at all."""
-    if session.get("id") != payment.session_id:
+    if answer.body.get("id") != payment.session_id:
         return outcome_mapping.unreadable("another session's answer")
-    return outcome_mapping.of_session(session)
+    return replace(outcome_mapping.of_session(answer.body), evidence=answer.evidence)

@@ -7,8 +7,10 @@ import pytest
 
 from console import story
 from console.rendering import ago, filled, span
+from service.application.ports import JournalEntry
 from service.domain.payment import AttentionReason, FailureReason, PaymentStatus
 from service.domain.status import ChangeKind
+from service.ratelimit.permit import Endpoint
 from tests.kit.clock import NOW
 from tests.kit.service import a_payment
 
@@ -17,6 +19,25 @@ def test_every_word_of_the_record_has_its_own_in_the_story() -> None:
     assert set(story.TITLES) == set(ChangeKind)
     assert set(story.FAILED) == set(FailureReason)
     assert set(story.ATTENTION) == set(AttentionReason)
+    assert set(story.ASKED) == set(Endpoint)
+
+
+def test_a_line_tells_how_stripe_said_it() -> None:
+    payment = a_payment()
+    call = {"gateway_call": "expire", "gateway_request_id": "req_1", "gateway_seconds": "0.310"}
+    event = {"gateway_event": "evt_1", "gateway_event_at": NOW.isoformat(), "difference": "money"}
+
+    def entry(version: int, kind: str, detail: dict[str, str]) -> JournalEntry:
+        at = NOW + timedelta(seconds=1.5)
+        return JournalEntry(version=version, kind=kind, status="PENDING", detail=detail, request_id="r", at=at)
+
+    journal = [entry(0, "created", {}), entry(1, "failed", call), entry(2, "attention", event)]
+    begun, asked, told = story.history(payment, journal, [], NOW)
+    assert (begun.gateway, begun.gateway_request, begun.gateway_event) == ([], "", "")
+    assert asked.gateway == ["Stripe was asked to end the checkout, and answered in 310 ms"]
+    assert (asked.gateway_request, asked.detail) == ("req_1", {})
+    assert told.gateway == [f"Stripe's event of {NOW:%H:%M:%S} told it, 1.5 s before this line"]
+    assert (told.gateway_event, told.detail) == ("evt_1", {"difference": "money"})
 
 
 @pytest.mark.parametrize(

@@ -76,11 +76,14 @@ async def test_a_payable_payment_is_ended_at_stripe_and_its_booking_is_free(desk
     session = (await desk.create()).session
     number = (await desk.payment).id
     text = await desk.closes(session)
-    told = f"Payment {number} is closed: FAILED (closed). Its booking is free. Its checkout can no longer be paid."
-    assert text == told
+    assert text == (
+        f"Payment {number} is closed: FAILED (closed). Its booking is free. Its checkout can no longer be paid."
+    )
     assert await desk.sessions() == {session: "expired"}
     line = (await desk.store.journal(number))[-1]
-    assert line.detail == {"by": "ann", "why": "it cannot end", "gateway": "expired"}
+    told = {"by": "ann", "why": "it cannot end", "gateway": "expired", "gateway_call": "expire"}
+    assert {name: line.detail[name] for name in told} == told
+    assert line.detail["gateway_request_id"].startswith("req_")
     assert line.request_id.startswith("operator-")
     assert (await desk.verify(session)).document["message"] == "We have closed this payment. Nothing was charged."
     before = f"Payment {number} was closed before, by ann (it cannot end): FAILED (closed)."
