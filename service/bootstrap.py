@@ -19,6 +19,7 @@ from service.adapters.postgres import (
     Database,
     PostgresActs,
     PostgresEventCursor,
+    PostgresGatewayHealth,
     PostgresListener,
     PostgresOutbox,
     PostgresReservations,
@@ -49,6 +50,7 @@ from service.workers import supervision
 from service.workers.act_worker import ActWorker
 from service.workers.after_paid_reader import AfterPaidReader
 from service.workers.event_feed import EventFeed
+from service.workers.health_teller import HealthTeller
 from service.workers.pruner import Pruner
 from service.workers.reconciler import Reconciler
 from service.workers.relay import Relay
@@ -136,24 +138,22 @@ async def built(
         long_poll = LongPoll(store=store, publisher=publisher, observer=metrics)
         waiters.subscribe(lambda payment_id: long_poll.resync() if payment_id is None else long_poll.notify(payment_id))
         supervision.run_until_cancelled(stack, long_poll.run(), name="long-poll", failed=failed)
-        calls = application.gateway.calls
         metrics.read_from(
             database=database,
             outbox=outbox,
             feed=feed,
             waiters=waiters,
             long_poll=long_poll,
-            calls=calls,
+            calls=application.gateway.calls,
             clock=measured,
             limiter=application.limiter,
             outstanding=application.admission.outstanding,
         )
-        leaving = asyncio.Event()
+        leaving, started = asyncio.Event(), asyncio.Event()
         consuming = _consuming(
             settings, application, publisher=publisher, long_poll=long_poll, metrics=metrics, leaving=leaving
         )
         stack.push_async_callback(brokers.disconnect, consuming.stop)
-        started = asyncio.Event()
         supervision.run_until_cancelled(stack, watch.run(consuming, started), name="topology-watch", failed=failed)
 
         def on_started() -> None:
@@ -164,7 +164,7 @@ async def built(
             database=database,
             publisher=publisher,
             consuming=consuming,
-            calls=calls,
+            calls=application.gateway.calls,
             watch=watch,
             clock=measured,
             started=started,
@@ -197,8 +197,7 @@ async def _application(
         settings, stack, database, observer=metrics, clock=clock, monotonic=monotonic
     )
     rules, outcomes = startup.policy(settings), OutcomeWriter(store=store, clock=clock)
-    reservations = PostgresReservations(database)
-    admission = Admission(limiter=limiter, reservations=reservations, clock=clock, observer=metrics)
+    admission = Admission(limiter=limiter, reservations=PostgresReservations(database), clock=clock, observer=metrics)
     status_lookup = StatusLookup(
         store=store, gateway=gateway, policy=rules, clock=clock, limiter=limiter, waiters=waiters, outcomes=outcomes
     )
@@ -278,12 +277,14 @@ def _workers(
         interval_seconds=settings.feed_interval_seconds,
         calls_per_second=settings.stripe_requests_per_second,
     )
-    supervision.work(stack, pruner, name="pruner", failed=failed)
-    supervision.work(stack, sweeper, name="sweeper", failed=failed)
-    supervision.work(stack, feed, name="event-feed", failed=failed)
-    acts = ActWorker(acts=PostgresActs(database), reconciliation=reconciliation, **parts)
-    supervision.work(stack, acts, name="act-worker", failed=failed)
-    supervision.work(stack, AfterPaidReader(feed=feed), name="after-paid-reader", failed=failed)
+    work = functools.partial(supervision.work, stack, failed=failed)
+    work(pruner, name="pruner")
+    work(sweeper, name="sweeper")
+    work(feed, name="event-feed")
+    work(ActWorker(acts=PostgresActs(database), reconciliation=reconciliation, **parts), name="act-worker")
+    totals, rate = application.gateway.calls.totals, settings.stripe_requests_per_second
+    work(HealthTeller(store=PostgresGatewayHealth(database), totals=totals, per_second=rate), name="health-teller")
+    work(AfterPaidReader(feed=feed), name="after-paid-reader")
     return sweeper, feed
 
 

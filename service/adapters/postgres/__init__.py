@@ -6,6 +6,7 @@ from service.adapters.postgres.database import POOL_SIZE, Database, Row
 from service.adapters.postgres.database_clock import DatabaseClock, database_now
 from service.adapters.postgres.event_cursor import READ_CHANNEL, WANTED_CHANNEL, PostgresEventCursor
 from service.adapters.postgres.fitness import check_usable, listening_problem_of, problem_of
+from service.adapters.postgres.health_store import PostgresGatewayHealth
 from service.adapters.postgres.listener import PostgresListener
 from service.adapters.postgres.migrate import (
     TablesInUseError,
@@ -41,6 +42,7 @@ __all__ = [
     "OutboxEvent",
     "PostgresActs",
     "PostgresEventCursor",
+    "PostgresGatewayHealth",
     "PostgresListener",
     "PostgresOutbox",
     "PostgresOutboxReader",

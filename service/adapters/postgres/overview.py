@@ -6,7 +6,8 @@ from typing import Final
 import sqlalchemy as sa
 
 from service.adapters.postgres.database import Database
-from service.application.ports.overview import Minute, Overview, RateFactor
+from service.adapters.postgres.quota_store import FACTOR
+from service.application.ports.overview import EndpointNow, Minute, Overview
 
 MAX_COUNTED: Final = 10_000
 MINUTES: Final = 60
@@ -29,12 +30,23 @@ _NOW: Final = sa.text(f"""
         (SELECT coalesce(sum(waiting), 0) FROM budget_demand WHERE seen_at > now() - interval '10 seconds') AS waiting,
         (SELECT percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM sent_at - created_at))
             FROM (SELECT sent_at, created_at FROM outbox WHERE sent_at > now() - interval '10 minutes'
-                ORDER BY sent_at DESC LIMIT {MAX_COUNTED}) AS sent) AS published""")  # noqa: S608 - constants
+                ORDER BY sent_at DESC LIMIT {MAX_COUNTED}) AS sent) AS published,
+        (SELECT percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY greatest(0, extract(epoch FROM at - paid_at)))
+            FROM (SELECT at, (detail ->> 'gateway_event_at')::timestamptz AS paid_at FROM journal
+                WHERE at > now() - interval '10 minutes' AND kind = 'completed'
+                LIMIT {MAX_COUNTED}) AS paid WHERE paid_at IS NOT NULL) AS known""")  # noqa: S608 - constants
 # An endpoint that nobody has called yet is free since '-infinity', which is not to be subtracted from.
-_FACTORS: Final = sa.text("""
-    SELECT endpoint, pace, slowed_at,
-        CASE WHEN next_at > now() THEN extract(epoch FROM next_at - now())::float8 ELSE 0 END AS free_in
-    FROM budget ORDER BY endpoint""")
+_ENDPOINTS: Final = sa.text(f"""
+    SELECT endpoint, coalesce(factor, 1) AS factor, slowed_at, coalesce(replicas, 0) AS replicas,
+        CASE WHEN next_at > now() THEN extract(epoch FROM next_at - now())::float8 ELSE 0 END AS free_in,
+        coalesce(open, 0) AS open, coalesce(calls, 0) AS calls, coalesce(failed, 0) AS failed,
+        CASE WHEN per_second > 0 THEN greatest(0, 1 - sent / (per_second * coalesce(factor, 1) * 60)) END AS unused
+    FROM (SELECT endpoint, slowed_at, next_at, CAST({FACTOR} AS double precision) AS factor FROM budget) AS rates
+    FULL JOIN (
+        SELECT endpoint, count(*) AS replicas, count(*) FILTER (WHERE circuit > 0) AS open, sum(sent) AS sent,
+            sum(calls) AS calls, sum(failed) AS failed, min(per_second) AS per_second
+        FROM gateway_health WHERE seen_at > now() - interval '20 seconds' GROUP BY endpoint
+    ) AS told USING (endpoint) ORDER BY endpoint""")  # noqa: S608 - an expression of ours
 
 
 class PostgresOverview:
@@ -46,7 +58,7 @@ class PostgresOverview:
     async def read(self) -> Overview:
         """May raise StoreUnavailableError."""
         (now,) = await self._database.run(_NOW, {})
-        published = now.published or (None, None)
+        published, known = now.published or (None, None), now.known or (None, None)
         return Overview(
             at=now.at,
             pending=now.pending,
@@ -58,11 +70,21 @@ class PostgresOverview:
             permits_waiting=now.waiting,
             published_median_seconds=published[0],
             published_slowest_seconds=published[1],
-            rate_factors=[
-                RateFactor(
-                    endpoint=row.endpoint, factor=row.pace, lowered_at=row.slowed_at, free_in_seconds=row.free_in
+            known_median_seconds=known[0],
+            known_slowest_seconds=known[1],
+            endpoints=[
+                EndpointNow(
+                    endpoint=row.endpoint,
+                    factor=row.factor,
+                    lowered_at=row.slowed_at,
+                    free_in_seconds=row.free_in,
+                    replicas=row.replicas,
+                    open=row.open,
+                    calls=row.calls,
+                    failed=row.failed,
+                    left=row.unused,
                 )
-                for row in await self._database.run(_FACTORS, {})
+                for row in await self._database.run(_ENDPOINTS, {})
             ],
         )
 

@@ -30,6 +30,7 @@ GRANTED: Final[Granted] = {
     # These only coordinate the replicas, and may be emptied at any time.
     "budget": ("SELECT", "INSERT", "UPDATE (next_at, pace, slowed_at)"),
     "budget_demand": ("SELECT", "INSERT", "DELETE", "UPDATE (waiting, seen_at)"),
+    "gateway_health": ("SELECT", "INSERT", "DELETE", "UPDATE (circuit, sent, calls, failed, per_second, seen_at)"),
     "feed": ("SELECT", "INSERT", "UPDATE (leader, leader_until, read_until, charges_read_until)"),
     "places": ("SELECT", "INSERT", "DELETE", "UPDATE (arrived_at, due_until, kept_until)"),
 }
@@ -37,7 +38,8 @@ GRANTED: Final[Granted] = {
 
 CONSOLE_GRANTED: Final[Granted] = {
     **dict.fromkeys(
-        ("alembic_version", "payments", "journal", "outbox", "feed", "budget", "budget_demand"), ("SELECT",)
+        ("alembic_version", "payments", "journal", "outbox", "feed", "budget", "budget_demand", "gateway_health"),
+        ("SELECT",),
     ),
     "operator_journal": ("SELECT", "INSERT"),
     "operator_acts": ("SELECT", "INSERT (kind, payment_id, actor, why)"),

@@ -23,17 +23,18 @@ from service.ratelimit.quota import (
 FORGOTTEN_SECONDS: Final = 60.0
 """After this the demand of a replica is deleted."""
 
-_FACTOR: Final = (
+FACTOR: Final = (
     "least(1, budget.pace"
     f" + coalesce(extract(epoch FROM clock_timestamp() - budget.slowed_at), 0) / {RECOVERY_SECONDS})"
 )
+"""The rate factor now: what is stored is how it was when it was lowered."""
 
 # The rows are locked in the order of their names, so that two statements never wait for each other. The clock is read
 # when both are locked: `now()` would be when the statement began to wait. Nothing of it must survive a crash of
 # PostgreSQL, so nobody need wait for the disk.
 _TAKE: Final = text(f"""
     WITH state AS MATERIALIZED (
-        SELECT endpoint, next_at, CAST({_FACTOR} AS double precision) AS pace
+        SELECT endpoint, next_at, CAST({FACTOR} AS double precision) AS pace
         FROM budget WHERE endpoint IN (:endpoint, '{GLOBAL}') ORDER BY endpoint FOR UPDATE
     ), moment AS MATERIALIZED (
         SELECT clock_timestamp() AS now, max(next_at) AS next_at,
@@ -79,7 +80,7 @@ _BEGIN: Final = text("""
     RETURNING endpoint""").bindparams(bindparam("names", type_=ARRAY(String)))
 _THROTTLE: Final = text(f"""
     INSERT INTO budget (endpoint, next_at, pace, slowed_at) VALUES (:name, '-infinity', 0.5, clock_timestamp())
-    ON CONFLICT (endpoint) DO UPDATE SET pace = greatest({LOWEST_FACTOR}, {_FACTOR} / 2), slowed_at = clock_timestamp()
+    ON CONFLICT (endpoint) DO UPDATE SET pace = greatest({LOWEST_FACTOR}, {FACTOR} / 2), slowed_at = clock_timestamp()
     WHERE coalesce(budget.slowed_at < clock_timestamp() - make_interval(secs => {THROTTLE_SECONDS}), true)
     RETURNING pace""")  # noqa: S608 - numbers of ours
 

@@ -179,6 +179,20 @@ budget_demand = sa.Table(
     sa.Column("seen_at", _Time, nullable=False),
 )
 
+# How each replica sees the gateway do, in the last minute.
+gateway_health = sa.Table(
+    "gateway_health",
+    metadata,
+    sa.Column("endpoint", sa.String(30), primary_key=True),
+    sa.Column("replica", sa.String(36), primary_key=True),
+    sa.Column("circuit", sa.SmallInteger, nullable=False),
+    sa.Column("sent", sa.Integer, nullable=False),
+    sa.Column("calls", sa.Integer, nullable=False),
+    sa.Column("failed", sa.Integer, nullable=False),
+    sa.Column("per_second", sa.REAL, nullable=False),
+    sa.Column("seen_at", _Time, nullable=False),
+)
+
 feed = sa.Table(
     "feed",
     metadata,

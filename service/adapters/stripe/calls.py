@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
@@ -14,6 +15,7 @@ from service.adapters.stripe.attempt_errors import header_of, is_limit, may_pass
 from service.adapters.stripe.circuit_breaker import CircuitBreakers, CircuitChange, CircuitOpenError, Verdict
 from service.adapters.stripe.clock_skew import ClockSkew
 from service.adapters.stripe.sdk_requests import StripeRequests
+from service.application.ports.gateway_health import EndpointHealth
 from service.domain.outcomes import Refused, Unknown, UnknownCause
 from service.domain.payment import Payment
 from service.failpoints import FailPoint, hit
@@ -31,6 +33,18 @@ FAIR_SECONDS: Final = 1.0
 
 _LONGEST_ID: Final = 64
 """Of Stripe's request ids, which have less than half of it."""
+_FAILED: Final = frozenset(
+    {
+        "suspended",
+        UnknownCause.TIMEOUT.value,
+        UnknownCause.FAILED.value,
+        UnknownCause.KEPT.value,
+        UnknownCause.UNREADABLE.value,
+        UnknownCause.DENIED.value,
+        UnknownCause.MISCONFIGURED.value,
+    }
+)
+"""How calls end that bring no answer, for which nobody is to be blamed who waits for a permit."""
 _LOUDER: Final = frozenset({UnknownCause.DENIED.value, UnknownCause.MISCONFIGURED.value})
 """These are told in a line of their own."""
 
@@ -94,6 +108,18 @@ class Calls:
     in_flight: int = 0
     misconfigured: set[Endpoint] = field(default_factory=set)
     """Where Stripe refuses what we send, for a reason of ours."""
+    _counted: Counter[tuple[Endpoint, str]] = field(default_factory=Counter)
+
+    def totals(self) -> Sequence[EndpointHealth]:
+        """What was counted since the process began, and how the circuits stand now."""
+        return [
+            EndpointHealth(
+                endpoint=endpoint.value,
+                circuit=self.circuit_breakers.state(endpoint).value,
+                **{name: self._counted[endpoint, name] for name in ("sent", "calls", "failed")},
+            )
+            for endpoint in Endpoint
+        ]
 
     async def make(
         self,
@@ -128,6 +154,8 @@ class Calls:
             result = "suspended" if isinstance(error, CircuitOpenError) else answer.cause.value
         finally:
             self.in_flight -= 1
+            self._counted[endpoint, "calls"] += 1
+            self._counted[endpoint, "failed"] += result in _FAILED
             self.observer.on_gateway_call(endpoint.value, result, time.perf_counter() - started)
         return answer
 
@@ -208,6 +236,7 @@ class Calls:
             verdict, detail = Verdict.NOTHING, ""
             fair = call.left >= FAIR_SECONDS
             permit.use()
+            self._counted[call.endpoint, "sent"] += 1
             self.observer.on_gateway_attempt(call.endpoint.value)
             sent_at, began = self.skew.now(), time.perf_counter()
             try:

@@ -15,16 +15,23 @@ class Minute:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RateFactor:
-    """The share of the configured rate of calls that is in use for an endpoint, 0 to 1.
+class EndpointNow:
+    """How calls to one endpoint of the gateway go, `*` for all of them together.
 
-    `free_in_seconds`: until when all calls are taken; 0 if one may begin now.
+    `factor`: the share of the configured rate that is in use, 0 to 1; `free_in_seconds`: until when all calls are
+    taken, 0 if one may begin now. The rest is of the last minute, of the `replicas` that told it, of which so many have
+    an `open` circuit; `left`: the share of the requests allowed then that was not sent, None if any number is.
     """
 
     endpoint: str
     factor: float
     lowered_at: datetime | None
     free_in_seconds: float
+    replicas: int
+    open: int
+    calls: int
+    failed: int
+    left: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +39,7 @@ class Overview:
     """Of all replicas. `feed_read_until` is up to when Stripe's events were read, None before the first reading.
 
     `published_…_seconds`: how long events of the last ten minutes waited to be published; None if there were none.
+    `known_…_seconds`: the same from the gateway's event, exact to the second, to the payment's completion here.
     """
 
     at: datetime
@@ -44,4 +52,6 @@ class Overview:
     permits_waiting: int
     published_median_seconds: float | None
     published_slowest_seconds: float | None
-    rate_factors: Sequence[RateFactor]
+    known_median_seconds: float | None
+    known_slowest_seconds: float | None
+    endpoints: Sequence[EndpointNow]

@@ -3,9 +3,12 @@
 import csv
 import io
 import json
+from asyncio import sleep
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -13,14 +16,17 @@ import pytest
 import uvicorn
 
 from console import bootstrap
+from console.now_pages import FRESH_SECONDS
 from console.settings import Settings
 from contracts.commands import CommandType
-from service.adapters.postgres import Database, PostgresActs, PostgresStore
+from service.adapters.postgres import Database, PostgresActs, PostgresGatewayHealth, PostgresStore
 from service.adapters.postgres.privileges import CONSOLE_GRANTED, GRANTED
+from service.application.outcome_writer import OutcomeWriter
+from service.application.ports.gateway_health import EndpointHealth
 from service.domain.outcomes import Paid
 from service.workers.act_worker import ActWorker
 from tests.integration.console.conftest import SURE, Browser, Browsers, ParkCreate, field
-from tests.integration.service.ports.test_store import an_opening, begun, changed, fitting, opened
+from tests.integration.service.ports.test_store import an_opening, begun, changed, context, fitting, opened
 from tests.kit import clock as kit
 from tests.kit.brokers import RoleUrl
 from tests.kit.clock import MovableClock
@@ -106,14 +112,32 @@ async def test_the_first_page_says_how_things_stand(browser: Browser, migrated: 
             "INSERT INTO budget (endpoint, next_at) VALUES ('create', '-infinity'), ('expire', now() + interval '1 d')"
             " ON CONFLICT (endpoint) DO UPDATE SET next_at = EXCLUDED.next_at"
         )
+        assert "no service tells how it does" in await browser.text("/")
+        await owner.execute(
+            "UPDATE budget SET pace = 0.5, slowed_at = now() - interval '1 h' WHERE endpoint = 'create'"
+        )
+    await sleep(FRESH_SECONDS)
+    async with closing(Database(migrated.application)) as database:
+        store, health = PostgresStore(database), PostgresGatewayHealth(database)
+        payment = await opened(store, 4003)
+        known_at = datetime.now(UTC)
+        told = {"gateway_event": "evt_1", "gateway_event_at": (known_at - timedelta(seconds=3)).isoformat()}
+        outcomes = OutcomeWriter(store=store, clock=MovableClock(known_at))
+        await outcomes.apply(payment, replace(fitting(payment), evidence=told), context=context())
+        for circuit, sent in ((0, 60), (2, 30)):
+            of = EndpointHealth(endpoint="create", circuit=circuit, sent=sent, calls=50, failed=circuit)
+            await health.tell(str(uuid4()), [of], per_second=15)
     text = await browser.text("/")
     assert "payments.checkout.create" in text
     assert "payments.checkout.create.dead-letter" in text, dead_letter
+    assert "the circuit is open for create" in text
+    assert "99 % within 3.0 s" in text
+    cells = [cell.partition("</td>")[0] for cell in text.partition("<code>create</code>")[2].split("<td")[1:6]]
+    assert [cell.partition(">")[2] for cell in cells] == ["open in 1 of 2", "100", "2", "90 %", "100 %"]
     assert "The last hour, by minute" in text
-    rates = text.partition("The rate in use for each endpoint")[2]
-    free = {name: rates.partition(f"<code>{name}</code>")[2].split("</td>")[1] for name in ("create", "expire")}
-    assert free["create"].endswith(">now")
-    assert ">in " in free["expire"]
+    rows = {name: text.partition(f"<code>{name}</code>")[2].partition("</tr>")[0] for name in ("create", "expire")}
+    assert ">now</td>" in rows["create"]
+    assert ">in " in rows["expire"]
     assert '<rect x="' in text
 
 

@@ -1,13 +1,13 @@
-"""How Stripe said it stands in the journal: by which request or event, and when."""
+"""How Stripe said it stands in the journal: by which request or event, and when; how it does, in the database."""
 
 import json
 import re
 from datetime import UTC, datetime, timedelta
 
-from tests.integration.service.messages.rig import Rig
+from tests.integration.service.messages.rig import CREATE, Rig, a_create
 
 
-async def test_the_journal_names_stripes_request_and_event(rig: Rig) -> None:
+async def test_the_journal_names_stripes_request_and_event_and_the_console_can_count_calls(rig: Rig) -> None:
     reply = await rig.created()
     payment = await rig.payment(reply["sessionId"])
     await rig.sandbox.pay(reply["sessionId"])
@@ -21,6 +21,13 @@ async def test_the_journal_names_stripes_request_and_event(rig: Rig) -> None:
     assert told["gateway_event"].startswith("evt_")
     paid_at = datetime.fromisoformat(told["gateway_event_at"])
     assert timedelta(seconds=-2) < datetime.now(UTC) - paid_at < timedelta(minutes=10)
+
+    async with rig.stripe_with(down=True):
+        await rig.ask(CREATE, a_create())
+    counted = (
+        "SELECT 1 FROM gateway_health WHERE endpoint = 'create' AND calls > failed AND failed > 0 AND sent > calls"
+    )
+    await rig.until_rows(1, counted)
 
 
 async def _lines(rig: Rig, payment_id: int, kind: str) -> list[dict[str, str]]:

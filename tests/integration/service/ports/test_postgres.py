@@ -317,6 +317,7 @@ async def test_the_tables_that_change_most_are_vacuumed_early(migrated: Migrated
             ("places", "threshold", 1000),
             ("budget", "threshold", 500),
             ("budget_demand", "threshold", 500),
+            ("gateway_health", "threshold", 500),
             ("payments", "scale_factor", 0.01),
             ("request_keys", "scale_factor", 0.01),
         ):

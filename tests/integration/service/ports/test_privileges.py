@@ -96,7 +96,7 @@ async def test_the_service_may_not(service: asyncpg.Connection, statement: str) 
 def test_every_table_is_granted_and_only_the_pruners_can_lose_rows() -> None:
     assert set(GRANTED) == {*metadata.tables, "alembic_version"}
     losing = {table for table, privileges in GRANTED.items() if "DELETE" in privileges}
-    assert losing == {"request_keys", "outbox", "budget_demand", "places"}
+    assert losing == {"request_keys", "outbox", "budget_demand", "gateway_health", "places"}
     assert not {privilege for privileges in GRANTED.values() for privilege in privileges} & {"UPDATE", "TRUNCATE"}
 
 

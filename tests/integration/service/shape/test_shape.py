@@ -49,6 +49,7 @@ BACKGROUND = (
     "feed",
     "places",
     "operator_acts",
+    "gateway_health",
     "SELECT 1",
     "LISTEN",
     "'jit'",
