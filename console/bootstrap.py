@@ -39,7 +39,7 @@ STOP_SECONDS: Final = 5
 async def console(settings: Settings) -> AsyncIterator[HttpServer]:
     """The server, whose pages connect when they are asked for."""
     build = Build.installed("payment-console", commit=settings.git_commit)
-    database = Database(settings.database_url.get_secret_value())
+    database = Database(settings.database_url.get_secret_value(), plans_once=False)
     depths = QueueDepths(settings.amqp_url.get_secret_value())
     try:
         yield _built(settings, build, database, depths)

@@ -23,7 +23,7 @@ def needs(_: argparse.Namespace) -> type[DatabaseSettings]:
 
 async def run(arguments: argparse.Namespace, settings: DatabaseSettings) -> int:
     """Print a page of payments; 1 if none matches."""
-    database = Database(settings.database_url.get_secret_value())
+    database = Database(settings.database_url.get_secret_value(), plans_once=False)
     try:
         wanted = await _wanted(arguments, database)
         after = None

@@ -63,6 +63,8 @@ SERVER_SETTINGS: Final = {
 _PLANS_ONCE: Final = {"plan_cache_mode": "force_generic_plan"}
 """Otherwise PostgreSQL plans each run anew of what takes arrays: it guesses that they have ten elements, and that a
 plan for fewer is cheaper."""
+_PLANS_ANEW: Final = {"plan_cache_mode": "force_custom_plan"}
+"""Otherwise PostgreSQL takes one plan for what is rare and what is common."""
 
 
 def json_text(value: Any) -> str:
@@ -112,13 +114,15 @@ def _set_json_codec(connection: Any, _: object) -> None:
 class Database:
     """A bounded pool of connections."""
 
-    def __init__(self, url: str, *, plans_once: bool = False, warnings: ThinnedOut | None = None) -> None:
+    def __init__(self, url: str, *, plans_once: bool | None = None, warnings: ThinnedOut | None = None) -> None:
         """`url`: `postgresql://user:password@host:port/name`, or several hosts, of which the writable one is used.
 
-        `plans_once`: the statements are always the same, and a plan that fits any parameters is good for each of them.
+        `plans_once`: the statements are always the same, and a plan that fits any parameters is good for each of them;
+        False: no plan is; None: PostgreSQL decides.
         `warnings`: where it is told why the database cannot be used; a command of an operator's says that itself.
         """
-        settings = {**SERVER_SETTINGS, **_PLANS_ONCE} if plans_once else SERVER_SETTINGS
+        plans = {None: {}, True: _PLANS_ONCE, False: _PLANS_ANEW}[plans_once]
+        settings = {**SERVER_SETTINGS, **plans}
         self.sessions: Final = Sessions(url, settings=settings, command_timeout=COMMAND_SECONDS, record_class=Row)
         self.engine: Final[AsyncEngine] = make_engine(
             self.sessions,

@@ -1,7 +1,11 @@
-"""Payments as operators look for them: newest first, a page at a time, each by an index however many there are."""
+"""Payments as operators look for them: newest first, a page at a time, each by an index however many there are.
+
+Plans are made anew (`Database(plans_once=False)`): they differ for what is rare and what is common, and only with the
+values does PostgreSQL see which partial index has them. What these say is not said once more: it would count twice.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -10,6 +14,7 @@ from service.adapters.postgres.database import Database, Row
 from service.adapters.postgres.tables import journal, operator_journal, outbox, payments
 from service.application.ports.search import FoundPayment, OperatorLine, Place, StoredEvent, Wanted
 from service.domain.money import THREE_DECIMAL, ZERO_DECIMAL, Money
+from service.domain.payment import PaymentStatus
 
 ANY_ATTENTION: Final = "any"
 _NEEDS_PERSON: Final = sa.text("attention IS NOT NULL AND closed_at IS NULL")
@@ -34,12 +39,16 @@ class PostgresSearch:
 
     async def page(self, wanted: Wanted, *, after: Place | None, limit: int) -> Sequence[FoundPayment]:
         """Up to `limit` payments that match, from `after` on, newest first."""
+        if wanted.reason is not None and wanted.status not in {None, PaymentStatus.FAILED}:
+            return []  # looked for, it would be found to match nothing payment by payment
+        if after is not None and wanted.until is not None and after.created_at < wanted.until:
+            wanted = replace(wanted, until=None)  # of two ends PostgreSQL begins at the first, and walks to the other
         statement = sa.select(*_FOUND).where(*_conditions(wanted.given))
         parameters = {name: value for name, value in wanted.given.items() if name != "amount"} | {"batch": limit}
         if wanted.attention == ANY_ATTENTION:
             del parameters["attention"]
         if wanted.amount is not None:
-            parameters |= {f"minor_{digits}": _minor(wanted.amount, digits) for digits in (0, 2, 3)}
+            parameters |= {f"minor_{digits}": _minor(wanted.amount, digits) for digits in _digits(wanted.currency)}
         if after is not None:
             columns = (payments.c.created_at, payments.c.id)
             place = (sa.bindparam("after_at", type_=columns[0].type), sa.bindparam("after_id", type_=columns[1].type))
@@ -76,14 +85,12 @@ def _conditions(given: Mapping[str, Any]) -> list[Any]:
     if "request_id" in given:
         changed = sa.select(journal.c.payment_id).where(journal.c.request_id == sa.bindparam("request_id"))
         found.append(payments.c.id.in_(changed))
-    if "reason" in given:
-        found.append(sa.text("reason IS NOT NULL"))
     if "attention" in given:
         found.append(_NEEDS_PERSON)
         if given["attention"] != ANY_ATTENTION:
             found.append(payments.c.attention == sa.bindparam("attention"))
     if "amount" in given:
-        found.append(_amount())
+        found.append(_amount(given.get("currency")))
     if "since" in given:
         found.append(payments.c.created_at >= sa.bindparam("since"))
     if "until" in given:
@@ -91,14 +98,23 @@ def _conditions(given: Mapping[str, Any]) -> list[Any]:
     return found
 
 
-def _amount() -> sa.ColumnElement[bool]:
+def _amount(currency: str | None) -> sa.ColumnElement[bool]:
     """An amount in major units is another number of minor units in each kind of currency."""
-    minor = {digits: payments.c.amount_minor == sa.bindparam(f"minor_{digits}") for digits in (0, 2, 3)}
+    minor = {digits: payments.c.amount_minor == sa.bindparam(f"minor_{digits}") for digits in _digits(currency)}
+    if currency is not None:
+        return minor.popitem()[1]
     zero, three = (
         payments.c.currency == sa.any_(sa.literal(sorted(codes), sa.ARRAY(sa.String)))
         for codes in (ZERO_DECIMAL, THREE_DECIMAL)
     )
     return sa.or_(sa.and_(minor[0], zero), sa.and_(minor[3], three), sa.and_(minor[2], ~sa.or_(zero, three)))
+
+
+def _digits(currency: str | None) -> tuple[int, ...]:
+    """How many decimals the currency may have."""
+    if currency is None:
+        return (0, 2, 3)
+    return (0 if currency in ZERO_DECIMAL else 3 if currency in THREE_DECIMAL else 2,)
 
 
 def _minor(amount: Any, digits: int) -> int:

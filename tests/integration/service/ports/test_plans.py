@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 import pytest_asyncio
+from sqlalchemy import text
 
 from service.adapters.postgres import (
     Database,
@@ -140,24 +141,14 @@ async def test_no_statement_reads_a_whole_table(planner: asyncpg.Connection, sen
 
 
 @pytest.mark.parametrize("kind", ["FORMAT JSON", "GENERIC_PLAN, FORMAT JSON"])
-async def test_what_operators_look_up_reads_no_whole_table(
+async def test_what_operators_look_at_reads_no_whole_table(
     planner: asyncpg.Connection, filled: Migrated, kind: str
 ) -> None:
-    """Each field of the search alone and on a later page, and the figures of the first page."""
+    """The figures of the first page, and what there is of one payment."""
     if "GENERIC" in kind and planner.get_server_version().major < 16:
         pytest.skip("EXPLAIN (GENERIC_PLAN) came with PostgreSQL 16")
-    now = datetime.now(UTC)
-    one_each: list[dict[str, Any]] = [
-        *({}, {"payment_id": 1}, {"booking_id": 1}, {"user_id": 5}, {"session_id": "cs_test_1"}, {"request_id": "r"}),
-        *({"status": status} for status in PaymentStatus),
-        *({"reason": "refused"}, {"attention": "any"}, {"attention": "unsettled"}, {"amount": Decimal("1.5")}),
-        {"since": now - timedelta(days=1), "until": now},
-    ]
     async with closing(Database(filled.application)) as database, statements_of(database) as seen:
         search, overview, acts = PostgresSearch(database), PostgresOverview(database), PostgresActs(database)
-        for given in one_each:
-            for after in (None, Place(created_at=now - timedelta(days=30), id=7)):
-                await search.page(Wanted(**given), after=after, limit=50)
         await search.events(1)
         await overview.read()
         await overview.minutes()
@@ -167,6 +158,54 @@ async def test_what_operators_look_up_reads_no_whole_table(
         for statement, parameters in dict(seen).items()
     ]
     assert [(scans, statement) for statement, plan in plans if (scans := whole_tables(plan))] == []
+
+
+NOW = datetime.now(UTC)
+SEARCHES: list[tuple[dict[str, Any], str]] = [
+    *(({}, ""), ({"payment_id": 1}, ""), ({"booking_id": 1}, ""), ({"user_id": 5}, "")),
+    *(({"session_id": "cs_test_1"}, ""), ({"request_id": "r"}, "")),
+    *(({"status": status}, "") for status in PaymentStatus),
+    ({"reason": "refused"}, "payments_reason_idx"),
+    *(({"attention": word}, "payments_attention_idx") for word in ("any", "unsettled")),
+    *(({"amount": Decimal(text)}, "payments_amount_idx") for text in ("1.5", "449.98")),
+    ({"currency": "kwd"}, "payments_currency_idx"),
+    *(({"currency": "kwd", word: value}, "") for word, value in (("status", "FAILED"), ("amount", Decimal("449.97")))),
+    *(({"reason": "refused", "amount": Decimal("449.97")}, ""), ({"reason": "closed", "currency": "jpy"}, "")),
+    ({"since": NOW - timedelta(days=1), "until": NOW}, "payments_created_idx"),
+]
+"""What is looked for, and the index without which too much would be read on the way."""
+
+
+@pytest.mark.parametrize(("given", "index"), SEARCHES)
+async def test_a_search_reads_no_whole_table(
+    planner: asyncpg.Connection, filled: Migrated, given: dict[str, Any], index: str
+) -> None:
+    """On its first page and on a later one; sessions that are made for searches plan each anew."""
+    for after in (None, Place(created_at=NOW - timedelta(days=30), id=7)):
+        async with closing(Database(filled.application, plans_once=False)) as database:
+            [row] = await database.run(text("SHOW plan_cache_mode"), {})
+            assert row[0] == "force_custom_plan"
+            async with statements_of(database) as seen:
+                await PostgresSearch(database).page(Wanted(**given), after=after, limit=50)
+        [(statement, parameters)] = dict(seen).items()
+        plan = await planner.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *parameters)
+        assert not whole_tables(plan)
+        assert index in plan
+
+
+async def test_a_search_that_nothing_can_match_is_not_made(filled: Migrated) -> None:
+    async with closing(Database(filled.application, plans_once=False)) as database, statements_of(database) as seen:
+        found = await PostgresSearch(database).page(Wanted(status="COMPLETED", reason="expired"), after=None, limit=50)
+        assert (found, dict(seen)) == ([], {})
+
+
+async def test_a_later_page_has_one_end(filled: Migrated) -> None:
+    """Of two PostgreSQL would begin at the first, and walk to the other."""
+    wanted, after = Wanted(until=NOW), Place(created_at=NOW - timedelta(days=1), id=7)
+    async with closing(Database(filled.application, plans_once=False)) as database, statements_of(database) as seen:
+        later = await PostgresSearch(database).page(wanted, after=after, limit=50)
+        assert later == await PostgresSearch(database).page(Wanted(), after=after, limit=50)
+        assert len(dict(seen)) == 1
 
 
 async def test_a_statement_without_an_index_would_be_found(planner: asyncpg.Connection) -> None:
