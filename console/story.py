@@ -96,13 +96,23 @@ def now_of(payment: Payment, now: datetime) -> str:
     if payment.status is PaymentStatus.FAILED:
         return FAILED.get(payment.reason or "", "It failed.")
     if payment.session_id is None:
-        return (
-            f"Its checkout is being made at Stripe, for {span(now - payment.created_at)} by now. If the call was lost, "
-            "the sweeper repeats it with the same key, so that no second checkout comes of it."
-        )
+        return _unopened(payment, now)
     if payment.last_outcome == LastOutcome.PROCESSING:
         return "The payer has paid by a method that takes time: Stripe is processing it. Stripe's next event decides."
     return _waiting_for_payer(payment, now)
+
+
+def _unopened(payment: Payment, now: datetime) -> str:
+    if payment.settle_attempts:
+        return (
+            f"Stripe has not made its checkout yet, for {span(now - payment.created_at)} and in "
+            f"{payment.settle_attempts} attempts of the sweeper, which goes on with the same key, so that no second "
+            "checkout comes of it."
+        )
+    return (
+        f"Its checkout is being made at Stripe, for {span(now - payment.created_at)} by now. If the call was lost, "
+        "the sweeper repeats it with the same key, so that no second checkout comes of it."
+    )
 
 
 def _waiting_for_payer(payment: Payment, now: datetime) -> str:

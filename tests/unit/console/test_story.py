@@ -44,6 +44,7 @@ def test_a_line_tells_how_stripe_said_it() -> None:
     ("changes", "words"),
     [
         ({"session_id": None}, "Its checkout is being made at Stripe, for 1 min"),
+        ({"session_id": None, "settle_attempts": 2}, "has not made its checkout yet, for 1 min and in 2 attempts"),
         ({}, "Waiting for the payer, who can pay until 2 Mar 2026 12:35:00 UTC (in 34 min)"),
         ({"pay_until": NOW + timedelta(seconds=30)}, "The payer's time was over 30 s ago"),
         ({"pay_until": NOW, "settle_attempts": 3}, "in 3 attempts so far"),
