@@ -150,19 +150,20 @@ def _state(connection: Connection) -> tuple[str | None, str | None]:
 async def _serialized(engine: AsyncEngine) -> AsyncGenerator[None]:
     """Nobody else migrates meanwhile.
 
-    `CREATE INDEX CONCURRENTLY` waits for whoever has a snapshot: so whoever waits here asks again and again, and what
-    was asked is replaced by a simple query, which leaves no open portal.
+    `CREATE INDEX CONCURRENTLY` waits for the end of every transaction that has a snapshot when it looks. So whoever
+    waits here asks again and again, each time in a transaction of its own; and what the one that goes on has asked is
+    replaced by a simple query, which leaves no open portal.
     """
     serialized = text(f"SELECT pg_try_advisory_xact_lock({_ONE_AT_A_TIME})")
-    async with engine.begin() as holder:
-        driver: Any = (await holder.get_raw_connection()).driver_connection
+    async with engine.connect() as holder:
         while True:
-            is_ours = await holder.scalar(serialized)
-            await driver.execute("SELECT 1")
-            if is_ours:
-                break
+            async with holder.begin():
+                if await holder.scalar(serialized):
+                    driver: Any = (await holder.get_raw_connection()).driver_connection
+                    await driver.execute("SELECT 1")
+                    yield
+                    return
             await asyncio.sleep(spread(0.2))
-        yield
 
 
 async def _migrated(engine: AsyncEngine, application: str | None, console: str | None) -> Migration:

@@ -17,7 +17,7 @@ from service.adapters.postgres import (
     why,
 )
 from service.adapters.postgres.database import make_engine
-from service.adapters.postgres.migrate import Migration, _upgrade
+from service.adapters.postgres.migrate import _ONE_AT_A_TIME, Migration, _upgrade
 from service.adapters.postgres.sessions import Sessions
 from service.domain.errors import StoreUnavailableError
 from tests.kit.databases import NewDatabase
@@ -70,6 +70,22 @@ async def test_a_migration_that_never_gets_its_lock_says_so(earlier: str) -> Non
     async with closing(Database(earlier)) as database:
         assert await current_revision(database) == EARLIER
     await asyncio.gather(migrate(earlier), migrate(earlier))
+
+
+async def test_who_waits_to_migrate_keeps_no_transaction_open(url: str) -> None:
+    """`CREATE INDEX CONCURRENTLY` of the one that migrates would wait for its end, and it for that one's."""
+    looking = await asyncpg.connect(url)
+    async with closing(looking), closing(await asyncpg.connect(url)) as first, first.transaction():
+        await first.execute(f"SELECT pg_advisory_xact_lock({_ONE_AT_A_TIME})")
+        waiting = asyncio.create_task(migrate(url))
+
+        async def has_ended() -> bool:
+            ended = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle'"
+            return bool(await looking.fetch(f"{ended} AND query LIKE 'COMMIT%'"))
+
+        await until(has_ended)
+        assert not waiting.done()
+    assert (await waiting).revision == newest_revision()
 
 
 @pytest.mark.parametrize(
