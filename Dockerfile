@@ -114,7 +114,7 @@ LABEL org.opencontainers.image.title="payment-bridge" \
 
 FROM runtime AS console
 COPY --from=console-build /app /app
-RUN python -c "import console.__main__"
+RUN python -c "import console.process"
 ENV CONSOLE_HOST=0.0.0.0 CONSOLE_PORT=8087 PYTHONDONTWRITEBYTECODE=1
 EXPOSE 8087
 USER 10001:10001

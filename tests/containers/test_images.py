@@ -15,7 +15,7 @@ LARGEST: Final = {"service": 260 * MEGABYTE, "bridge": 200 * MEGABYTE, "console"
 OWN: Final = {
     "service": ("contracts", "runtime", "service.__main__", "service.adapters.postgres", "stripe", "alembic"),
     "bridge": ("contracts", "runtime", "bridge.__main__", "fastapi", "jwt"),
-    "console": ("contracts", "runtime", "console.__main__", "service.adapters.postgres", "jinja2", "argon2"),
+    "console": ("contracts", "runtime", "console.process", "service.adapters.postgres", "jinja2", "argon2"),
     "tools": ("runtime", "tools.sandbox.__main__", "tools.storefront.shop", "tools.compose.balancer"),
 }
 STRANGERS: Final = {

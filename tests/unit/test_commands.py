@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from console.__main__ import ROLES
+from console.identity import Role
 from contracts.commands import CommandType
 from service.cli.parser import QUEUES, STATUSES
 from service.domain.payment import PaymentStatus
@@ -18,6 +20,7 @@ COMMANDS = {
         *("run", "migrate", "check", "move-account", "show", "list", "events", "close", "reconcile", "dead-letters"),
     ),
     "bridge": ("run", "check"),
+    "console": ("run", "check", "user"),
 }
 
 
@@ -64,6 +67,7 @@ def test_a_bridge_without_tokens_and_without_eureka_does_not_import_what_these_n
 
 
 def test_the_choices_of_the_command_line_are_those_of_the_contract() -> None:
+    assert set(ROLES) == set(Role)
     assert set(QUEUES) == {command.value for command in CommandType}
     assert set(STATUSES) == {status.value for status in PaymentStatus}
 
