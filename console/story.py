@@ -163,8 +163,8 @@ def _said(entry: JournalEntry) -> list[str]:
     if asked := ASKED.get(detail.get("gateway_call", "")):
         seconds = detail.get("gateway_seconds")
         said.append(f"Stripe was asked {asked}" + (f", and answered in {span(float(seconds))}" if seconds else ""))
-    if told_at := detail.get("gateway_event_at"):
-        at = datetime.fromisoformat(told_at)
+    if event_at := detail.get("gateway_event_at"):
+        at = datetime.fromisoformat(event_at)
         late = span(max(entry.at - at, timedelta(0)))
         said.append(f"Stripe's event of {at.astimezone(UTC):%H:%M:%S} told it, {late} before this line")
     return said
