@@ -3,12 +3,13 @@
 import argparse
 import sys
 
-from runtime import command_start
+from runtime import command_start, garbage
 
 
 def main() -> None:
     """The `payment-bridge` command."""
     command_start.end_on_sigterm()
+    garbage.collect_seldom()
     arguments = parser().parse_args()
     with command_start.needing("bridge", command="payment-bridge"):
         # `--help` and wrong usage need nothing of it.

@@ -10,7 +10,7 @@ import uvloop
 
 from bridge import bootstrap
 from bridge.settings import Settings
-from runtime import connection_urls, misspelt, tracing
+from runtime import connection_urls, garbage, misspelt, tracing
 from runtime.command_start import CannotStartError
 from runtime.http_server import listening
 from runtime.logs import log_config
@@ -38,6 +38,7 @@ def run(settings: Settings) -> int:
 async def _serve(settings: Settings, listener: socket.socket) -> int:
     async with bootstrap.bridge(settings, listener) as bridge:
         _log.info("Listening on http://%s:%d", settings.bridge_host, settings.bridge_port)
+        garbage.keep()
         await bridge.server.serve(sockets=[listener])
     _log.info("Stopped.", extra={"calls": bridge.metrics.calls()})
     if bridge.rpc_client.distrust is not None:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Final
 
-from runtime import command_start
+from runtime import command_start, garbage
 
 ROLES: Final = ("viewer", "operator")
 """Those of `console.identity`, which would have to be imported; a test compares the two."""
@@ -12,6 +12,7 @@ ROLES: Final = ("viewer", "operator")
 
 def main() -> None:
     """The `payment-console` command."""
+    garbage.collect_seldom()
     command_start.end_on_sigterm()
     arguments = parser().parse_args()
     with command_start.needing("console", command="payment-console"):

@@ -9,7 +9,7 @@ import uvloop
 
 from console import bootstrap
 from console.settings import Settings
-from runtime import connection_urls, misspelt
+from runtime import connection_urls, garbage, misspelt
 from runtime.http_server import listening
 from runtime.logs import log_config
 
@@ -32,6 +32,7 @@ def run(settings: Settings) -> int:
 async def _serve(settings: Settings, listener: socket.socket) -> int:
     async with bootstrap.console(settings) as server:
         _log.info("Listening on http://%s:%d", settings.console_host, settings.console_port)
+        garbage.keep()
         await server.serve(sockets=[listener])
     _log.info("Stopped.")
     return 0

@@ -3,13 +3,14 @@
 import importlib
 import sys
 
-from runtime import command_start
+from runtime import command_start, garbage
 from service.cli.parser import parser
 
 
 def main() -> None:
     """The `payment-service` command."""
     command_start.end_on_sigterm()
+    garbage.collect_seldom()
     arguments = parser().parse_args()
     with command_start.needing("service", command="payment-service"):
         # Each imports what it needs: a second or two, which `--help` and wrong usage do without.

@@ -10,7 +10,7 @@ from collections.abc import Generator
 
 import uvicorn
 
-from runtime import misspelt, tracing
+from runtime import garbage, misspelt, tracing
 from runtime.http_protocol import KEEP_ALIVE_SECONDS, accept_pending
 from runtime.logs import log_config
 from service import bootstrap, failpoints
@@ -109,6 +109,7 @@ async def _serve(settings: Settings, listener: socket.socket, log: logging.Logge
         )
         server = _Server(config)
         watching = asyncio.create_task(_stop_when_failed(service, server), name="failure-watch")
+        garbage.keep()
         log.info("starting", extra={"host": settings.service_host, "port": settings.service_port})
         try:
             await server.serve(sockets=[listener])
