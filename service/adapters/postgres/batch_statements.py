@@ -1,4 +1,4 @@
-"""The two writing statements of a create, for one row or many: each is one round trip and one transaction.
+"""The writing statements of a create and of a verify, for one row or many: each is one round trip and one transaction.
 
 Each parameter is an array with one value for each row. Rows are written in the order of their ids, so that the batches
 of two replicas wait for each other and never deadlock.
@@ -137,5 +137,23 @@ def _record() -> Executable:
     return sa.select(changed.c.outbox_event_id, notified).add_cte(journaled, written)
 
 
+def _claim_ask() -> Executable:
+    """Note when the gateway is asked about each payment, unless it was asked since `fresh_since`.
+
+    Of two claims of one payment one is made, and says which. What is after `wrong_after` was noted by a wrong clock.
+    """
+    times = dict.fromkeys(("at", "fresh_since", "wrong_after"), payments.c.asked_at)
+    given = _given("given", {"payment_id": payments.c.id, **times}, order=["payment_id"])
+    asked_at = payments.c.asked_at
+    is_due = sa.or_(asked_at.is_(None), asked_at <= given.c.fresh_since, asked_at > given.c.wrong_after)
+    return (
+        sa.update(payments)
+        .where(payments.c.id == given.c.payment_id, is_due)
+        .values(asked_at=given.c.at)
+        .returning(payments.c.id, payments.c.asked_at)
+    )
+
+
 BEGIN: Final = _begin()
 RECORD: Final = _record()
+CLAIM_ASK: Final = _claim_ask()

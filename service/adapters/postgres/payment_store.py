@@ -44,6 +44,7 @@ class PostgresStore:
         self._on_change = on_change
         self._inserts = Batching(self._insert_all)
         self._records = Batching(self._record_all)
+        self._claims = Batching(self._claim_all)
         self._reads = Batching(self._read_all)
 
     async def begin(
@@ -132,10 +133,10 @@ class PostgresStore:
         return [_payment(row) for row in rows]
 
     async def claim_ask(self, payment_id: int, *, at: datetime, fresh_seconds: float) -> bool:
-        """The row's lock decides between replicas."""
+        """The row's lock decides between replicas. Claims under way at the same moment share a statement."""
         fresh, wrong = at - timedelta(seconds=fresh_seconds), at + CLOCKS_DIFFER
         parameters = {"payment_id": payment_id, "at": at, "fresh_since": fresh, "wrong_after": wrong}
-        return bool(await self._database.run(statements.CLAIM_ASK, parameters))
+        return await self._claims.run(parameters)
 
     async def note_ask_failed(self, payment_id: int, *, at: datetime) -> None:
         await self._database.run(statements.NOTE_ASK_FAILED, {"payment_id": payment_id, "at": at})
@@ -244,6 +245,17 @@ class PostgresStore:
         made = await self._database.run(batch_statements.RECORD, arrays(rows), tries=_tries(rows))
         events = {row.outbox_event_id for row in made}
         return [row["outbox_event_id"] in events for row in rows]
+
+    async def _claim_all(self, claims: Sequence[_Parameters]) -> Sequence[bool]:
+        """Whether each payment may be asked about."""
+        made = await self._database.run(batch_statements.CLAIM_ASK, arrays(claims), tries=_tries(claims))
+        left = {(row.id, row.asked_at) for row in made}
+        answers = []
+        for claim in claims:
+            key = (claim["payment_id"], claim["at"])
+            answers.append(key in left)
+            left.discard(key)  # of two that are the same one is made
+        return answers
 
     async def _read_all(self, session_ids: Sequence[str]) -> Sequence[Payment | None]:
         found = {payment.session_id: payment for payment in await self.payments_of_sessions(session_ids)}

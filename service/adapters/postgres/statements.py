@@ -131,19 +131,6 @@ TRACE_PARENT_OF: Final = (
     .order_by(outbox.c.sequence)
     .limit(1)
 )
-CLAIM_ASK: Final = (
-    sa.update(payments)
-    .where(
-        payments.c.id == sa.bindparam("payment_id"),
-        sa.or_(
-            payments.c.asked_at.is_(None),
-            payments.c.asked_at <= sa.bindparam("fresh_since", type_=_TIME),
-            payments.c.asked_at > sa.bindparam("wrong_after", type_=_TIME),
-        ),
-    )
-    .values(asked_at=sa.bindparam("at", type_=_TIME))
-    .returning(payments.c.id)
-)
 NOTE_ASK_FAILED: Final = (
     sa.update(payments)
     .where(payments.c.id == sa.bindparam("payment_id"), payments.c.asked_at == sa.bindparam("at"))

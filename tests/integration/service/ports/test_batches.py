@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -102,6 +103,39 @@ async def test_of_fifty_creates_those_that_cannot_be_begun_do_not_fail_the_other
         assert answer.payment.reference == drafts[number].reference
         assert len(await store.journal(answer.payment.id)) == 1
         assert (await begun(store, drafts[number], keys[number])).relation is Relation.REPEATED
+
+
+async def test_of_fifty_claims_those_that_cannot_be_made_do_not_fail_the_others(
+    store: PostgresStore, database: Database
+) -> None:
+    """Two are of one payment, one is of a payment that was asked about a moment ago, and one of none."""
+    payments = await fifty(store)
+    assert await store.claim_ask(payments[10].id, at=NOW - timedelta(seconds=0.5), fresh_seconds=1)
+    ids = [payment.id for payment in payments]
+    ids[20], ids[30] = ids[21], 2**62
+    times = [NOW + timedelta(milliseconds=number) for number in range(FIFTY)]
+    async with statements_of(database) as seen:
+        made = await asyncio.gather(
+            *(store.claim_ask(each, at=at, fresh_seconds=1) for each, at in zip(ids, times, strict=True))
+        )
+    assert len(seen) == 2
+    assert (made[10], made[30]) == (False, False)
+    assert made[20] != made[21]
+    assert [made[number] for number in set(range(FIFTY)) - {10, 20, 21, 30}] == [True] * 46
+    at = "SELECT asked_at FROM payments WHERE id = :id"
+    assert await rows(database, at, id=ids[20]) == [times[20 if made[20] else 21]]
+    assert await rows(database, at, id=ids[49]) == [times[49]]
+
+
+async def test_a_claim_that_the_database_refuses_does_not_fail_its_neighbours(store: PostgresStore) -> None:
+    payments = await fifty(store)
+    ids = [payment.id for payment in payments]
+    ids[25] = 2**63
+    made = await asyncio.gather(
+        *(store.claim_ask(each, at=NOW, fresh_seconds=1) for each in ids), return_exceptions=True
+    )
+    assert isinstance(made[25], StoreUnavailableError | asyncpg.PostgresError)
+    assert [made[number] for number in set(range(FIFTY)) - {25}] == [True] * 49
 
 
 async def test_of_fifty_changes_those_that_cannot_be_made_do_not_fail_the_others(
