@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import logging.config
 import resource
 import socket
 
@@ -13,7 +12,7 @@ from bridge.settings import Settings
 from runtime import connection_urls, garbage, misspelt, tracing
 from runtime.command_start import CannotStartError
 from runtime.http_server import listening
-from runtime.logs import log_config
+from runtime.logs import configure, log_config
 
 _log = logging.getLogger("bridge")
 
@@ -58,4 +57,4 @@ def _configure_logs(settings: Settings) -> None:
     # in one line, the latter with the request id of the answer.
     config["loggers"]["aiormq"] = {"level": "CRITICAL"}
     config["loggers"]["uvicorn.error"] = {"level": "ERROR"}
-    logging.config.dictConfig(config)
+    configure(config)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import logging.config
 import socket
 
 import uvloop
@@ -11,7 +10,7 @@ from console import bootstrap
 from console.settings import Settings
 from runtime import connection_urls, garbage, misspelt
 from runtime.http_server import listening
-from runtime.logs import log_config
+from runtime.logs import configure, log_config
 
 _log = logging.getLogger("console")
 
@@ -43,4 +42,4 @@ def _configure_logs(settings: Settings) -> None:
     for library in ("aiormq", "aio_pika"):  # they tell every failure with a traceback; the pages tell it in a sentence
         config["loggers"][library] = {"level": "CRITICAL"}
     config["loggers"]["uvicorn.error"] = {"level": "ERROR"}
-    logging.config.dictConfig(config)
+    configure(config)

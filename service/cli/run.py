@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 import contextlib
-import logging.config
+import logging
 import signal
 import socket
 from collections.abc import Generator
@@ -12,7 +12,7 @@ import uvicorn
 
 from runtime import garbage, misspelt, tracing
 from runtime.http_protocol import KEEP_ALIVE_SECONDS, accept_pending
-from runtime.logs import log_config
+from runtime.logs import configure, log_config
 from service import bootstrap, failpoints
 from service.entrypoints import docs_page
 from service.entrypoints.operator_pages import OperatorPages, OperatorProtocol
@@ -126,7 +126,7 @@ def _configure_logs(settings: Settings) -> None:
     # aio-pika logs a lost connection as a warning; these two loggers repeat it as errors.
     for name in ("aiormq", "aio_pika.tools"):
         config["loggers"][name] = {"level": "CRITICAL"}
-    logging.config.dictConfig(config)
+    configure(config)
 
 
 async def _stop_when_failed(service: bootstrap.Service, server: uvicorn.Server) -> None:
