@@ -54,9 +54,12 @@ BACKGROUND = (
     "LISTEN",
     "'jit'",
     "typeinfo",
+    "pg_is_in_recovery",
+    "SELECT clock_timestamp() AS now",
 )
-"""Words of what goes on beside: relay, sweeper, pruner and their like share a statement between many, and the driver
-asks about types once per connection. Whatever has none of all these words is a new statement, and belongs above."""
+"""Words of what goes on beside: relay, sweeper, pruner and their like share a statement between many, the driver asks
+about types once per connection, the listener is checked and the clock is measured every some seconds. Whatever has none
+of all these words is a new statement, and belongs above."""
 
 TIMES = 10
 """Of each operation: a cost that comes with every second one only would show."""
