@@ -66,13 +66,10 @@ class BridgeMiddleware:
         is_probe = _PROBES.fullmatch(scope["path"]) is not None
         with tracing.NOTHING if is_probe else tracing.span(scope["method"], "server", parent=given) as span:
             trace_parent = span.trace_parent or given or envelope.new_trace_parent()
-            # A copy: the server omits the body of an answer to HEAD by looking at its own scope.
-            inner = {
-                **scope,
-                REQUEST_ID: request_id,
-                TRACE_PARENT: trace_parent,
-                "method": "GET" if scope["method"] == "HEAD" else scope["method"],
-            }
+            # The server omits the body of an answer to HEAD by looking at its own scope, which then stays as it is.
+            inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+            inner[REQUEST_ID], inner[TRACE_PARENT] = request_id, trace_parent
+            inner["app"] = self  # in an application the router raises what it refuses, instead of answering it
             exchange = _Exchange(send, request_id, scope.get(IS_CONNECTED, _always))
             with logs.context(request_id=request_id, **envelope.trace_ids(trace_parent)):
                 await self._serve(scope, inner, receive, exchange, is_probe=is_probe)

@@ -35,6 +35,11 @@ RETRY_AFTER_PENDING_SECONDS: Final = 2
 STATUS_SOURCE_HEADER: Final = "X-Payment-Status-Source"
 ATTENTION_HEADER: Final = "X-Payment-Attention"
 PREFERENCE_APPLIED_HEADER: Final = "Preference-Applied"
+_KEPT: Final = (
+    *("type", "method", "path", "query_string", "http_version", "client", "headers"),
+    *("route", REQUEST_ID, WATCH),
+)
+"""Keys in the ASGI scope of a long poll: what the server reads when it answers, and what our log line says."""
 
 
 class _RawRoute(APIRoute):
@@ -113,7 +118,7 @@ class PaymentRoutes:
             long_poll = LongPoll(seconds=seconds, watch=request.scope.get(WATCH, lambda _: None))
             headers[envelope.WAIT_SECONDS] = str(seconds)
             request.scope[WATCH] = LONG_POLL
-            request.scope["headers"].clear()  # no longer needed, and thousands of callers may wait
+            _slim(request.scope)
             # The service that deferred the reply may die, or this process may stop: then a plain verify still answers.
             try:
                 return await self.rpc_client.call(CommandType.VERIFY_CHECKOUT, content, headers, long_poll=long_poll)
@@ -139,6 +144,14 @@ class PaymentRoutes:
             envelope.REQUEST_ID: request.scope[REQUEST_ID],
             envelope.TRACE_PARENT: request.scope[TRACE_PARENT],
         }
+
+
+def _slim(scope: Scope) -> None:
+    """Thousands of callers may wait: of what server and router know of the request, what is needed later stays."""
+    scope["headers"].clear()
+    kept = {name: scope.get(name) for name in _KEPT}
+    scope.clear()
+    scope.update(kept)
 
 
 def _content(model: type[VerifyCheckout | GetPaymentStatus], request: Request) -> bytes:

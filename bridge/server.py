@@ -38,7 +38,9 @@ class Server(HttpServer):
         drain_seconds: float,
     ) -> None:
         """`request_seconds`: the longest that a request takes, long polls excepted."""
-        super().__init__(app, protocol=BridgeProtocol, stop_seconds=int(request_seconds) + STOP_MARGIN_SECONDS)
+        # Without the two layers of the application itself: they are for its own telemetry, and for errors.
+        served, stop_seconds = app.middleware_stack, int(request_seconds) + STOP_MARGIN_SECONDS
+        super().__init__(served, protocol=BridgeProtocol, stop_seconds=stop_seconds)
         self._lifecycle = lifecycle
         self._rpc_client = rpc_client
         self._registration = registration

@@ -151,6 +151,15 @@ async def test_without_a_broker_the_process_stays_up_and_says_503() -> None:
         assert "canary" not in await bridge.end()
 
 
+async def test_the_process_refuses_in_its_own_words_what_it_has_no_route_for() -> None:
+    (nobody,) = free_ports(1)
+    async with running(f"amqp://user:canary@127.0.0.1:{nobody}/", wanted=503) as bridge:
+        for method, path, status in (("GET", "/nothing", 404), ("DELETE", f"{BASE}/status/cs_test_a", 405)):
+            answer = await bridge.client.request(method, path)
+            assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+            assert answer.json()["requestId"] == answer.headers["x-request-id"]
+
+
 async def test_a_stop_finishes_what_has_begun(peer: Peer, amqp_url: str) -> None:
     gate = peer.handler = Gate()
     async with running(amqp_url) as bridge:
