@@ -100,7 +100,8 @@ async def test_poison_is_parked_after_its_tries_and_the_others_are_served(rig: R
         await asyncio.gather(*(rig.served(CREATE, a_create()) for _ in range(100)))
         for mark in spent:
             letter = await rig.parked(CREATE, mark)
-            assert (letter.headers["x-reason"], letter.headers["x-attempts"]) == ("exhausted", last + 1)
+            assert letter.headers["x-reason"] == "exhausted"
+            assert letter.headers["x-attempts"] > last  # a try that found no database is followed by another one
         # They come back after a second, and wait longer then.
         found: list[Any] = []
         while len(found) < len(fresh):
