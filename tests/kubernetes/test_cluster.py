@@ -128,6 +128,30 @@ async def test_a_missing_secret_is_said_before_anything_is_installed(cluster: Cl
     assert not await release.pods("service")
 
 
+async def test_whatever_a_pod_would_wait_for_is_said_before_anything_is_installed(cluster: Cluster) -> None:
+    """A pod without a ConfigMap that it mounts stays in its creation, and says nothing."""
+    release = Release(cluster=cluster, namespace=await cluster.new_namespace("bare"))
+    maps = {
+        "kind": "ConfigMap",
+        "apiVersion": "v1",
+        "metadata": {"name": "our-authority"},
+        "data": {"authority.crt": "x"},
+    }
+    await cluster.api.create(maps, release.namespace)
+    status, said = await release.helm("install", "production")
+    assert status != 0
+    for sentence in (
+        "trust.existingConfigMap: the ConfigMap our-authority has no key ca.crt",
+        "bridge.jwks.existingConfigMap: there is no ConfigMap service-token-keys in the namespace bare",
+        "image.pullSecrets: there is no Secret registry in the namespace bare",
+        "secrets.migration: there is no Secret payments-database-owner in the namespace bare",
+    ):
+        assert sentence in said
+    status, said = await release.helm("install", "smallest", "--set=trust.existingSecret=our-own")
+    assert "trust.existingSecret: there is no Secret our-own in the namespace bare" in said
+    assert "ConfigMap" not in said
+
+
 async def test_installing_migrates_first_and_leaves_no_job(release: Release) -> None:
     jobs = await release.cluster.api.get(f"/apis/batch/v1/namespaces/{release.namespace}/jobs")
     events = await release.cluster.api.get(f"/api/v1/namespaces/{release.namespace}/events")

@@ -88,22 +88,35 @@
 {{- end -}}
 
 {{/*
-Secrets that are named and not there, as a JSON list of sentences. Only `helm install` and `helm upgrade` can see that;
-`helm template` sees no cluster. It needs no right that Helm does not need for its own records.
+Secrets and ConfigMaps that are named and not there, as a JSON list of sentences: a pod that lacks one only waits. Only
+`helm install` and `helm upgrade` can see that; `helm template` sees no cluster. Secrets need no right that Helm does not
+need for its own records; a ConfigMap is asked for only where values name one.
 */}}
 {{- define "payments.missingSecrets" -}}
 {{- $problems := list -}}
 {{- $found := lookup "v1" "Secret" .Release.Namespace "" -}}
 {{- if hasKey $found "items" -}}
-{{- $keys := dict -}}
-{{- range $found.items -}}{{- $_ := set $keys .metadata.name (keys (.data | default dict)) -}}{{- end -}}
+{{- $secrets := dict -}}
+{{- range $found.items -}}{{- $_ := set $secrets .metadata.name (.data | default dict) -}}{{- end -}}
+{{- $named := list (list "trust.existingSecret" "Secret" .Values.trust.existingSecret .Values.trust.key) -}}
+{{- $named = append $named (list "trust.existingConfigMap" "ConfigMap" .Values.trust.existingConfigMap .Values.trust.key) -}}
+{{- $named = append $named (list "bridge.jwks.existingConfigMap" "ConfigMap" .Values.bridge.jwks.existingConfigMap .Values.bridge.jwks.key) -}}
 {{- range $use, $secret := .Values.secrets -}}
-{{- if $secret.existingSecret -}}
-{{- if not (hasKey $keys $secret.existingSecret) -}}
-{{- $problems = append $problems (printf "secrets.%s: there is no Secret %s in the namespace %s" $use $secret.existingSecret $.Release.Namespace) -}}
-{{- else if not (has $secret.key (index $keys $secret.existingSecret)) -}}
-{{- $problems = append $problems (printf "secrets.%s: the Secret %s has no key %s" $use $secret.existingSecret $secret.key) -}}
+{{- $named = append $named (list (printf "secrets.%s" $use) "Secret" $secret.existingSecret $secret.key) -}}
 {{- end -}}
+{{- range .Values.image.pullSecrets -}}
+{{- $named = append $named (list "image.pullSecrets" "Secret" . "") -}}
+{{- end -}}
+{{- range $named -}}
+{{- $use := index . 0 -}}{{- $kind := index . 1 -}}{{- $name := index . 2 -}}{{- $key := index . 3 -}}
+{{- if and $name (eq $kind "ConfigMap") -}}
+{{- with lookup "v1" "ConfigMap" $.Release.Namespace $name -}}{{- $_ := set $secrets (printf "ConfigMap %s" $name) (merge (dict) (.data | default dict) (.binaryData | default dict)) -}}{{- end -}}
+{{- end -}}
+{{- $stored := ternary $name (printf "ConfigMap %s" $name) (eq $kind "Secret") -}}
+{{- if and $name (not (hasKey $secrets $stored)) -}}
+{{- $problems = append $problems (printf "%s: there is no %s %s in the namespace %s" $use $kind $name $.Release.Namespace) -}}
+{{- else if and $name $key (not (hasKey (index $secrets $stored) $key)) -}}
+{{- $problems = append $problems (printf "%s: the %s %s has no key %s" $use $kind $name $key) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
