@@ -10,7 +10,13 @@ import uvloop
 from pydantic_settings import BaseSettings
 
 from runtime import command_start, process_settings
-from service.adapters.postgres import NoSuchRoleError, TablesInUseError, UnknownRevisionError, why
+from service.adapters.postgres import (
+    MigrationForbiddenError,
+    NoSuchRoleError,
+    TablesInUseError,
+    UnknownRevisionError,
+    why,
+)
 from service.domain.errors import StoreUnavailableError
 
 
@@ -33,7 +39,7 @@ def status_of(command: Command, arguments: argparse.Namespace) -> int:
     except command_start.CannotStartError as error:
         sys.stderr.write(f"payment-service cannot start:\n{error}\n")
         return error.status
-    except (NoSuchRoleError, TablesInUseError, UnknownRevisionError) as error:
+    except (MigrationForbiddenError, NoSuchRoleError, TablesInUseError, UnknownRevisionError) as error:
         sys.stderr.write(f"payment-service: {error}\n")
     except StoreUnavailableError as error:
         sys.stderr.write(f"payment-service: the database (DATABASE_URL) {why(error)}.\n")

@@ -4,7 +4,9 @@ import argparse
 import json
 import sys
 
+from runtime import command_start
 from service.adapters import postgres
+from service.domain.errors import StoreUnavailableError
 from service.settings import MigrateSettings
 
 
@@ -16,9 +18,14 @@ def needs(_: argparse.Namespace) -> type[MigrateSettings]:
 async def run(arguments: argparse.Namespace, settings: MigrateSettings) -> int:
     """Migrate, and grant the application's role what it needs; the exit status."""
     url = settings.migration_database_url or settings.database_url
-    done = await postgres.migrate(
-        url.get_secret_value(), application=settings.application, console=settings.console_database_role
-    )
+    try:
+        done = await postgres.migrate(
+            url.get_secret_value(), application=settings.application, console=settings.console_database_role
+        )
+    except StoreUnavailableError as error:
+        variable = "DATABASE_URL" if settings.migration_database_url is None else "MIGRATION_DATABASE_URL"
+        sys.stderr.write(f"payment-service: the database ({variable}) {postgres.why(error)}.\n")
+        return command_start.EXIT_FAILED
     if arguments.json:
         role = settings.application if done.granted else None
         told = {"revision": done.revision, "grantedTo": role, "consoleRole": settings.console_database_role}

@@ -9,6 +9,7 @@ from service.adapters.postgres.fitness import check_usable, listening_problem_of
 from service.adapters.postgres.health_store import PostgresGatewayHealth
 from service.adapters.postgres.listener import PostgresListener
 from service.adapters.postgres.migrate import (
+    MigrationForbiddenError,
     TablesInUseError,
     UnknownRevisionError,
     current_revision,
@@ -37,6 +38,7 @@ __all__ = [
     "WANTED_CHANNEL",
     "Database",
     "DatabaseClock",
+    "MigrationForbiddenError",
     "NoSuchRoleError",
     "OperatorJournal",
     "OutboxEvent",

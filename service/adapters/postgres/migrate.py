@@ -39,6 +39,10 @@ class UnknownRevisionError(Exception):
     """The database is newer than this version, or no release's; the text is a sentence for an operator."""
 
 
+class MigrationForbiddenError(Exception):
+    """The role may not do what the migration needs; the text is a sentence for an operator."""
+
+
 class TablesInUseError(Exception):
     """Somebody uses the tables and does not end; the text is a sentence for an operator."""
 
@@ -55,6 +59,7 @@ _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _NO_CONNECTION: Final = frozenset({"28", "3D", "53", "57"})
 """Classes of SQLSTATE with which a server refuses a connection."""
 _LOCKED: Final = frozenset({"55P03", "40P01"})
+_FORBIDDEN: Final = "42501"
 _NO_LIMITS: Final = {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
 _ONE_AT_A_TIME: Final = 7_021_915_001  # any number: concurrent migrations of one database wait for each other
 
@@ -71,6 +76,7 @@ async def migrate(
     Raises:
         NoSuchRoleError: there is no such role; nothing was changed.
         UnknownRevisionError: it is at none of this version's revisions; nothing was changed.
+        MigrationForbiddenError: the role may not; migrations before that one are done.
         TablesInUseError: somebody holds a lock all the time; migrations before that one are done.
         StoreUnavailableError: the database cannot be reached, refuses the role, or was lost on the way; repeat it.
         SQLAlchemyError: it cannot be used.
@@ -83,6 +89,8 @@ async def migrate(
                 try:
                     return await _migrated(engine, application, console)
                 except (DBAPIError, asyncpg.PostgresError) as error:  # a script's are the driver's own
+                    if sqlstate(error) == _FORBIDDEN:
+                        raise MigrationForbiddenError(_forbidden(error)) from error
                     if sqlstate(error) not in _LOCKED:
                         raise
                 _log.warning("the tables are in use: trying again")
@@ -132,6 +140,16 @@ def _problem(current: str | None, oldest: str | None) -> str | None:
     if current not in {None, *_revisions()}:
         return f"The database is at revision {current}, which no release has had: it cannot be migrated."
     return f"The database is at revision {current or 'none'}, but {newest} is needed: run payment-service migrate."
+
+
+def _forbidden(error: Exception) -> str:
+    """With the server's own words, which name the table or schema and hold no statement."""
+    said = getattr(error, "orig", error)
+    said = getattr(said, "__cause__", None) or said
+    return (
+        f"The role that migrates may not: {said}. It must own the tables, or the database as long as there are none: "
+        "see MIGRATION_DATABASE_URL."
+    )
 
 
 def _revisions() -> set[str]:

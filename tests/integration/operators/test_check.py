@@ -132,6 +132,27 @@ async def test_a_database_without_tables_needs_a_migration(empty: str, role_url:
     assert (said.status, said.said) == (1, sentence)
 
 
+async def test_a_role_that_may_not_migrate_is_told_so(own: Migrated, empty: str) -> None:
+    if own.owner == own.application:
+        pytest.skip("the user of DATABASE_URL may make no roles")
+    without_tables = urlsplit(own.application)._replace(path=urlsplit(empty).path).geturl()
+    lacking = {without_tables: "permission denied for schema public", own.application: "must be owner of table"}
+    for url, why in lacking.items():
+        said = await ended("-m", "service", "migrate", DATABASE_URL=url)
+        assert said.status == 1
+        assert said.said.startswith(f"payment-service: The role that migrates may not: {why}")
+        assert said.said.endswith("see MIGRATION_DATABASE_URL.\n")
+        assert len(said.said.splitlines()) == 1
+
+
+async def test_the_migration_names_the_url_that_it_used(own: Migrated) -> None:
+    for name in ("DATABASE_URL", "MIGRATION_DATABASE_URL"):
+        urls = {"DATABASE_URL": own.application, name: with_password(own.application, "shown")}
+        said = await ended("-m", "service", "migrate", **urls)
+        sentence = f"payment-service: the database ({name}) refuses the role or its password.\n"
+        assert (said.status, said.said) == (1, sentence)
+
+
 FOREIGN: Final = "The database is at revision 0001, which no release has had: it cannot be migrated."
 NEWER: Final = (
     f"The database is at revision 9999, and this version knows revisions up to {newest_revision()}: "
