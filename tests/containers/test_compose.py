@@ -1,5 +1,6 @@
 """`docker compose up --wait`: the whole system from nothing, what it is allowed, and what it survives."""
 
+import functools
 import json
 import re
 import subprocess
@@ -16,7 +17,9 @@ from tests.containers import docker
 from tests.containers.system import System, described
 from tools.devstack.stack_settings import CHECKOUT, DEFAULT_PORTS
 
-OURS = ("service", "bridge", "sandbox", "storefront", "balancer")
+OURS = ("service", "bridge", "console", "sandbox", "storefront", "balancer")
+PAGES = {"STOREFRONT_PORT": "/health", "CONSOLE_PORT": "/actuator/health/readiness"}
+"""What says that those which no purchase needs serve people."""
 README = (CHECKOUT / "README.md").read_text()
 
 
@@ -107,7 +110,7 @@ def test_users_and_roles_have_what_they_need_and_no_password_is_in_the_file(syst
     assert not re.search(r"password\s*:|://[^/\s]*:[^/\s]*@|[sr]k_(test|live)_", text, re.IGNORECASE)
 
 
-@pytest.mark.parametrize("service", ["service", "bridge", "balancer", "storefront", "rabbitmq", "postgres"])
+@pytest.mark.parametrize("service", ["service", "bridge", "balancer", "storefront", "console", "rabbitmq", "postgres"])
 def test_after_kill_9_it_serves_again_and_nothing_is_lost(system: System, service: str) -> None:
     paid = system.buy()
     waiting = system.create(booking=time.time_ns() // 1000)
@@ -115,11 +118,15 @@ def test_after_kill_9_it_serves_again_and_nothing_is_lost(system: System, servic
     time.sleep(0.5)  # so that the first answer is not of before
     seconds = system.until(system.buy)
     sys.stdout.write(f"{service} killed: a ticket bought {seconds:.1f} s after\n")
-    shop = system.url("STOREFRONT_PORT")
-    system.until(lambda: httpx.get(f"{shop}/health", trust_env=False).status_code == 200)
+    for port, path in PAGES.items():
+        system.until(functools.partial(serves, f"{system.url(port)}{path}"))
     assert system.status(paid) == "COMPLETED"
     system.pay(waiting)
     system.until(lambda: system.status(waiting) == "COMPLETED")
+
+
+def serves(page: str) -> bool:
+    return httpx.get(page, trust_env=False, timeout=30).status_code == 200
 
 
 def test_after_kill_9_of_the_sandbox_payments_go_on(system: System) -> None:
@@ -180,6 +187,19 @@ def test_one_password_is_renewed_while_it_runs(system: System) -> None:
     system.do("restart", "bridge")
     system.until(system.buy)
     assert system.status(paid) == "COMPLETED"
+
+
+def test_a_tag_that_is_not_there_is_said_and_nothing_is_built_in_its_place(tmp_path: Path) -> None:
+    system = System.of(tmp_path, tag="no-such-version")
+    try:
+        for command in (("up", "--wait"), ("up", "--no-deps", "migrate")):
+            ended = system.run(command[0], "--no-build", *command[1:])
+            assert ended.returncode != 0
+            assert re.search(r"no such image: bookticket/payment-\w+:no-such-version", ended.stderr, re.IGNORECASE)
+        assert docker.said("image", "ls", "--quiet", "--filter", "reference=*/*:no-such-version") == ""
+    finally:
+        system.do("down", "--volumes")
+    assert system.left() == {}
 
 
 def test_wrong_settings_end_the_start_with_all_their_names(images: dict[str, str], tmp_path: Path) -> None:
