@@ -146,6 +146,11 @@ FINISHED = [
     {"session_id": "'cs_test_x'"},
     {"payment_url": "'https://pay.example'"},
     {"attention": "'unsettled'"},
+    {"last_outcome": "'paid'"},
+    {"dispute": "'lost'"},
+    {"refunded_minor": "1"},
+    {"closed_at": "now()"},
+    {"settle_attempts": "1"},
 ]
 
 
