@@ -60,7 +60,8 @@ async def test_what_can_be_used_is_said(migrated: Migrated, role_url: RoleUrl) -
 @pytest.mark.parametrize("program", ["service", "bridge", "console"])
 async def test_a_program_reads_it_as_one_object(program: str, migrated: Migrated, role_url: RoleUrl) -> None:
     user = {"service": SERVICE, "bridge": BRIDGE, "console": CONSOLE}[program]
-    environment = {**service(migrated.application, role_url(user)), "LOG_FORMATT": "x"}
+    database = migrated.owner if program == "console" else migrated.application  # the service's role is not for it
+    environment = {**service(database, role_url(user)), "LOG_FORMATT": "x"}
     for url, problems in {environment["AMQP_URL"]: 0, f"amqp://{NOWHERE}/": 1}.items():
         said = await ended("-m", program, "check", "--json", **environment | {"AMQP_URL": url})
         found = json.loads(said.said)
