@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -79,30 +77,3 @@ def test_every_alert_is_tested_to_fire_and_to_stay_quiet() -> None:
     assert [test["name"] for test in tests] == [
         f"{name} {does}" for name in ALERTS for does in ("fires", "stays quiet")
     ]
-
-
-promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool on this machine")
-
-
-def promtool_says(*arguments: str | Path) -> str:
-    said = subprocess.run(
-        ["promtool", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120, cwd=FOLDER
-    )
-    assert said.returncode == 0, said.stdout + said.stderr
-    return said.stdout
-
-
-@promtool
-def test_alerts_fire_and_stay_quiet() -> None:
-    assert "SUCCESS" in promtool_says("test", "rules", "alerts_test.yml")
-
-
-@promtool
-def test_the_expressions_of_the_dashboards_can_be_read(tmp_path: Path) -> None:
-    rules = [
-        {"record": f"panel:{number}", "expr": expression.replace("$__rate_interval", "1m")}
-        for number, (_, _, expression) in enumerate(panels())
-    ]
-    file = tmp_path / "panels.yml"
-    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
-    assert "SUCCESS" in promtool_says("check", "rules", file)
