@@ -15,6 +15,7 @@ import asyncpg
 from aio_pika.abc import AbstractIncomingMessage
 
 from contracts.events import EventKey
+from runtime.amqp_nodes import HEARTBEAT_SECONDS, leave_silent_nodes
 from tools.chaos.clients import ACTS, PATH, WHO
 from tools.chaos.cluster.cluster_system import ClusterSystem
 from tools.chaos.facts import AUDIT, event
@@ -24,7 +25,6 @@ from tools.chaos.wishes import Attempt, Operation
 EVERY_SECONDS = 0.25
 CREATE_SECONDS = 15.0
 WRITE_SECONDS = 3.0
-HEARTBEAT_SECONDS = 5
 _LOST = (
     aio_pika.exceptions.AMQPError,
     asyncpg.PostgresError,
@@ -95,6 +95,7 @@ class Probes:
     async def _consume(self) -> None:
         """As another service does it: a durable queue; after an error the next node that answers."""
         url = f"{await asyncio.to_thread(lambda: self.system.amqp_url)}?heartbeat={HEARTBEAT_SECONDS}"
+        leave_silent_nodes()  # else the library waits for three heartbeats, and what is measured is this subscriber
         async with asyncio.timeout(CREATE_SECONDS):
             connection = await aio_pika.connect(url, timeout=3)
         async with connection, connection.channel() as channel:
