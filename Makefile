@@ -23,13 +23,13 @@ SLOW := mutants or interop or fuzz or kubernetes or containers or packaging or o
 PYTEST := $(PYTHON) -m pytest --dist loadfile --no-loadscope-reorder
 
 test-fast: $(READY) ## unit tests and architecture, less than a minute
-	@$(PYTEST) -n 2 tests/unit tests/architecture $(ARGS)
+	@$(PYTEST) -n 2 --histories 150 tests/unit tests/architecture $(ARGS)
 
 test: $(READY) ## what proves the promises, on a real PostgreSQL and a real RabbitMQ, five to eight minutes
 	@$(PYTEST) -n 4 -m "not ($(SLOW))" $(ARGS)
 
 test-all: $(READY) ## all of it: the crash matrix in full, mutants, Java, containers, Kubernetes, a cluster, fuzzing (ARGS="--crash-runs 50")
-	@$(PYTEST) -n 4 -rs --crash-runs 10 --cases 2000 $(ARGS)
+	@$(PYTEST) -n 4 -rs --crash-runs 10 --cases 2000 --histories 2000 $(ARGS)
 
 coverage: $(READY) ## the lines that `make test-fast` runs, without those of child processes
 	@$(PYTEST) -n 2 tests/unit tests/architecture --cov contracts --cov runtime --cov service --cov bridge --cov console $(ARGS)

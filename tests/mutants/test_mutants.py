@@ -12,7 +12,7 @@ from tests.kit.databases import NewMigrated
 from tests.mutants.machine_mutants import MACHINE
 from tests.mutants.mutants import MUTANTS, Patch
 from tests.mutants.shop import Shop, open_shop
-from tests.unit.service.application.test_state_machine import FULL, AnythingMayHappen, _in_silence
+from tests.unit.service.application.test_state_machine import HISTORIES, AnythingMayHappen, _in_silence
 from tools.chaos import invariants
 
 __all__ = ["_in_silence"]
@@ -74,7 +74,7 @@ async def test_without_its_index_the_database_takes_no_payment_at_all(shop: Shop
     assert not (await shop.facts()).sessions
 
 
-SOME = settings(FULL, max_examples=200, phases=[Phase.generate], report_multiple_bugs=False)
+SOME = settings(HISTORIES, max_examples=200, phases=[Phase.generate], report_multiple_bugs=False)
 """Far fewer runs than usual."""
 
 

@@ -33,12 +33,12 @@ from tests.kit.servers import run
 from tests.kit.world import a_stripe_gateway
 from tests.mutants import mutants
 from tests.unit.service.application.machine import House, Job, Replica
-from tests.unit.service.application.test_state_machine import FULL, AnythingMayHappen, _in_silence
+from tests.unit.service.application.test_state_machine import HISTORIES, AnythingMayHappen, _in_silence
 from tools.sandbox import cards
 
 __all__ = ["_in_silence"]
 
-SHORT = settings(FULL, stateful_step_count=30, phases=[Phase.generate])
+SHORT = settings(HISTORIES, stateful_step_count=30, phases=[Phase.generate])
 PATIENCE_SECONDS = 60.0
 _EMPTY = """
     ALTER TABLE journal DISABLE TRIGGER USER;

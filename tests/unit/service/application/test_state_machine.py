@@ -35,11 +35,10 @@ from service.domain.payment import PaymentStatus
 from tests.kit.service import context, create
 from tests.unit.service.application.machine import House, Job, Replica
 
-FULL = settings(
+HISTORIES = settings(
     derandomize=True,
     deadline=None,
     database=None,
-    max_examples=500,
     stateful_step_count=50,
     suppress_health_check=list(HealthCheck),
 )
@@ -459,5 +458,6 @@ def _in_silence() -> Iterator[None]:
 
 @pytest.mark.timeout(1800)  # what it finds it makes smaller first, which takes minutes
 @pytest.mark.usefixtures("_in_silence")
-def test_whatever_happens_nobody_pays_twice_and_nothing_is_lost() -> None:
-    run_state_machine_as_test(AnythingMayHappen, settings=FULL)
+def test_whatever_happens_nobody_pays_twice_and_nothing_is_lost(pytestconfig: pytest.Config) -> None:
+    histories = pytestconfig.getoption("--histories")
+    run_state_machine_as_test(AnythingMayHappen, settings=settings(HISTORIES, max_examples=histories))
