@@ -48,10 +48,12 @@ def test_killed_members_come_back_and_ctrl_c_leaves_nothing(tmp_path: Path) -> N
             "bridge": 2,
         }
         assert stack.where["database"].count("127.0.0.1:") == 3
-        looking = f". {stack.folder}/env; patronictl list; rabbitmqctl -q cluster_status"
+        waits = "{application:get_env(kernel, net_setuptime), application:get_env(aten, poll_interval)}."
+        looking = f". {stack.folder}/env; patronictl list; rabbitmqctl -q cluster_status; rabbitmqctl eval '{waits}'"
         seen = subprocess.run(["sh", "-c", looking], capture_output=True, text=True, check=True).stdout
         assert "Leader" in seen
         assert "rabbitmq-3@localhost" in seen
+        assert "{{ok,1},{ok,1000}}" in seen  # as deploy/ha/advanced.config says, and not as RabbitMQ would have it
         victims = [
             ("rabbitmq", "pid"),
             ("postgres", "pid"),
