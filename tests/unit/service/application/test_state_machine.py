@@ -45,7 +45,8 @@ HISTORIES = settings(
 _REUSED = (errors.IdempotencyKeyReusedError, errors.MessageIdReusedError)
 _DECIDED = (errors.AlreadyPaidError, errors.PaymentFailedError)
 _UNDECIDED = (errors.OutcomeUnknownError, errors.GatewayFailedError, errors.GatewayBusyError, StoreUnavailableError)
-_REFUSALS = (*_REUSED, *_DECIDED, *_UNDECIDED, errors.CreateInProgressError, errors.NeedsAttentionError)
+_IN_PROGRESS = (errors.CreateInProgressError, errors.ConcurrentChangeError)  # one code for callers: come again
+_REFUSALS = (*_REUSED, *_DECIDED, *_UNDECIDED, *_IN_PROGRESS, errors.NeedsAttentionError)
 
 
 @dataclass(frozen=True, kw_only=True)
