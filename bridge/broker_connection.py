@@ -34,6 +34,9 @@ FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 2.0
 TRUSTED_SECONDS: Final = 5.0
 """How long a new channel is not doubted: replacing it more often would mend nothing."""
+UNHEARD_SECONDS: Final = 3.0
+"""How long calls wait for a first reply by a new channel before it is replaced: it may have never worked. By the
+connection's next one twice as long: perhaps nobody answers at all."""
 KEPT_SECONDS: Final = 30.0
 """How long a replaced channel is kept at least: late replies come by it, and are counted."""
 
@@ -43,12 +46,14 @@ class BrokerConnection:
     """Connects and reconnects in its task `run`, to the nodes of `amqp_url` in turn.
 
     `on_lost`: replies to this channel will never come (None: to any). `is_waiting`: whether a call waits for one.
+    `is_unheard`: whether a call by this channel has waited for so many seconds, and no reply has come since a moment.
     """
 
     amqp_url: str = field(repr=False)  # holds a password
     on_reply: Callable[[DeliveredMessage], Coroutine[Any, Any, None]]
     on_lost: Callable[[Channel | None], None]
     is_waiting: Callable[[Channel], bool]
+    is_unheard: Callable[[Channel, float, float], bool]
     channel: Channel | None = field(default=None, init=False)
     """What commands can be sent by; None if there is no connection, no exchange, or the broker takes nothing."""
     distrust: str | None = field(default=None, init=False)
@@ -105,12 +110,13 @@ class BrokerConnection:
     async def _use(self, connection: aiormq.Connection, where: str) -> None:
         """Keep one channel open; raises what ended the connection."""
         backoff = Backoff(first_seconds=FIRST_PAUSE_SECONDS, longest_seconds=LONGEST_PAUSE_SECONDS)
-        closed = connection.closing
+        closed, unheard_seconds = connection.closing, UNHEARD_SECONDS
         while True:
             try:
                 channel = await self._open(connection)
                 backoff.reset()
-                await self._watch(connection, channel, where)
+                await self._watch(connection, channel, where, unheard_seconds)
+                unheard_seconds *= 2
             except Exception as error:
                 self.channel = None
                 if not closed.done():  # channel and connection end together, the channel first
@@ -137,12 +143,13 @@ class BrokerConnection:
         channel.closing.add_done_callback(lambda _: self.on_lost(channel))
         return channel
 
-    async def _watch(self, connection: aiormq.Connection, channel: Channel, where: str) -> None:
+    async def _watch(self, connection: aiormq.Connection, channel: Channel, where: str, unheard_seconds: float) -> None:
         """Return when the channel is to be replaced, raise what ended it; follow whether the broker takes messages.
 
         Under a memory or disk alarm the broker stops reading from us: no error, only silence.
         """
-        closing, alarm, trusted_until = channel.closing, LogOnChange(_log), time.monotonic() + TRUSTED_SECONDS
+        closing, alarm, clock = channel.closing, LogOnChange(_log), asyncio.get_running_loop().time
+        opened_at = clock()
         while not closing.done():
             try:
                 async with asyncio.timeout(BLOCKED_SECONDS):
@@ -155,7 +162,8 @@ class BrokerConnection:
                 self.channel = channel
                 await self._close_replaced()
                 doubted, self._doubted = self._doubted is channel, None
-                if doubted and time.monotonic() > trusted_until:
+                doubted = doubted and clock() > opened_at + TRUSTED_SECONDS
+                if doubted or self.is_unheard(channel, unheard_seconds, opened_at):
                     self.warnings.warn(f"No reply comes from {where}: the channel is replaced")
                     self._replaced.append((channel, time.monotonic()))
                     return

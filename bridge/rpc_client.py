@@ -79,7 +79,11 @@ class RpcClient:
     def __post_init__(self) -> None:
         self._user_id = connection_urls.amqp_user(self.amqp_url)
         self._connection = BrokerConnection(
-            amqp_url=self.amqp_url, on_reply=self._on_reply, on_lost=self._fail, is_waiting=self._is_waiting
+            amqp_url=self.amqp_url,
+            on_reply=self._on_reply,
+            on_lost=self._fail,
+            is_waiting=self._is_waiting,
+            is_unheard=self._is_unheard,
         )
 
     async def __aenter__(self) -> Self:
@@ -247,6 +251,15 @@ class RpcClient:
 
     def _is_waiting(self, channel: Channel) -> bool:
         return any(call.channel is channel for call in self._calls.values())
+
+    def _is_unheard(self, channel: Channel, seconds: float, since: float) -> bool:
+        if self._heard_at > since:
+            return False
+        ends = asyncio.get_running_loop().time() + self.timeout_seconds - seconds
+        return any(
+            call.channel is channel and not call.is_long_poll and (call.deadline.when() or ends) < ends
+            for call in self._calls.values()
+        )
 
 
 def _parse(command: CommandType, message: DeliveredMessage) -> Reply:

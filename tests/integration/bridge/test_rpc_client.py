@@ -282,6 +282,28 @@ async def test_a_channel_by_which_nothing_comes_back_is_replaced_and_those_who_w
         assert (await ask(rpc_client, 6))["transactionId"] == "cs_test_6"
 
 
+async def test_a_new_channel_by_which_no_first_reply_comes_is_replaced_before_any_call_expires(
+    amqp_url: str, peer: Peer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T16: it may have been opened while the others of a cluster still took a frozen node for alive."""
+    monkeypatch.setattr("bridge.broker_connection.UNHEARD_SECONDS", 0.1)
+    gate = peer.handler = Gate()
+    async with connected(amqp_url, timeout_seconds=60) as rpc_client:
+        old = rpc_client._connection.channel
+        early = asyncio.create_task(ask(rpc_client, 7))
+        await until(lambda: rpc_client._connection.channel is not old)
+        assert "No reply comes from RabbitMQ at" in caplog.text
+        gate.opened.set()
+        assert (await early)["transactionId"] == "cs_test_7"  # by the channel that was replaced
+        peer.handler = second = Gate()
+        new = rpc_client._connection.channel
+        late = asyncio.create_task(ask(rpc_client, 8))
+        await asyncio.sleep(1)  # two looks at the connection
+        assert rpc_client._connection.channel is new, "RabbitMQ has been heard since: whoever answers is slow"
+        second.opened.set()
+        assert (await late)["transactionId"] == "cs_test_8"
+
+
 async def test_a_service_that_answers_late_costs_no_channel(amqp_url: str, peer: Peer) -> None:
     async def answer(command: Command) -> Answer | None:
         return None if command.body == status(1) else reply(command)
