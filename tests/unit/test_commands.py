@@ -58,12 +58,23 @@ def test_the_help_names_every_command(half: str) -> None:
         assert f"payment-{half} {name}" in said
 
 
-def test_a_bridge_without_tokens_and_without_eureka_does_not_import_what_these_need() -> None:
-    program = "import sys; import bridge.check, bridge.serve; print(*{name.partition('.')[0] for name in sys.modules})"
+@pytest.mark.parametrize(
+    ("modules", "needless"),
+    [
+        pytest.param(
+            "bridge.check, bridge.serve", {"httpx", "jwt", "cryptography", "py_eureka_client"}, id="bridge, no tokens"
+        ),
+        pytest.param(
+            "service.bootstrap", {"httpx", "requests"}, id="service: the SDK has other HTTP libraries at hand"
+        ),
+    ],
+)
+def test_a_process_does_not_import_what_it_does_not_use(modules: str, needless: set[str]) -> None:
+    program = f"import sys; import {modules}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     said = subprocess.run(
         [sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=60
     )
-    assert set(said.stdout.split()) & {"httpx", "jwt", "cryptography", "py_eureka_client"} == set()
+    assert set(said.stdout.split()) & needless == set()
 
 
 def test_the_choices_of_the_command_line_are_those_of_the_contract() -> None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import aiohttp
-import stripe
 
+from service.adapters.stripe.sdk_import import stripe
 from service.domain.gateway_account import GatewayAccount
 
 ASK_SECONDS: Final = 3.0

@@ -3,9 +3,9 @@
 from http import HTTPStatus
 
 import aiohttp
-import stripe
 
 from service.adapters.stripe.circuit_breaker import Verdict
+from service.adapters.stripe.sdk_import import stripe
 
 
 def verdict_of(error: Exception, *, fair: bool) -> Verdict:

@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
 
-import stripe
-
 from contracts.fields import is_session_id
+from service.adapters.stripe.sdk_import import stripe
 from service.application.ports import EventPage, SessionEvent, ToldPage, ToldSession
 from service.domain.money import Money
 from service.domain.outcomes import Expired, Open, Opened, Outcome, Paid, Processing, Refused, Unknown, UnknownCause

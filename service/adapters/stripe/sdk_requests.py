@@ -12,9 +12,9 @@ from uuid import uuid4
 
 import aiohttp
 import orjson
-import stripe
 from yarl import URL
 
+from service.adapters.stripe.sdk_import import stripe
 from service.failpoints import FailPoint, hit
 
 _Answer = tuple[bytes, int, Mapping[str, str]]
