@@ -154,6 +154,7 @@ async def built(
             settings, application, publisher=publisher, long_poll=long_poll, metrics=metrics, leaving=leaving
         )
         stack.push_async_callback(brokers.disconnect, consuming.stop)
+        await startup.connected_consumer(consuming)
         supervision.run_until_cancelled(stack, watch.run(consuming, started), name="topology-watch", failed=failed)
 
         def on_started() -> None:

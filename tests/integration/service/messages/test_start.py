@@ -59,6 +59,36 @@ async def test_a_broker_that_ends_while_the_service_connects_and_declares_delays
         await until(lambda: link.connections == SERVICE_CONNECTIONS)
 
 
+class CuttingLater(Proxy):
+    """Ends the connections by which the service would consume, twice: those before declare and publish."""
+
+    def __init__(self, name: str, target_port: int, *, target_host: str) -> None:
+        super().__init__(name, target_port, target_host=target_host)
+        self.all = 0
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.all += 1
+        if 2 < self.all <= 4:
+            writer.close()
+            return
+        await super()._forward(reader, writer)
+
+
+async def test_a_broker_that_ends_just_before_the_service_consumes_delays_the_start_and_no_more(
+    amqp_url: str, migrated_url: str
+) -> None:
+    """It was there at first, and went while the service compared its payments with Stripe."""
+    async with (
+        around(amqp_url, migrated_url) as rig,
+        breakable(rig.settings, "amqp_url", CuttingLater) as (link, settings),
+        serving(settings) as rig.service,
+    ):
+        assert link.all > 4
+        await until(rig.is_ready)
+        assert (await rig.ask(CREATE, a_create())).type == "checkout.create.reply"
+        await until(lambda: link.connections == SERVICE_CONNECTIONS)
+
+
 async def test_a_queue_that_somebody_made_with_other_arguments_fails_the_start_at_once_with_a_sentence(
     amqp_url: str, migrated_url: str
 ) -> None:
