@@ -19,7 +19,7 @@ cluster: $(READY) ## the same without a single point of failure: 3 RabbitMQ, 3 P
 
 # The tests of a file share what they start, so a worker takes whole files, in the order that tests/conftest.py sets.
 # Those with real servers wait for more than half of their time: four workers fill two cores.
-SLOW := mutants or interop or fuzz or kubernetes or containers or packaging or observability or cluster
+SLOW := thorough or mutants or interop or fuzz or kubernetes or containers or packaging or observability or cluster
 PYTEST := $(PYTHON) -m pytest --dist loadfile --no-loadscope-reorder
 
 test-fast: $(READY) ## unit tests and architecture, less than a minute

@@ -1,4 +1,4 @@
-"""A local stack as a person starts it, and one Chromium."""
+"""A local stack as a person starts it, one Chromium, and its screens."""
 
 import json
 import os
@@ -26,6 +26,16 @@ expect.set_options(timeout=PATIENCE_MILLISECONDS)
 # Both end a hang and judge no speed.
 UP_SECONDS = 280
 END_SECONDS = 60
+PHONE, DESK = (390, "light"), (1280, "dark")
+SCREENS = [
+    PHONE,
+    DESK,
+    *(
+        pytest.param(each, marks=pytest.mark.thorough)
+        for each in ((390, "dark"), (1280, "light"), (1920, "light"), (1920, "dark"))
+    ),
+]
+"""Widths and themes: each theme once in `make test`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from console import bootstrap
 from console.settings import Settings
 from service.adapters.postgres import Database, PostgresStore
 from service.entrypoints import broker as brokers
-from tests.e2e.conftest import PATIENCE_MILLISECONDS, asked_of, barriers, strangers
+from tests.e2e.conftest import DESK, PATIENCE_MILLISECONDS, SCREENS, asked_of, barriers, strangers
 from tests.integration.console.conftest import park
 from tests.integration.service.ports.test_store import an_opening, begun, changed, fitting
 from tests.kit.databases import Migrated
@@ -24,7 +24,6 @@ from tests.kit.service import a_draft
 from tests.kit.web import listening
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
-WIDTHS = (390, 1280, 1920)
 LONG = "https://shop.example/" + "averylongpathwithoutanyblank" * 20
 
 
@@ -55,10 +54,10 @@ async def console(migrated: Migrated, amqp_url: str) -> AsyncIterator[Console]:
             yield Console(url=f"http://127.0.0.1:{port}", payment_id=payment.id)
 
 
-@pytest_asyncio.fixture(loop_scope="session", params=[(w, t) for w in WIDTHS for t in ("light", "dark")], ids=str)
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(request: pytest.FixtureRequest, browser: Browser, console: Console) -> AsyncIterator[Page]:
-    """A page on each screen, which may ask the console alone and complain of nothing."""
-    width, theme = request.param
+    """A page on a screen, which may ask the console alone and complain of nothing."""
+    width, theme = getattr(request, "param", DESK)
     context = await browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=theme, base_url=console.url
     )
@@ -72,6 +71,7 @@ async def page(request: pytest.FixtureRequest, browser: Browser, console: Consol
     assert complaints == []
 
 
+@pytest.mark.parametrize("page", SCREENS, indirect=True, ids=str)
 async def test_every_page_fits_the_screen_and_names_what_can_be_used(page: Page, console: Console) -> None:
     one = f"/payments/{console.payment_id}"
     await page.goto("/letters")

@@ -9,14 +9,14 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.e2e.conftest import PATIENCE_MILLISECONDS, asked_of, barriers, strangers
+from tests.e2e.conftest import PATIENCE_MILLISECONDS, SCREENS, asked_of, barriers, strangers
 from tests.integration.sandbox.harness import Running, running_sandbox
 from tests.unit.tools.sandbox.caller import line
 from tools.storefront import shop_pages
 from tools.storefront.bridge_client import Payment
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
-WIDTHS = {"desk": (1280, 900), "phone": (390, 844)}
+SIZES = {"phone": (390, 844), "desk": (1280, 900)}
 HTML = "text/html; charset=utf-8"
 STATES = ("COMPLETED", "PENDING", "FAILED")
 LONG = "Averylongnamewithoutanyspace" * 8
@@ -43,10 +43,10 @@ class Payer:
         return str(session["status"])
 
 
-@pytest_asyncio.fixture(loop_scope="session", params=WIDTHS)
+@pytest_asyncio.fixture(loop_scope="session", params=["phone", pytest.param("desk", marks=pytest.mark.thorough)])
 async def payer(request: pytest.FixtureRequest, browser: Browser) -> AsyncIterator[Payer]:
     """On each screen, without JavaScript; the page may ask the sandbox and the shop only."""
-    width, height = WIDTHS[request.param]
+    width, height = SIZES[request.param]
     async with running_sandbox() as sandbox:
         context = await browser.new_context(viewport={"width": width, "height": height}, java_script_enabled=False)
         context.set_default_timeout(PATIENCE_MILLISECONDS)
@@ -135,10 +135,10 @@ def showing(html: str) -> Any:
     return lambda route: route.fulfill(body=html, content_type=HTML)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
-async def test_nothing_keeps_a_payer_from_using_any_page(browser: Browser, width: int, theme: Any) -> None:
+@pytest.mark.parametrize("screen", SCREENS, ids=str)
+async def test_nothing_keeps_a_payer_from_using_any_page(browser: Browser, screen: tuple[int, Any]) -> None:
     """axe-core, on the hosted page in its states and on the shop's. A page that waits without a script must reload."""
+    width, theme = screen
     async with running_sandbox() as sandbox:
         context = await browser.new_context(viewport={"width": width, "height": 844}, color_scheme=theme)
         context.set_default_timeout(PATIENCE_MILLISECONDS)

@@ -43,7 +43,13 @@ def left(tmp_path: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("line", ["BookTicket payments", "ready  sandbox", "ready  migrations"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "BookTicket payments",
+        *(pytest.param(each, marks=pytest.mark.thorough) for each in ("ready  sandbox", "ready  migrations")),
+    ],
+)
 def test_ctrl_c_during_the_start_leaves_nothing_running(start: Start, tmp_path: Path, line: str) -> None:
     stack = start("run")
     stack.wait_for(line)
@@ -61,6 +67,7 @@ def test_a_taken_port_is_one_sentence_and_nothing_is_started(start: Start, tmp_p
     assert left(tmp_path) == []
 
 
+@pytest.mark.thorough
 def test_a_part_that_dies_at_its_start_is_named_with_its_last_words(start: Start, tmp_path: Path) -> None:
     stack = start("demo", PAYMENT_CURRENCY="doubloons")
     assert stack.process.wait(timeout=UP_SECONDS) == 1
@@ -69,6 +76,7 @@ def test_a_part_that_dies_at_its_start_is_named_with_its_last_words(start: Start
     assert left(tmp_path) == []
 
 
+@pytest.mark.thorough
 def test_two_stacks_run_side_by_side_and_end_alone_and_data_is_kept(start: Start, tmp_path: Path) -> None:
     """One is killed and started again on its data, the other loses a part; neither leaves a process behind."""
     one, two = start("run"), start("run", "two")

@@ -163,6 +163,7 @@ def why_no_java() -> str | None:
 
 
 @needs_curl
+@pytest.mark.thorough
 async def test_an_event_arrives_in_java(stack: LocalStack, tmp_path: Path) -> None:
     if reason := why_no_java():
         pytest.skip(reason)
