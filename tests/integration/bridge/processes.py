@@ -10,6 +10,7 @@ from typing import Final
 import httpx
 
 from tests.integration.bridge.conftest import IDENTITY
+from tests.kit.forks import Process
 from tests.kit.programs import start
 from tests.kit.until import PATIENCE_SECONDS
 from tools.devstack.processes import free_ports
@@ -21,7 +22,7 @@ COMMAND: Final = ("-m", "bridge", "run")
 class Running:
     """A bridge that serves, and a caller of it with an identity."""
 
-    process: asyncio.subprocess.Process
+    process: Process
     port: int
     client: httpx.AsyncClient
 

@@ -4,9 +4,7 @@ import asyncio
 import itertools
 import json
 import os
-import shutil
 import signal
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,15 +12,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.integration.service.messages.rig import Rig, until
+from tests.kit.forks import Process
+from tests.kit.programs import spawn
 from tools.devstack.processes import free_ports, read_text
 from tools.devstack.stack_settings import CHECKOUT
 
 START_SECONDS: Final = 180.0
 END_SECONDS: Final = 60.0
 """Twice what an orchestrator usually grants between SIGTERM and SIGKILL: it ends a hang beside other tests."""
-_SETPRIV: Final = shutil.which("setpriv")
-_DIES_WITH_US: Final = (_SETPRIV, "--pdeathsig", "KILL") if _SETPRIV else ()
-"""So that a killed test run leaves nothing behind."""
 _READY: Final = {"service": "ready: consuming commands", "bridge": "Connected to RabbitMQ"}
 
 
@@ -30,7 +27,7 @@ _READY: Final = {"service": "ready: consuming commands", "bridge": "Connected to
 class Program:
     """One process and what it says."""
 
-    process: asyncio.subprocess.Process
+    process: Process
     kind: str
     log: Path
     port: int
@@ -122,16 +119,8 @@ class Programs:
         ours = {"PYTHONPATH": str(self.checkout), "LOG_FORMAT": "json"}
         log = self.logs / f"{kind}-{next(self.numbers)}.log"
         with log.open("w") as out:
-            process = await asyncio.create_subprocess_exec(
-                *_DIES_WITH_US,
-                sys.executable,
-                *("-m", *command),
-                env=inherited | ours | settings,
-                cwd=self.checkout,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-            )
+            environment = inherited | ours | settings
+            process = await spawn("-m", *command, folder=self.checkout, environment=environment, out=out.fileno())
         program = Program(process=process, kind=kind, log=log, port=port)
         self.all.append(program)
         await program.ready()
