@@ -17,6 +17,9 @@ demo: $(READY) ## the same, and end after the sample purchase
 cluster: $(READY) ## the same without a single point of failure: 3 RabbitMQ, 3 PostgreSQL, 2 services, 2 bridges
 	@$(PYTHON) -m tools.devstack cluster
 
+# Each of some hundred processes would compile anew what another one has compiled.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The tests of a file share what they start, so a worker takes whole files, in the order that tests/conftest.py sets.
 # Those with real servers wait for more than half of their time: four workers fill two cores.
 SLOW := thorough or mutants or interop or fuzz or kubernetes or containers or packaging or observability or cluster
