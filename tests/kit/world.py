@@ -22,7 +22,9 @@ from service.application.waiters import WaiterRegistry
 from service.ratelimit.limiter import RateLimiter
 from service.ratelimit.quota import QuotaStore, Rates
 from tests.kit.clock import MovableClock, SystemClock
-from tests.kit.fakes import FakeGateway, FakeReservations, FakeStore
+from tests.kit.fake_gateway import FakeGateway
+from tests.kit.fake_reservations import FakeReservations
+from tests.kit.fake_store import FakeStore
 from tests.kit.observers import CountingObserver
 from tests.kit.service import context, create, policy
 

@@ -13,7 +13,7 @@ from service.domain.errors import IllegalTransitionError
 from service.domain.outcomes import Outcome, Paid
 from service.domain.payment import Payment
 from service.domain.status import Change
-from tests.kit.fakes import FakeStore
+from tests.kit.fake_store import FakeStore
 from tests.mutants.mutants import (
     Patch,
     confirms_are_ignored,

@@ -17,7 +17,8 @@ from service.entrypoints.middleware import HANDLER_SECONDS, CommandMiddleware
 from tests.integration.service.messages.rig import CREATE, Rig, a_create, around, until
 from tests.integration.service.relay.relays import publishing
 from tests.kit.clock import SystemClock
-from tests.kit.fakes import FakeGateway, FakeStore
+from tests.kit.fake_gateway import FakeGateway
+from tests.kit.fake_store import FakeStore
 from tests.kit.observers import CountingObserver
 from tests.kit.world import World
 

@@ -13,7 +13,7 @@ from service.domain.refunds import Dispute, disputed, refunded
 from service.domain.status import unknown_session
 from tests.integration.service.ports.test_store import begun, changed, fitting, opened
 from tests.kit.clock import NOW
-from tests.kit.fakes import FakeStore
+from tests.kit.fake_store import FakeStore
 from tests.kit.service import a_draft, context
 
 

@@ -21,7 +21,8 @@ from tests.integration.service.messages.rig import until
 from tests.integration.service.ports.test_store import an_opening, begun, changed
 from tests.kit.clock import NOW
 from tests.kit.databases import Migrated
-from tests.kit.fakes import FakeEventCursor, FakeStore
+from tests.kit.fake_event_cursor import FakeEventCursor
+from tests.kit.fake_store import FakeStore
 from tests.kit.lifetimes import beside, closing
 from tests.kit.service import a_draft
 

@@ -15,7 +15,7 @@ from service.domain.money import Money
 from service.domain.outcomes import Expired, Open, Opened, Outcome, Paid, Unknown, UnknownCause
 from service.domain.payment import Payment
 from tests.integration.sandbox.harness import Running
-from tests.kit.fakes import FakeGateway
+from tests.kit.fake_gateway import FakeGateway
 from tests.kit.lifetimes import closing
 from tests.kit.observers import CountingObserver
 from tests.kit.service import a_payment

@@ -16,7 +16,8 @@ from service.domain.status import decide
 from tests.integration.service.ports.test_store import BOOKINGS, an_opening, begun, changed
 from tests.kit.clock import NOW
 from tests.kit.databases import Migrated
-from tests.kit.fakes import FakeOutbox, FakeStore
+from tests.kit.fake_outbox import FakeOutbox
+from tests.kit.fake_store import FakeStore
 from tests.kit.lifetimes import closing
 from tests.kit.service import a_draft, context
 

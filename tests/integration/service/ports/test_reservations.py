@@ -8,7 +8,7 @@ from service.adapters.postgres import Database, PostgresReservations
 from service.application.ports import Reservations
 from tests.integration.service.ports.test_store import BOOKINGS
 from tests.kit.clock import NOW
-from tests.kit.fakes import FakeReservations
+from tests.kit.fake_reservations import FakeReservations
 
 
 @pytest.fixture(params=["fake", "postgres"])

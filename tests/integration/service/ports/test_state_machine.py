@@ -28,7 +28,8 @@ from service.domain.errors import IllegalTransitionError
 from service.domain.money import Money
 from service.domain.outcomes import Expired, Open, Outcome, Paid, Unknown, UnknownCause
 from tests.integration.sandbox.harness import KEY, Running, running_sandbox
-from tests.kit.fakes import FakeStore, _Waiting
+from tests.kit.fake_outbox import Waiting
+from tests.kit.fake_store import FakeStore
 from tests.kit.servers import run
 from tests.kit.world import a_stripe_gateway
 from tests.mutants import mutants
@@ -172,7 +173,7 @@ class RealHouse(House):
         seen.payments = {row.id: _payment(row) for row in payments}
         for line in lines:
             seen._journal.setdefault(line.payment_id, []).append(_record_of(JournalEntry, line))
-        seen.outbox._waiting = [_Waiting(row=_record_of(OutboxRow, row), sent_at=row.sent_at) for row in rows]
+        seen.outbox._waiting = [Waiting(row=_record_of(OutboxRow, row), sent_at=row.sent_at) for row in rows]
         self.store = seen
 
 

@@ -25,7 +25,7 @@ from service.domain.outcomes import Expired, Opened, Outcome, Paid, Refused
 from service.domain.payment import Draft, Payment, PaymentStatus, RefusedRequest
 from service.domain.status import Change, ChangeKind, decide, renewed
 from tests.kit.clock import NOW
-from tests.kit.fakes import FakeStore
+from tests.kit.fake_store import FakeStore
 from tests.kit.service import a_draft, context, idempotency_key, message_key
 
 BOOKINGS = itertools.count(os.getpid() * 1_000_000 + 1)

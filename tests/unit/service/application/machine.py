@@ -28,7 +28,9 @@ from service.domain.outcomes import Expired, Open, Opened, Outcome, Paid, Proces
 from service.domain.payment import AttentionReason, FailureReason, LastOutcome, Payment, PaymentStatus
 from service.domain.status import ChangeKind
 from tests.kit.clock import MovableClock
-from tests.kit.fakes import FakeGateway, FakeOutbox, FakeSession, FakeStore
+from tests.kit.fake_gateway import FakeGateway, FakeSession
+from tests.kit.fake_outbox import FakeOutbox
+from tests.kit.fake_store import FakeStore
 from tests.kit.service import SHOP, policy
 from tests.kit.workers import a_relay, a_sweeper
 from tests.kit.world import World

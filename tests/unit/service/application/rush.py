@@ -15,7 +15,7 @@ from service.ratelimit.limiter import RateLimiter
 from service.ratelimit.permit import Endpoint
 from service.ratelimit.quota import Rates
 from tests.kit.clock import LoopClock
-from tests.kit.fakes import FakeReservations
+from tests.kit.fake_reservations import FakeReservations
 from tests.kit.observers import CountingObserver
 from tests.kit.service import context
 from tests.unit.service.ratelimit.callers import a_limiter, flaky, now

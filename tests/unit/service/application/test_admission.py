@@ -13,7 +13,7 @@ from service.domain.errors import GatewayBusyError, StoreUnavailableError
 from service.entrypoints.middleware import HANDLER_SECONDS
 from tests.kit.clock import NOW as BEGINNING
 from tests.kit.clock import LoopClock
-from tests.kit.fakes import FakeReservations
+from tests.kit.fake_reservations import FakeReservations
 from tests.kit.service import context
 from tests.kit.virtual_time import simulated
 from tests.unit.service.application.rush import Buyer, Rush

@@ -10,7 +10,7 @@ from service.application.ports import ChargeEvent
 from service.domain.money import Money
 from service.domain.outcomes import UnknownCause
 from service.domain.payment import Payment, PaymentStatus
-from tests.kit.fakes import FakeStore
+from tests.kit.fake_store import FakeStore
 from tests.kit.world import World
 
 

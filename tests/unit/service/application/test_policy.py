@@ -9,7 +9,7 @@ from service.domain.errors import InvalidRequestError
 from service.domain.money import Money
 from service.domain.payment import Draft
 from tests.kit.clock import NOW
-from tests.kit.fakes import FakeGateway
+from tests.kit.fake_gateway import FakeGateway
 from tests.kit.service import SHOP, create, policy
 
 OWN = {"currency": "JPY", "amount": 500, "successUrl": f"{SHOP}/mine", "cancelUrl": f"{SHOP}/none"}

@@ -14,7 +14,7 @@ from service.domain.money import Money
 from service.domain.outcomes import Expired, Open, Outcome, Paid, Processing, Unknown, UnknownCause
 from service.domain.payment import Payment, PaymentStatus
 from tests.kit.clock import NOW
-from tests.kit.fakes import FakeStore
+from tests.kit.fake_store import FakeStore
 from tests.kit.world import World
 
 K = DifferenceKind

@@ -15,7 +15,8 @@ from service.domain.outcomes import Expired, Open, Outcome, Paid, Processing, Re
 from service.domain.payment import Payment, PaymentStatus
 from service.domain.status import close
 from tests.kit.clock import NOW
-from tests.kit.fakes import FakeGateway, FakeStore, told
+from tests.kit.fake_gateway import FakeGateway, told
+from tests.kit.fake_store import FakeStore
 from tests.kit.service import context
 from tests.kit.world import World
 

@@ -14,7 +14,7 @@ from service.domain.payment import Payment, PaymentStatus
 from service.entrypoints.long_poll import LongPoll, PendingReply
 from service.entrypoints.publisher import Publisher
 from tests.integration.service.messages.rig import until
-from tests.kit.fakes import FakeStore
+from tests.kit.fake_store import FakeStore
 from tests.kit.observers import CountingObserver
 from tests.kit.service import a_payment
 

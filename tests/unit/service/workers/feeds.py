@@ -12,7 +12,9 @@ from service.domain.outcomes import Unknown
 from service.domain.payment import Payment, PaymentStatus
 from service.workers.event_feed import EventFeed
 from tests.kit.clock import MovableClock
-from tests.kit.fakes import FakeEventCursor, FakeGateway, FakeStore
+from tests.kit.fake_event_cursor import FakeEventCursor
+from tests.kit.fake_gateway import FakeGateway
+from tests.kit.fake_store import FakeStore
 from tests.kit.observers import CountingObserver
 from tests.kit.until import until
 from tests.kit.world import World

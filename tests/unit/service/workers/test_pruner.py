@@ -12,7 +12,9 @@ from service.domain.status import decide
 from service.workers import pruner as pruning
 from service.workers.pruner import BATCH, KEYS_KEPT, Pruner
 from tests.kit.clock import MovableClock
-from tests.kit.fakes import FakeOutbox, FakeReservations, FakeStore
+from tests.kit.fake_outbox import FakeOutbox
+from tests.kit.fake_reservations import FakeReservations
+from tests.kit.fake_store import FakeStore
 from tests.kit.service import a_draft, context, idempotency_key, message_key
 
 WEEK = timedelta(days=7)

@@ -14,7 +14,7 @@ from service.domain.outcomes import UnknownCause
 from service.domain.payment import PaymentStatus
 from service.workers.reconciler import Reconciler
 from tests.kit.clock import NOW
-from tests.kit.fakes import FakeStore
+from tests.kit.fake_store import FakeStore
 from tests.kit.observers import CountingObserver
 from tests.kit.until import until
 from tests.kit.world import World
