@@ -219,6 +219,7 @@ def test_whatever_happens_to_real_parts_nobody_pays_twice_and_nothing_is_lost(pa
     play(parts)
 
 
+@pytest.mark.mutants
 @pytest.mark.usefixtures("_in_silence")
 @pytest.mark.parametrize(
     "mutant",
