@@ -40,7 +40,8 @@ async def start(*arguments: str, folder: Path = CHECKOUT, **environment: str) ->
 
 async def spawn(*arguments: str, folder: Path, environment: dict[str, str], out: int | None = None) -> Process:
     """The same with this environment alone. `out`: a descriptor for its output, its `stdout` without one."""
-    if arguments[0] == "-m" and arguments[1] in FORKED and folder == CHECKOUT:
+    ours = arguments[0] == "-m" and arguments[1] in FORKED and folder == CHECKOUT
+    if ours and "LD_PRELOAD" not in environment:  # a library with another clock comes in at the start alone
         return await fork(*arguments[1:], folder=folder, environment=environment, out=out)
     return await asyncio.create_subprocess_exec(
         *(*DIES_WITH_US, sys.executable, *arguments),
