@@ -10,7 +10,6 @@ from console.identity import Role
 from contracts.commands import CommandType
 from service.cli.parser import QUEUES, STATUSES
 from service.domain.payment import PaymentStatus
-from tests.kit.programs import ended
 from tools.devstack.stack_settings import CHECKOUT
 
 SLOW = set("sqlalchemy asyncpg stripe faststream aio_pika aiormq fastapi pydantic uvloop asyncio".split())
@@ -24,6 +23,12 @@ COMMANDS = {
 }
 
 
+def started(program: str) -> subprocess.CompletedProcess[str]:
+    """Python anew with this program, in an empty environment."""
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, cwd=CHECKOUT, env={}, capture_output=True, text=True, check=True, timeout=60)
+
+
 def imported(half: str, *words: str) -> tuple[int, str, set[str]]:
     """The exit status of a command, what it says, and the packages that it imported."""
     program = (
@@ -31,9 +36,7 @@ def imported(half: str, *words: str) -> tuple[int, str, set[str]]:
         "try:\n    main()\nexcept SystemExit as end:\n    status = end.code\n"
         "print(); print(status, *{name.partition('.')[0] for name in sys.modules})"
     )
-    said = subprocess.run(
-        [sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=60
-    )
+    said = started(program)
     out, _, last = said.stdout.strip().rpartition("\n")
     status, *packages = last.split()
     return int(status or 0), out + said.stderr, set(packages)
@@ -71,10 +74,7 @@ def test_the_help_names_every_command(half: str) -> None:
 )
 def test_a_process_does_not_import_what_it_does_not_use(modules: str, needless: set[str]) -> None:
     program = f"import sys; import {modules}; print(*{{name.partition('.')[0] for name in sys.modules}})"
-    said = subprocess.run(
-        [sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=60
-    )
-    assert set(said.stdout.split()) & needless == set()
+    assert set(started(program).stdout.split()) & needless == set()
 
 
 def test_the_choices_of_the_command_line_are_those_of_the_contract() -> None:
@@ -99,14 +99,14 @@ def test_the_choices_of_the_command_line_are_those_of_the_contract() -> None:
         ("events", "--limit", "x"),
     ],
 )
-async def test_wrong_usage_is_2(words: tuple[str, ...]) -> None:
-    said = await ended("-m", "service", *words)
-    assert said.status == 2
-    assert said.said.startswith("usage: payment-service")
+def test_wrong_usage_is_2(words: tuple[str, ...]) -> None:
+    status, said, _ = imported("service", *words)
+    assert status == 2
+    assert said.startswith("usage: payment-service")
 
 
-@pytest.mark.parametrize("words", [(name,) for name in ("run", "list")])
-async def test_wrong_settings_are_2(words: tuple[str, ...]) -> None:
-    said = await ended("-m", "service", *words)
-    assert said.status == 2
-    assert said.said.startswith("payment-service cannot start:\nDATABASE_URL is not set")
+@pytest.mark.parametrize("command", ["run", "list"])
+def test_wrong_settings_are_2(command: str) -> None:
+    status, said, _ = imported("service", command)
+    assert status == 2
+    assert said.startswith("payment-service cannot start:\nDATABASE_URL is not set")
