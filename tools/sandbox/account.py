@@ -84,6 +84,7 @@ class Account:
         self.events = ObjectStore("event")
         self.intents: dict[str, Json] = {}
         self.charges: dict[str, Json] = {}
+        self.refunds: dict[str, Json] = {}
         self.keys = IdempotencyKeys()
         self._notes: dict[str, Notes] = {}
         self._deadlines: list[tuple[int, str]] = []

@@ -113,11 +113,38 @@ def refund(account: Account, identifier: str, amount: int | None = None) -> Json
     made = charges.refund(charge, wanted, created=account.now())
     account.add_event("refund.created", made)
     _change_charge(account, charge, amount_refunded=charge["amount_refunded"] + wanted, refunded=wanted == left)
-    told = charges.referenced(made)
-    previous = {name: made.get(name) for name in told if told[name] != made.get(name)}
-    for kind in ("refund.updated", "charge.refund.updated"):
-        account.add_event(kind, told, previous=previous)
-    return told
+    return _change_refund(account, made, charges.referenced(made), "refund.updated", "charge.refund.updated")
+
+
+def fail_refund(account: Account, identifier: str, refund_id: str) -> Json:
+    """The payer's bank sends a refund of this session's back; the refund. The charge is as before it.
+
+    Raises:
+        ImpossibleError: nothing was paid, the refund is another session's or unknown, or it has failed already.
+        ApiError: 404 for an unknown session.
+    """
+    charge = _paid_charge(account, identifier)
+    made = account.refunds.get(refund_id)
+    if made is None or made["charge"] != charge["id"]:
+        raise ImpossibleError("This session has no such refund.")
+    if made["status"] == "failed":
+        raise ImpossibleError("The refund has failed already.")
+    account.charges[charge["id"]] = {
+        **charge,
+        "amount_refunded": charge["amount_refunded"] - made["amount"],
+        "refunded": False,
+    }
+    kinds = ("refund.updated", "charge.refund.updated", "refund.failed")
+    return _change_refund(account, made, charges.failed(made), *kinds)
+
+
+def _change_refund(account: Account, made: Json, changed: Json, *kinds: str) -> Json:
+    """Stores a refund and tells of it, with the members that changed."""
+    account.refunds[made["id"]] = changed
+    previous = {name: made.get(name) for name in changed if changed[name] != made.get(name)}
+    for kind in kinds:
+        account.add_event(kind, changed, previous=previous)
+    return changed
 
 
 def _change_charge(account: Account, charge: Json, **changes: object) -> None:

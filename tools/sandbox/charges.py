@@ -164,6 +164,12 @@ def referenced(made: Json) -> Json:
     return {**made, "destination_details": {**details, "card": card}}
 
 
+def failed(made: Json) -> Json:
+    """The refund once the payer's bank has sent it back: the money is with the merchant again."""
+    lost = {"failure_balance_transaction": ids.object_id("txn"), "failure_reason": "expired_or_canceled_card"}
+    return {**made, **lost, "status": "failed"}
+
+
 def dispute(source: Json, *, created: int) -> Json:
     """A dispute of what a charge has left, with the money already withdrawn."""
     amount = source["amount"] - source["amount_refunded"]

@@ -40,9 +40,11 @@ class Settlement(BaseModel, extra="forbid"):
 
 
 class Refund(BaseModel, extra="forbid"):
-    """The body of a refund; ``amount`` in minor units."""
+    """The body of a refund; ``amount`` in minor units. It is made and fails, or an earlier one, ``refund``, fails."""
 
     amount: int | None = Field(default=None, ge=1, lt=10**12)
+    fail: bool = False
+    refund: str | None = None
 
 
 class Nothing(BaseModel, extra="forbid"):
@@ -137,12 +139,21 @@ class ControlApi:
         return after_payment.settle(account, identifier, body.outcome, PAYER, amount_total=body.amount_total)
 
     def refund(self, identifier: str, request: Request) -> Any:
-        """``{"amount"?}``: gives back what the charge has left, or a part of it. Answers the refund."""
+        """``{"amount"?, "fail"?}``: gives back what the charge has left, or a part of it. Answers the refund.
+
+        With ``"fail": true`` the payer's bank then sends it back; with ``"refund": "re_..."``, that earlier one.
+        """
         body = _parsed(Refund, request)
+        if body.refund is not None and (body.amount is not None or not body.fail):
+            raise RefusedError(400, 'refund: an earlier one can only "fail", as a whole.')
+        account = self._accounts.holding(identifier)
+        if body.refund is not None:
+            return after_payment.fail_refund(account, identifier, body.refund)
         try:
-            return after_payment.refund(self._accounts.holding(identifier), identifier, body.amount)
+            made = after_payment.refund(account, identifier, body.amount)
         except TooMuchError as error:
             raise RefusedError(400, f"{error}.") from error
+        return after_payment.fail_refund(account, identifier, made["id"]) if body.fail else made
 
     def dispute(self, identifier: str, request: Request) -> Any:
         """``{}``: the payer's bank takes back what the charge has left. Answers the dispute."""

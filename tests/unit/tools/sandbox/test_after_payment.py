@@ -166,6 +166,41 @@ async def test_a_refund_has_all_of_stripes_events(caller: Caller) -> None:
     assert [set(event["data"]) - {"object"} for event in seen] == [set(), *[{"previous_attributes"}] * 3]
 
 
+async def test_a_refund_that_fails_leaves_the_charge_as_it_was_and_says_so(caller: Caller) -> None:
+    identifier = await paid(caller)
+    await act(caller, identifier, "refund", amount=997)
+    failed = await act(caller, identifier, "refund", fail=True)
+    assert shapes.problems(failed, stripe.Refund) == []
+    assert (failed["amount"], failed["status"]) == (44_000, "failed")
+    seen = await told(caller, types=["charge.refunded", "charge.refund.updated", "refund.*"])
+    made = ["refund.created", "charge.refunded", "refund.updated", "charge.refund.updated"]
+    kinds = ["refund.updated", "charge.refund.updated", "refund.failed"]
+    assert [event["type"] for event in seen] == [*made, *made, *kinds]
+    for event in seen[8:]:
+        assert event["data"]["object"] == failed
+        assert event["data"]["previous_attributes"] == {
+            "failure_balance_transaction": None,
+            "failure_reason": None,
+            "status": "succeeded",
+        }
+    again = await act(caller, identifier, "refund")
+    assert again["amount"] == 44_000, "what has come back can be given back again"
+
+
+async def test_an_earlier_refund_fails_once_and_as_a_whole(caller: Caller) -> None:
+    identifier, other = await paid(caller), await paid(caller)
+    refund = await act(caller, identifier, "refund", amount=997)
+    for body in ({}, {"fail": True, "amount": 5}):
+        wrong = await act(caller, identifier, "refund", refund=refund["id"], expected=400, **body)
+        assert wrong["error"].startswith("refund: ")
+    for session, name in ((other, refund["id"]), (identifier, "re_unknown")):
+        wrong = await act(caller, session, "refund", refund=name, fail=True, expected=409)
+        assert wrong["error"] == "This session has no such refund."
+    assert (await act(caller, identifier, "refund", refund=refund["id"], fail=True))["id"] == refund["id"]
+    wrong = await act(caller, identifier, "refund", refund=refund["id"], fail=True, expected=409)
+    assert wrong["error"] == "The refund has failed already."
+
+
 async def test_a_dispute_has_all_of_stripes_events(caller: Caller) -> None:
     identifier = await paid(caller)
     await act(caller, identifier, "refund", amount=997)

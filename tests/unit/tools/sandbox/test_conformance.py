@@ -310,6 +310,7 @@ CONTROL: list[tuple[str, Any, int, str]] = [
     ("sessions/{id}/refund", {}, 409, "This session is open and unpaid."),
     *(("sessions/{id}/refund", {"amount": wrong}, 400, "amount: ") for wrong in (0, -1, 1.5, "5", True, 10**12)),
     ("sessions/{id}/refund", {"reason": "rain"}, 400, "reason: "),
+    ("sessions/{id}/refund", {"fail": 1}, 400, "fail: "),
     ("sessions/{id}/dispute", {}, 409, "This session is open and unpaid."),
     ("sessions/{id}/dispute", {"amount": 5}, 400, "amount: "),
     *(("clock", {"advance_seconds": wrong}, 400, "advance_seconds: ") for wrong in ("5", True, 1.5, 10**10, -(10**10))),
