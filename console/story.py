@@ -137,6 +137,8 @@ def history(
         title = TITLES.get(entry.kind, entry.kind)
         if entry.kind == ChangeKind.FAILED and payment.reason:
             title = f"Failed: {payment.reason.replace('_', ' ')}"
+        elif entry.kind == ChangeKind.REFUNDED and "failed" in entry.detail:
+            title = "A refund failed at Stripe: the money is back with us"
         found.append(
             Moment(
                 at=entry.at,

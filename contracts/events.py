@@ -51,16 +51,17 @@ class PaymentSnapshot(Record):
     reason: str | None
     """Why a payment failed (`expired`, `replaced`, `refused`, `closed`), or what a person must look at
     (`paid_after_failed`, `paid_differently`, `unsettled`, `unknown_session`; `closed`: one has); of a refund `whole` or
-    `part`, of a dispute the bank's reason (`fraudulent` …)."""
+    `part`, or `none` when all of it has failed; of a dispute the bank's reason (`fraudulent` …)."""
     payment_url: str | None
     """The payment page, while the payment is pending."""
     occurred_at: datetime
     sequence: PositiveInt64
     """Counts a payment's events, gapless, from 1: order by it."""
     refunded_amount: AmountOut | None = None
-    """What was refunded in all, in major units; null if nothing was. The status stays COMPLETED."""
+    """What stands refunded in all, in major units: less than before when a refund has failed. Null if nothing does.
+    The status stays COMPLETED."""
     refunded_amount_minor: int | None = None
-    """The same in minor units."""
+    """The same in minor units, but 0 in the `payment.refunded` that tells that nothing stands any more."""
     dispute_status: str | None = None
     """How the last dispute stands, in Stripe's words (`needs_response`, `under_review`, `won`, `lost` …); null if
     there was none."""

@@ -1,6 +1,7 @@
 """Reads what becomes of payments at the gateway after they were paid, and writes it here: refunds and disputes.
 
-Amounts are told in all and a dispute by its own id, so it does no harm to read an event twice, late or out of order.
+Amounts are told in all, a refund that fails and a dispute by their own ids and with the gateway's time, so it does no
+harm to read an event twice, late or out of order.
 """
 
 import logging
@@ -23,7 +24,7 @@ from service.domain.errors import (
 )
 from service.domain.outcomes import Unknown
 from service.domain.payment import Payment, PaymentStatus
-from service.domain.refunds import disputed, refunded
+from service.domain.refunds import disputed, refund_failed, refunded
 from service.domain.status import Change
 from service.ratelimit.permit import Priority
 
@@ -96,8 +97,9 @@ class AfterPaid:
         payment = None
         if event.reference is not None:
             payment = await self.store.payment_of_reference(event.reference)
-        # A dispute does not say whose it is, and a payment that is missing here may have to be adopted.
-        if payment is None and event.payment_intent is not None and (event.reference or event.dispute):
+        # These do not say whose they are, and a payment that is missing here may have to be adopted.
+        is_ours = event.reference or event.dispute or event.failed_refund
+        if payment is None and event.payment_intent is not None and is_ours:
             session = await self.gateway.session_of_intent(
                 event.payment_intent, timeout_seconds=self.gateway_timeout_seconds
             )
@@ -130,12 +132,17 @@ class AfterPaid:
             except ConcurrentChangeError:
                 payment = await self.store.payment(payment.id) or payment
             else:
+                if event.failed_refund is not None:
+                    # A total that was no news while this was not known may be one now: the overlap is applied again.
+                    self._known.clear()
                 return True
         raise ConcurrentChangeError(payment=payment.ref)
 
     async def _change(self, payment: Payment, event: ChargeEvent) -> Change | None:
-        at = self.clock.now()
-        if event.dispute is None:
-            return refunded(payment, event.refunded_minor, is_whole=event.is_whole, at=at)
-        journal = await self.store.journal(payment.id)
-        return disputed(payment, event.dispute, (entry.detail for entry in journal), at=at)
+        at, told = self.clock.now(), event.told
+        earlier = [entry.detail for entry in await self.store.journal(payment.id)]
+        if event.dispute is not None:
+            return disputed(payment, event.dispute, earlier, told=told, at=at)
+        if event.failed_refund is not None:
+            return refund_failed(payment, event.failed_refund, earlier, told=told, at=at)
+        return refunded(payment, event.refunded_minor, earlier, is_whole=event.is_whole, told=told, at=at)

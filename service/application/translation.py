@@ -82,6 +82,8 @@ def event(change: Change) -> tuple[EventKey, PaymentEvent]:
     """The event for a change, with its routing key."""
     payment = change.payment
     key = _EVENT_KEYS[change.kind]
+    # After a refund has failed 0 is said, in minor units: a number of major units has been greater in the contract.
+    says_nothing = not payment.refunded_minor and change.kind is not ChangeKind.REFUNDED
     return key, PaymentEvent(
         id=str(uuid4()),
         type=key.event_type,
@@ -101,7 +103,7 @@ def event(change: Change) -> tuple[EventKey, PaymentEvent]:
             occurred_at=payment.updated_at,
             sequence=payment.version,
             refunded_amount=Money(payment.refunded_minor, payment.money.currency).major or None,
-            refunded_amount_minor=payment.refunded_minor or None,
+            refunded_amount_minor=None if says_nothing else payment.refunded_minor,
             dispute_status=payment.dispute,
         ),
     )

@@ -1,16 +1,40 @@
 """What happens to a payment after it was paid: refunds and disputes. Its status stays as it is."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Final
 
-from service.domain.money import Money
+from service.domain.money import Money, exponent
 from service.domain.payment import Payment
 from service.domain.status import Change, ChangeKind
 
 CLOSED: Final = frozenset({"won", "lost", "warning_closed", "prevented"})
 """The states in which a dispute ends."""
+_UNTOLD: Final = datetime.min.replace(tzinfo=UTC)
+"""Of a journal line of before the gateway's time was kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """The gateway's event, and when the gateway made it: exact to the second, by its own clock."""
+
+    event: str
+    at: datetime
+
+    @property
+    def evidence(self) -> dict[str, str]:
+        """As in the journal's other lines."""
+        return {"gateway_event": self.event, "gateway_event_at": self.at.isoformat()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedRefund:
+    """A refund that the payer's bank did not take, or that was canceled: the money is back with the merchant."""
+
+    id: str
+    minor: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,23 +47,97 @@ class Dispute:
     minor: int
 
 
-def refunded(payment: Payment, total_minor: int, *, is_whole: bool, at: datetime) -> Change | None:
-    """So much was refunded in all, `is_whole` if nothing of it is left; None if as much is known."""
-    if total_minor <= payment.refunded_minor:
+@dataclass(frozen=True, kw_only=True)
+class _Total:
+    """What the gateway said was refunded in all."""
+
+    minor: int
+    at: datetime
+    part: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Failure:
+    id: str
+    minor: int
+    at: datetime
+
+
+def refunded(
+    payment: Payment,
+    total_minor: int,
+    earlier: Iterable[Mapping[str, Any]],
+    *,
+    is_whole: bool,
+    told: Told,
+    at: datetime,
+) -> Change | None:
+    """So much was refunded in all, `is_whole` if nothing of it is left; None if as much is known.
+
+    `earlier`: the details of the payment's journal. Refunds that failed since the gateway said so are taken off.
+    """
+    totals, failures = _refunds(payment, earlier)
+    total = _Total(minor=total_minor, at=told.at, part="whole" if is_whole else "part")
+    stands, part = _standing([*totals, total], failures)
+    if stands <= payment.refunded_minor:
         return None
+    detail = {"refunded": str(Money(stands - payment.refunded_minor, payment.money.currency))}
+    if stands != total_minor:
+        detail["total"] = str(Money(total_minor, payment.money.currency))
+    return _refund_change(payment, detail, stands, part, told=told, at=at)
+
+
+def refund_failed(
+    payment: Payment, refund: FailedRefund, earlier: Iterable[Mapping[str, Any]], *, told: Told, at: datetime
+) -> Change | None:
+    """The money of one refund is back; None if that is known. A total that was told later knows it already."""
+    totals, failures = _refunds(payment, earlier)
+    if any(each.id == refund.id for each in failures):
+        return None
+    stands, part = _standing(totals, [*failures, _Failure(id=refund.id, minor=refund.minor, at=told.at)])
+    detail = {"refund": refund.id, "failed": str(Money(refund.minor, payment.money.currency))}
+    return _refund_change(payment, detail, stands, part, told=told, at=at)
+
+
+def _refund_change(
+    payment: Payment, detail: dict[str, str], stands: int, part: str, *, told: Told, at: datetime
+) -> Change:
     currency = payment.money.currency
-    detail = {
-        "refunded": str(Money(total_minor - payment.refunded_minor, currency)),
-        "of": str(payment.money),
-        "in_all": str(Money(total_minor, currency)),
-        "part": "whole" if is_whole else "part",
-    }
-    changed = replace(payment, version=payment.version + 1, updated_at=at, refunded_minor=total_minor)
+    detail |= {"of": str(payment.money), "in_all": str(Money(stands, currency)), "part": part, **told.evidence}
+    changed = replace(payment, version=payment.version + 1, updated_at=at, refunded_minor=stands)
     return Change(payment=changed, kind=ChangeKind.REFUNDED, detail=detail)
 
 
+def _refunds(payment: Payment, earlier: Iterable[Mapping[str, Any]]) -> tuple[list[_Total], list[_Failure]]:
+    totals, failures = list[_Total](), list[_Failure]()
+    for detail in earlier:
+        if "in_all" not in detail:
+            continue
+        at = _told_at(detail)
+        if "failed" in detail:
+            failures.append(_Failure(id=str(detail["refund"]), minor=_minor(payment, detail["failed"]), at=at))
+        else:
+            minor = _minor(payment, detail.get("total", detail["in_all"]))
+            totals.append(_Total(minor=minor, at=at, part=str(detail.get("part"))))
+    return totals, failures
+
+
+def _standing(totals: Sequence[_Total], failures: Sequence[_Failure]) -> tuple[int, str]:
+    """What stands refunded, and whether that is the whole.
+
+    The gateway's total is of its moment and without what had failed by then. Less the failures since, each total is the
+    least that can stand, so in whatever order they are heard the greatest is right.
+    """
+    stands, part = 0, "none"
+    for total in totals:
+        failed = sum(each.minor for each in failures if each.at >= total.at)
+        if total.minor - failed > stands:
+            stands, part = total.minor - failed, "part" if failed else total.part
+    return stands, part
+
+
 def disputed(
-    payment: Payment, dispute: Dispute, earlier: Iterable[Mapping[str, Any]], *, at: datetime
+    payment: Payment, dispute: Dispute, earlier: Iterable[Mapping[str, Any]], *, told: Told, at: datetime
 ) -> Change | None:
     """How a dispute stands; None if that is known, or is older than its known end.
 
@@ -53,6 +151,17 @@ def disputed(
         "status": dispute.status,
         "reason": dispute.reason,
         "money": str(Money(dispute.minor, payment.money.currency)),
+        **told.evidence,
     }
     changed = replace(payment, version=payment.version + 1, updated_at=at, dispute=dispute.status)
     return Change(payment=changed, kind=ChangeKind.DISPUTED, detail=detail)
+
+
+def _told_at(detail: Mapping[str, Any]) -> datetime:
+    at = detail.get("gateway_event_at")
+    return _UNTOLD if at is None else datetime.fromisoformat(at)
+
+
+def _minor(payment: Payment, money: Any) -> int:
+    """The minor units of money as the journal has it: `12.50 INR`."""
+    return int(Decimal(str(money).split()[0]).scaleb(exponent(payment.money.currency)))

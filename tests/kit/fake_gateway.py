@@ -18,7 +18,7 @@ from service.application.ports import (
 )
 from service.domain.outcomes import Expired, Open, Opened, Outcome, Paid, Unknown, UnknownCause
 from service.domain.payment import Draft, Payment
-from service.domain.refunds import Dispute
+from service.domain.refunds import Dispute, FailedRefund
 from service.ratelimit.permit import Priority
 
 
@@ -160,6 +160,10 @@ class FakeGateway:
         is_whole = isinstance(session.stands, Paid) and total_minor >= session.stands.money.minor
         reference = session.payment.reference
         self._charge(session_id, reference=reference, refunded_minor=total_minor, is_whole=is_whole)
+
+    def fail_refund(self, session_id: str, minor: int, *, name: str = "re_1") -> None:
+        """The payer's bank sent it back."""
+        self._charge(session_id, reference=None, failed_refund=FailedRefund(id=name, minor=minor))
 
     def dispute(self, session_id: str, status: str, *, name: str = "du_1") -> None:
         dispute = Dispute(id=name, status=status, reason="fraudulent", minor=100)

@@ -106,8 +106,9 @@ EVENTS: Final = {
     "paid what had failed), `paid_differently` (another amount or currency), `unsettled` (ten tries in vain), "
     "`unknown_session` (Stripe does not know its session, or has another one of this booking that may take or has "
     "taken money); `closed`: one has looked.",
-    EventKey.REFUNDED: "Money was given back at Stripe; `data.refundedAmount` is what was in all, `data.reason` says "
-    "`whole` or `part`. The status stays as it is: to pay again, the booking needs a new id.",
+    EventKey.REFUNDED: "Money was given back at Stripe, or a refund has failed there and its money is back with the "
+    "merchant; `data.refundedAmount` is what stands refunded in all, `data.reason` says `whole`, `part` or `none`. The "
+    "status stays as it is: to pay again, the booking needs a new id.",
     EventKey.DISPUTED: "The payer's bank demands the money back, or has decided: `data.disputeStatus`, and why in "
     "`data.reason`. The status stays as it is.",
 }

@@ -34,7 +34,12 @@ _EVENTS: Final = [
     outcome_mapping.ASYNC_PAYMENT_FAILED,
 ]
 
-_CHARGE_EVENTS: Final = ["charge.refunded", "charge.dispute.created", "charge.dispute.closed"]
+_CHARGE_EVENTS: Final = [
+    "charge.refunded",
+    *("refund.failed", "refund.updated", "charge.refund.updated"),
+    *("charge.dispute.created", "charge.dispute.closed"),
+]
+"""Three tell that a refund has failed, in case one is late."""
 
 
 class StripeGateway:

@@ -9,12 +9,14 @@ from service.adapters.postgres import Database, PostgresStore
 from service.application.ports import Store
 from service.domain.outcomes import Expired, Open
 from service.domain.payment import Draft, PaymentStatus
-from service.domain.refunds import Dispute, disputed, refunded
+from service.domain.refunds import Dispute, FailedRefund, Told, disputed, refund_failed, refunded
 from service.domain.status import unknown_session
 from tests.integration.service.ports.test_store import begun, changed, fitting, opened
 from tests.kit.clock import NOW
 from tests.kit.fake_store import FakeStore
 from tests.kit.service import a_draft, context
+
+TOLD = Told(event="evt_1", at=NOW)
 
 
 @pytest.fixture(params=["fake", "postgres"])
@@ -81,18 +83,23 @@ async def test_it_is_known_which_payment_a_person_was_called_for_because_of_anot
 async def test_refunds_and_disputes_are_kept_with_the_payment_and_in_its_journal(store: Store, booking: int) -> None:
     payment = await opened(store, booking)
     payment = await changed(store, payment, fitting(payment))
-    change = refunded(payment, 97, is_whole=False, at=NOW)
+    change = refunded(payment, 97, [], is_whole=False, told=TOLD, at=NOW)
     assert change is not None
     payment = await store.record(change, context=context())
     dispute = Dispute(id="du_1", status="lost", reason="fraudulent", minor=44900)
-    change = disputed(payment, dispute, [], at=NOW)
+    change = disputed(payment, dispute, [], told=TOLD, at=NOW)
     assert change is not None
     payment = await store.record(change, context=context())
     assert await store.payment(payment.id) == payment
     assert (payment.status, payment.refunded_minor, payment.dispute) == (PaymentStatus.COMPLETED, 97, "lost")
     journal = await store.journal(payment.id)
     assert [entry.kind for entry in journal[-2:]] == ["refunded", "disputed"]
-    assert refunded(payment, 97, is_whole=False, at=NOW) is None
     details = [entry.detail for entry in journal]
-    assert disputed(payment, dispute, details, at=NOW) is None
-    assert disputed(payment, replace(dispute, status="needs_response"), details, at=NOW) is None
+    assert refunded(payment, 97, details, is_whole=False, told=TOLD, at=NOW) is None
+    assert disputed(payment, dispute, details, told=TOLD, at=NOW) is None
+    assert disputed(payment, replace(dispute, status="needs_response"), details, told=TOLD, at=NOW) is None
+    change = refund_failed(payment, FailedRefund(id="re_1", minor=97), details, told=TOLD, at=NOW)
+    assert change is not None
+    assert (await store.record(change, context=context())).refunded_minor == 0
+    [*_, last] = await store.journal(payment.id)
+    assert refund_failed(payment, FailedRefund(id="re_1", minor=97), [last.detail], told=TOLD, at=NOW) is None

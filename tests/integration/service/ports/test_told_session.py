@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -225,8 +226,29 @@ async def test_refunds_and_a_dispute_are_published_and_the_status_stays(house: H
     assert await house.events(second) == [("pending", 1), ("completed", 2), ("disputed", 3)]
     [mark] = await house.owner.fetch("SELECT charges_read_until, now() FROM feed")
     assert timedelta(0) <= mark["now"] - mark["charges_read_until"] < timedelta(minutes=5)
-    with pytest.raises(asyncpg.IntegrityConstraintViolationError, match="keeps its refunds"):
-        await house.owner.execute("UPDATE payments SET refunded_minor = 1, version = version + 1")
+    for statement in (
+        "UPDATE payments SET refunded_minor = -1, version = version + 1",
+        "UPDATE payments SET refunded_minor = 1",
+    ):
+        with pytest.raises(asyncpg.IntegrityConstraintViolationError, match="keeps its refunds"):
+            await house.owner.execute(statement)
+
+
+async def test_a_refund_that_fails_at_stripe_is_published_as_not_refunded(house: House) -> None:
+    session = await house.paid(47)
+    await house.world.verify(session)
+    first = await house.sandbox.control(f"sessions/{session}/refund", {"amount": 250})
+    await house.sandbox.control(f"sessions/{session}/refund", {"amount": 100, "fail": True})
+
+    async def stands(minor: int) -> bool:
+        return (await house.payment(session)).refunded_minor == minor
+
+    await house.reading(partial(stands, 250))
+    await house.sandbox.control(f"sessions/{session}/refund", {"refund": first["id"], "fail": True})
+    await house.reading(partial(stands, 0))
+    payment = await house.payment(session)
+    told = await house.events(payment)
+    assert (payment.status, told[:2], told[-1][0]) == (COMPLETED, [("pending", 1), ("completed", 2)], "refunded")
 
 
 async def test_what_is_dated_in_the_future_hides_nothing_that_is_paid_after_it(house: House) -> None:

@@ -9,7 +9,7 @@ from service.adapters.stripe import charge_mapping, outcome_mapping
 from service.application.ports import ChargeEvent, ChargePage, ToldSession
 from service.domain.money import Money
 from service.domain.outcomes import Open, Unknown
-from service.domain.refunds import Dispute
+from service.domain.refunds import Dispute, FailedRefund
 from tests.unit.service.adapters.test_outcome_mapping import a_list, a_session
 
 AT = datetime(2026, 3, 2, tzinfo=UTC)
@@ -126,6 +126,22 @@ def test_a_refund_is_whole_when_stripe_says_so() -> None:
     assert [told.is_whole for told in page.events] == [True, False]
 
 
+def refund(status: str, **changes: Any) -> dict[str, Any]:
+    subject = {"object": "refund", "id": "re_1", "amount": 250, "payment_intent": "pi_1", "status": status}
+    return event(**subject | {"metadata": METADATA} | changes)
+
+
+def test_a_refund_is_news_when_it_fails_or_is_canceled() -> None:
+    stands = ["pending", "requires_action", "succeeded", "canceled", "failed"]
+    page = charge_mapping.of_events(a_list(*map(refund, stands)))
+    assert isinstance(page, ChargePage)
+    failed = FailedRefund(id="re_1", minor=250)
+    assert [each.failed_refund for each in page.events] == [None, None, None, failed, failed]
+    assert {(each.reference, each.at, each.refunded_minor) for each in page.events} == {(None, AT, 0)}, (
+        "its time counts"
+    )
+
+
 def test_words_that_are_no_words_of_stripes_are_not_passed_on() -> None:
     page = charge_mapping.of_events(a_list(event(**DISPUTE | {"status": "Call +49 151", "reason": None})))
     assert isinstance(page, ChargePage)
@@ -142,6 +158,8 @@ def test_words_that_are_no_words_of_stripes_are_not_passed_on() -> None:
         event(**CHARGE | {"amount_refunded": None}),
         event(**DISPUTE | {"amount": "all"}),
         event(**DISPUTE | {"id": None}),
+        refund("failed", amount="all"),
+        refund("failed", id=None),
     ],
     ids=str,
 )

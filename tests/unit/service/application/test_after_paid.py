@@ -1,6 +1,8 @@
 """What happens to payments after they were paid: refunds and disputes, read late, twice or out of order."""
 
+from dataclasses import replace
 from datetime import timedelta
+from itertools import permutations
 
 import pytest
 
@@ -10,6 +12,7 @@ from service.application.ports import ChargeEvent
 from service.domain.money import Money
 from service.domain.outcomes import UnknownCause
 from service.domain.payment import Payment, PaymentStatus
+from service.domain.refunds import FailedRefund
 from tests.kit.fake_store import FakeStore
 from tests.kit.world import World
 
@@ -88,6 +91,75 @@ async def test_a_refund_that_is_told_after_a_later_one_is_no_news(shop: Shop) ->
     assert [event[3] for event in shop.events[2:]] == [1250]
 
 
+async def test_a_refund_that_fails_is_taken_off_once_and_told_even_if_nothing_is_left(shop: Shop) -> None:
+    shop.gateway.refund(shop.session, 250)
+    shop.gateway.refund(shop.session, 1250)
+    shop.world.clock.advance(3 * 86400)
+    shop.gateway.fail_refund(shop.session, 1000, name="re_2")
+    shop.gateway.fail_refund(shop.session, 1000, name="re_2")
+    for _ in range(3):
+        await shop.read()
+    shop.gateway.fail_refund(shop.session, 250)
+    for _ in range(3):
+        await shop.read()
+    assert shop.events[2:] == [
+        ("refunded", 3, "part", 250, None),
+        ("refunded", 4, "whole", 1250, None),
+        ("refunded", 5, "part", 250, None),
+        ("refunded", 6, "none", 0, None),
+    ]
+    assert (shop.payment.status, shop.payment.refunded_minor) == (PaymentStatus.COMPLETED, 0)
+    journal = await shop.world.store.journal(1)
+    assert [(entry.detail["refund"], entry.detail["failed"]) for entry in journal[5:]] == [
+        ("re_2", "10.00 INR"),
+        ("re_1", "2.50 INR"),
+    ]
+
+
+HISTORY: list[tuple[str, int, int]] = [  # what happened, minor units, seconds after the first
+    ("refund", 400, 0),
+    ("refund", 700, 10),
+    ("re_1 fails", 400, 20),
+    ("refund", 800, 30),
+    ("re_3 fails", 500, 40),
+    ("refund", 1200, 50),
+    ("re_4 fails", 900, 60),
+]
+"""Refunds of 400, 300, 500 and 900: of the total, as Stripe has it, what failed is gone."""
+
+
+@pytest.mark.parametrize("order", [*permutations(range(len(HISTORY)))][::101])
+async def test_in_whatever_order_refunds_and_failures_are_heard_what_stands_is_what_stripe_has(
+    order: tuple[int, ...], shop: Shop
+) -> None:
+    begun = shop.world.clock.now()
+    reader = shop.world.after_paid
+    for index in order:
+        what, minor, seconds = HISTORY[index]
+        if what == "refund":
+            shop.gateway.refund(shop.session, minor)
+        else:
+            shop.gateway.fail_refund(shop.session, minor, name=what.split()[0])
+        event = shop.gateway.charges.pop()
+        shop.gateway.charges.append(replace(event, at=begun + timedelta(seconds=seconds)))
+        await reader.read(None, now=shop.world.clock.now())
+    await reader.read(None, now=shop.world.clock.now())
+    assert shop.payment.refunded_minor == 300
+    sequences = [event[1] for event in shop.events]
+    assert sequences == list(range(1, len(sequences) + 1))
+
+
+async def test_a_failed_refund_of_a_line_from_before_its_time_was_kept_is_taken_off(shop: Shop) -> None:
+    shop.gateway.refund(shop.session, 1250)
+    await shop.read()
+    journal = shop.world.store._journal[1]
+    older = {name: value for name, value in journal[-1].detail.items() if not name.startswith("gateway_")}
+    journal[-1] = replace(journal[-1], detail=older)
+    shop.gateway.fail_refund(shop.session, 1250)
+    await shop.read()
+    assert shop.payment.refunded_minor == 0
+
+
 async def test_disputes_are_told_once_for_each_state_and_their_end_is_the_last_word(shop: Shop) -> None:
     for status in ("needs_response", "won", "needs_response"):
         shop.gateway.dispute(shop.session, status)
@@ -146,6 +218,13 @@ async def test_strangers_refunds_and_disputes_are_ignored(shop: Shop) -> None:
     shop.gateway.charges[:] = [
         ChargeEvent(id="evt_1", at=event.at, reference=None, payment_intent="pi_other", refunded_minor=5),
         ChargeEvent(id="evt_2", at=event.at, reference=None, payment_intent="pi_other", dispute=event.dispute),
+        ChargeEvent(
+            id="evt_3",
+            at=event.at,
+            reference=None,
+            payment_intent="pi_other",
+            failed_refund=FailedRefund(id="re_9", minor=5),
+        ),
     ]
     await shop.read()
     assert len(shop.events) == 2

@@ -115,3 +115,9 @@ def test_an_event_holds_the_whole_new_state_under_an_id_of_its_own(
     assert data.refunded_amount_minor == (payment.refunded_minor or None)
     assert data.refunded_amount == (Decimal("0.97") if payment.refunded_minor else None)
     assert data.dispute_status == payment.dispute
+
+
+def test_a_refund_that_failed_is_told_as_nothing_refunded() -> None:
+    told = translation.event(Change(payment=COMPLETED, kind=ChangeKind.REFUNDED, detail={"part": "none"}))[1].data
+    assert (told.refunded_amount, told.refunded_amount_minor, told.reason) == (None, 0, "none")
+    assert '"refundedAmountMinor":0' in told.model_dump_json(by_alias=True)
