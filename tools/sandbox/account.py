@@ -85,6 +85,7 @@ class Account:
         self.intents: dict[str, Json] = {}
         self.charges: dict[str, Json] = {}
         self.refunds: dict[str, Json] = {}
+        self.disputes: dict[str, Json] = {}
         self.keys = IdempotencyKeys()
         self._notes: dict[str, Notes] = {}
         self._deadlines: list[tuple[int, str]] = []

@@ -167,10 +167,31 @@ def dispute(account: Account, identifier: str) -> Json:
     if charge["refunded"]:
         raise ImpossibleError("The charge has been refunded; there is nothing to dispute.")
     account.charges[charge["id"]] = {**charge, "disputed": True}
-    made = charges.dispute(charge, created=account.now())
+    made = account.disputes[charge["id"]] = charges.dispute(charge, created=account.now())
     account.add_event("charge.dispute.created", made)
     account.add_event("charge.dispute.funds_withdrawn", made)
     return made
+
+
+def go_on(account: Account, identifier: str, status: str) -> Json:
+    """The session's dispute comes to a later state; the dispute. Only one that is won brings the money back.
+
+    Raises:
+        ImpossibleError: nothing was paid, there is no dispute, or it is in that state or at its end.
+        ApiError: 404 for an unknown session.
+    """
+    charge = _paid_charge(account, identifier)
+    made = account.disputes.get(charge["id"])
+    if made is None:
+        raise ImpossibleError("The charge is not disputed.")
+    if made["status"] in {status, "won", "lost"}:
+        raise ImpossibleError(f"The dispute is {made['status']}.")
+    changed = account.disputes[charge["id"]] = charges.disputed_on(made, status, created=account.now())
+    previous = {name: made[name] for name in changed if changed[name] != made[name]}
+    kinds = {"won": ("updated", "funds_reinstated", "closed"), "lost": ("updated", "closed")}
+    for kind in kinds.get(status, ("updated",)):
+        account.add_event(f"charge.dispute.{kind}", changed, previous=previous if kind == "updated" else None)
+    return changed
 
 
 def _paid_charge(account: Account, identifier: str) -> Json:

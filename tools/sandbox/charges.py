@@ -203,6 +203,21 @@ def dispute(source: Json, *, created: int) -> Json:
     }
 
 
+def disputed_on(made: Json, status: str, *, created: int) -> Json:
+    """The dispute in a later state; one that is won has the money back, the fee apart."""
+    changed = {**made, "status": status}
+    if status == "won":
+        back = _withdrawal(made["id"], -made["amount"], made["currency"], created)
+        description = f"Chargeback reversal for {MERCHANT}"
+        back |= {"description": description, "fee": 0, "fee_details": [], "net": back["amount"]}
+        back["reporting_category"] = "dispute_reversal"
+        changed["balance_transactions"] = [*made["balance_transactions"], back]
+    if status == "under_review":
+        details = {"has_evidence": True, "submission_count": 1}
+        changed["evidence_details"] = {**made["evidence_details"], **details}
+    return changed
+
+
 def _disputed_card(details: Json) -> Json | None:
     """Only cards have details here."""
     if details["type"] != "card":

@@ -47,8 +47,10 @@ class Refund(BaseModel, extra="forbid"):
     refund: str | None = None
 
 
-class Nothing(BaseModel, extra="forbid"):
-    """The body of a call without parameters."""
+class Dispute(BaseModel, extra="forbid"):
+    """The body of a dispute; with ``status`` the one that is there goes on."""
+
+    status: Literal["needs_response", "under_review", "won", "lost"] | None = None
 
 
 class Advance(BaseModel, extra="forbid"):
@@ -156,9 +158,15 @@ class ControlApi:
         return after_payment.fail_refund(account, identifier, made["id"]) if body.fail else made
 
     def dispute(self, identifier: str, request: Request) -> Any:
-        """``{}``: the payer's bank takes back what the charge has left. Answers the dispute."""
-        _parsed(Nothing, request)
-        return after_payment.dispute(self._accounts.holding(identifier), identifier)
+        """``{}``: the payer's bank takes back what the charge has left. Answers the dispute.
+
+        ``{"status"}``: that dispute goes on, or ends.
+        """
+        body = _parsed(Dispute, request)
+        account = self._accounts.holding(identifier)
+        if body.status is not None:
+            return after_payment.go_on(account, identifier, body.status)
+        return after_payment.dispute(account, identifier)
 
     def config(self, request: Request) -> Any:
         """Merges the named faults; answers all settings in force."""

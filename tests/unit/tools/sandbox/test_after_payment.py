@@ -212,6 +212,24 @@ async def test_a_dispute_has_all_of_stripes_events(caller: Caller) -> None:
     assert [event["data"]["object"] for event in seen] == [dispute, dispute]
 
 
+async def test_a_dispute_goes_on_and_brings_the_money_back_when_it_is_won(caller: Caller) -> None:
+    won, lost = await paid(caller), await paid(caller)
+    for identifier, status in ((won, "won"), (lost, "lost")):
+        assert "not disputed" in (await act(caller, identifier, "dispute", status=status, expected=409))["error"]
+        await act(caller, identifier, "dispute")
+        reviewed = await act(caller, identifier, "dispute", status="under_review")
+        ended = await act(caller, identifier, "dispute", status=status)
+        for dispute in (reviewed, ended):
+            assert shapes.problems(dispute, stripe.Dispute) == []
+        for again in ("needs_response", status):
+            error = (await act(caller, identifier, "dispute", status=again, expected=409))["error"]
+            assert error == f"The dispute is {status}."
+        assert sum(each["amount"] for each in ended["balance_transactions"]) == (0 if status == "won" else -44_997)
+    kinds = [event["type"].rpartition(".")[2] for event in await told(caller, type="charge.dispute.*")]
+    begun = ["created", "funds_withdrawn", "updated"]
+    assert kinds == [*begun, "updated", "funds_reinstated", "closed", *begun, "updated", "closed"]
+
+
 @pytest.mark.parametrize("outcome", ["paid", "card"])
 async def test_what_follows_a_payment_leads_back_to_its_session(caller: Caller, outcome: str) -> None:
     other, identifier = await paid(caller), (await caller.create())["id"]

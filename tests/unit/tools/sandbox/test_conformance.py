@@ -313,6 +313,7 @@ CONTROL: list[tuple[str, Any, int, str]] = [
     ("sessions/{id}/refund", {"fail": 1}, 400, "fail: "),
     ("sessions/{id}/dispute", {}, 409, "This session is open and unpaid."),
     ("sessions/{id}/dispute", {"amount": 5}, 400, "amount: "),
+    ("sessions/{id}/dispute", {"status": "forgotten"}, 400, "status: Input should be 'needs_response', "),
     *(("clock", {"advance_seconds": wrong}, 400, "advance_seconds: ") for wrong in ("5", True, 1.5, 10**10, -(10**10))),
     ("clock", {}, 400, "advance_seconds: "),
     ("config", [], 400, "body: Input should be an object"),
