@@ -12,6 +12,8 @@ from service.domain.status import Change, ChangeKind
 
 CLOSED: Final = frozenset({"won", "lost", "warning_closed", "prevented"})
 """The states in which a dispute ends."""
+_LIFE: Final = ("warning_needs_response", "warning_under_review", "needs_response", "under_review")
+"""A dispute's states before its end, in their order, which decides between two of one second."""
 _UNTOLD: Final = datetime.min.replace(tzinfo=UTC)
 """Of a journal line of before the gateway's time was kept."""
 
@@ -139,13 +141,20 @@ def _standing(totals: Sequence[_Total], failures: Sequence[_Failure]) -> tuple[i
 def disputed(
     payment: Payment, dispute: Dispute, earlier: Iterable[Mapping[str, Any]], *, told: Told, at: datetime
 ) -> Change | None:
-    """How a dispute stands; None if that is known, or is older than its known end.
+    """How a dispute stands; None if that is known, or older than what is.
 
-    `earlier`: the details of the payment's journal, which may hold several disputes.
+    `earlier`: the details of the payment's journal, which may hold several disputes. Of several the payment shows the
+    last one that is open, else the last.
     """
-    known = {str(detail.get("status")) for detail in earlier if detail.get("dispute") == dispute.id}
-    if dispute.status in known or known & CLOSED:
-        return None
+    latest: dict[str, Mapping[str, Any]] = {}
+    for detail in earlier:
+        if "dispute" in detail:
+            latest[str(detail["dispute"])] = detail
+    if (known := latest.pop(dispute.id, None)) is not None:
+        status, known_at = str(known.get("status")), _told_at(known)
+        is_older = _rank(dispute.status) <= _rank(status) if known_at in {told.at, _UNTOLD} else told.at < known_at
+        if status == dispute.status or is_older:
+            return None
     detail = {
         "dispute": dispute.id,
         "status": dispute.status,
@@ -153,8 +162,16 @@ def disputed(
         "money": str(Money(dispute.minor, payment.money.currency)),
         **told.evidence,
     }
-    changed = replace(payment, version=payment.version + 1, updated_at=at, dispute=dispute.status)
+    still_open = [status for each in latest.values() if (status := str(each.get("status"))) not in CLOSED]
+    shown = still_open[-1] if dispute.status in CLOSED and still_open else dispute.status
+    changed = replace(payment, version=payment.version + 1, updated_at=at, dispute=shown)
     return Change(payment=changed, kind=ChangeKind.DISPUTED, detail=detail)
+
+
+def _rank(status: str) -> int:
+    if status in CLOSED:
+        return len(_LIFE)
+    return _LIFE.index(status) if status in _LIFE else -1
 
 
 def _told_at(detail: Mapping[str, Any]) -> datetime:

@@ -37,9 +37,9 @@ _EVENTS: Final = [
 _CHARGE_EVENTS: Final = [
     "charge.refunded",
     *("refund.failed", "refund.updated", "charge.refund.updated"),
-    *("charge.dispute.created", "charge.dispute.closed"),
+    *(f"charge.dispute.{what}" for what in ("created", "updated", "closed", "funds_withdrawn", "funds_reinstated")),
 ]
-"""Three tell that a refund has failed, in case one is late."""
+"""Several tell the same, in case one is late: a refund that fails, and a dispute that goes on."""
 
 
 class StripeGateway:

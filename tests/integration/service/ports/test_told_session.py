@@ -251,6 +251,22 @@ async def test_a_refund_that_fails_at_stripe_is_published_as_not_refunded(house:
     assert (payment.status, told[:2], told[-1][0]) == (COMPLETED, [("pending", 1), ("completed", 2)], "refunded")
 
 
+async def test_a_dispute_is_published_with_each_state_until_its_end(house: House) -> None:
+    session = await house.paid(48)
+    await house.world.verify(session)
+    await house.sandbox.control(f"sessions/{session}/dispute", {})
+
+    async def stands(status: str) -> bool:
+        return (await house.payment(session)).dispute == status
+
+    await house.reading(partial(stands, "needs_response"))
+    for status in ("under_review", "won"):
+        await house.sandbox.control(f"sessions/{session}/dispute", {"status": status})
+        await house.reading(partial(stands, status))
+    told = await house.events(await house.payment(session))
+    assert told == [("pending", 1), ("completed", 2), ("disputed", 3), ("disputed", 4), ("disputed", 5)]
+
+
 async def test_what_is_dated_in_the_future_hides_nothing_that_is_paid_after_it(house: House) -> None:
     """Stripe's clock was an hour ahead when another shop's customer paid, and was then put right."""
     await house.sandbox.control("clock", {"advance_seconds": 3600})

@@ -174,6 +174,53 @@ async def test_disputes_are_told_once_for_each_state_and_their_end_is_the_last_w
     assert (shop.payment.status, shop.payment.dispute) == (PaymentStatus.COMPLETED, "needs_response")
 
 
+DISPUTE: list[tuple[str, int]] = [  # states, seconds after the first
+    ("warning_needs_response", 0),
+    ("warning_under_review", 10),
+    ("needs_response", 20),
+    ("under_review", 20),
+    ("lost", 40),
+    ("won", 50),
+]
+"""An inquiry becomes a dispute, which is lost and then won after all."""
+
+
+@pytest.mark.parametrize("order", [*permutations(range(len(DISPUTE)))][::37])
+async def test_in_whatever_order_a_dispute_is_heard_its_last_state_is_the_last_word(
+    order: tuple[int, ...], shop: Shop
+) -> None:
+    begun = shop.world.clock.now()
+    for index in [*order, *order]:
+        status, seconds = DISPUTE[index]
+        shop.gateway.dispute(shop.session, status)
+        event = shop.gateway.charges.pop()
+        shop.gateway.charges.append(replace(event, at=begun + timedelta(seconds=seconds)))
+        await shop.read()
+    told = [DISPUTE.index(next(each for each in DISPUTE if each[0] == status)) for *_, status in shop.events[2:]]
+    assert told == sorted(set(told)), "each state once, and none after a later one"
+    assert (shop.payment.dispute, shop.events[-1][4]) == ("won", "won")
+
+
+async def test_of_two_disputes_the_one_that_is_open_is_shown(shop: Shop) -> None:
+    for status, name in (("needs_response", "du_1"), ("needs_response", "du_2"), ("lost", "du_1"), ("won", "du_2")):
+        shop.world.clock.advance(60)
+        shop.gateway.dispute(shop.session, status, name=name)
+        await shop.read()
+    assert [event[4] for event in shop.events[2:]] == ["needs_response", "needs_response", "needs_response", "won"]
+
+
+async def test_a_dispute_of_a_line_from_before_its_time_was_kept_goes_on_and_not_back(shop: Shop) -> None:
+    shop.gateway.dispute(shop.session, "needs_response")
+    await shop.read()
+    [*_, line] = shop.world.store._journal[1]
+    older = {name: value for name, value in line.detail.items() if not name.startswith("gateway_")}
+    shop.world.store._journal[1][-1] = replace(line, detail=older)
+    for status in ("warning_under_review", "lost"):
+        shop.gateway.dispute(shop.session, status)
+        await shop.read()
+    assert [event[4] for event in shop.events[2:]] == ["needs_response", "lost"]
+
+
 @pytest.mark.parametrize("is_dispute", [False, True])
 async def test_what_was_refunded_or_disputed_was_paid_first(*, is_dispute: bool) -> None:
     shop = Shop()
