@@ -1,7 +1,9 @@
 """Builds the console from its settings."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from typing import Final
 
 from console.act_pages import ActPages
@@ -19,41 +21,63 @@ from console.rendering import Renderer
 from console.sessions import FormTokens, Sessions
 from console.settings import Settings
 from console.users import Users
+from runtime.aio import cancel, wait_or_timeout
 from runtime.amqp_compat import survive_unreadable_properties
 from runtime.health import Build, Health
 from runtime.http_server import HttpServer
 from service.adapters.postgres import (
     CONSOLE_GRANTED,
     Database,
+    DatabaseClock,
     PostgresActs,
     PostgresOverview,
     PostgresSearch,
     PostgresStore,
     check_usable,
 )
+from service.domain.errors import StoreUnavailableError
 
 STOP_SECONDS: Final = 5
+CLOCK_SECONDS: Final = 1.0
+"""So long the start waits for the database's time; without it pages go by the machine's clock until it is known."""
 
 
 @contextlib.asynccontextmanager
-async def console(settings: Settings) -> AsyncIterator[HttpServer]:
-    """The server, whose pages connect when they are asked for."""
+async def console(
+    settings: Settings, *, machine: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> AsyncIterator[HttpServer]:
+    """The server, whose pages connect when they are asked for; `machine` is this machine's clock."""
     build = Build.installed("payment-console", commit=settings.git_commit)
     database = Database(settings.database_url.get_secret_value(), plans_once=False)
     depths = QueueDepths(settings.amqp_url.get_secret_value())
+    clock = DatabaseClock(database, machine=machine)
+    measured = asyncio.Event()
+    measuring = asyncio.create_task(_measure(clock, measured))
     try:
-        yield _built(settings, build, database, depths)
+        await wait_or_timeout(measured, CLOCK_SECONDS)
+        yield _built(settings, build, database, depths, clock)
     finally:
+        await cancel([measuring])
         await depths.close()
         await database.close()
 
 
-def _built(settings: Settings, build: Build, database: Database, depths: QueueDepths) -> HttpServer:
+async def _measure(clock: DatabaseClock, measured: asyncio.Event) -> None:
+    """Now, and then again and again, until cancelled."""
+    with contextlib.suppress(StoreUnavailableError):  # the pages tell it
+        await clock.measure()
+    measured.set()
+    await clock.run()
+
+
+def _built(
+    settings: Settings, build: Build, database: Database, depths: QueueDepths, clock: DatabaseClock
+) -> HttpServer:
     survive_unreadable_properties()
     metrics, identify = Metrics(build), _identify(settings)
     shared = settings.console_proxy_secret
     tokens = FormTokens(shared.get_secret_value() if shared else None)
-    renderer = Renderer(tokens, can_log_out=identify.can_log_in)
+    renderer = Renderer(tokens, can_log_out=identify.can_log_in, now=clock.now)
     search, store, acts = PostgresSearch(database), PostgresStore(database), PostgresActs(database)
     server: HttpServer
 

@@ -5,7 +5,6 @@ import io
 import json
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -125,7 +124,7 @@ class PaymentPages:
             wanted = query.wanted(dict(request.query_params))
         except MistypedError as error:
             return Response(f"{error}\n", HTTPStatus.BAD_REQUEST, media_type="text/plain")
-        name = f"payments-{datetime.now(UTC):%Y%m%d-%H%M%S}.{kind}"
+        name = f"payments-{self._renderer.now():%Y%m%d-%H%M%S}.{kind}"
         lines = _csv(self._all(wanted)) if kind == "csv" else _json(self._all(wanted))
         media_type = "text/csv; charset=utf-8" if kind == "csv" else "application/json"
         return StreamingResponse(
@@ -157,7 +156,7 @@ class PaymentPages:
         journal = await self._store.journal(payment.id)
         events = await self._search.events(payment.id)
         siblings = await self._search.page(Wanted(booking_id=payment.booking_id), after=None, limit=PAGE_SIZE)
-        now = datetime.now(UTC)
+        now = self._renderer.now()
         return self._renderer.page(
             request,
             "payment.html",

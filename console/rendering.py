@@ -1,6 +1,6 @@
 """Pages from templates. Every value is escaped; what people and callers have written stays text."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http import HTTPStatus
@@ -20,10 +20,11 @@ _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 class Renderer:
-    """Renders the templates for one console."""
+    """Renders the templates for one console. Ages are by `now`, the database's time, as what they are the ages of."""
 
-    def __init__(self, tokens: FormTokens, *, can_log_out: bool) -> None:
+    def __init__(self, tokens: FormTokens, *, can_log_out: bool, now: Callable[[], datetime]) -> None:
         self._tokens = tokens
+        self.now: Final = now
         self._environment = Environment(
             loader=FileSystemLoader(FOLDER / "templates"),
             autoescape=True,
@@ -50,7 +51,7 @@ class Renderer:
             "person": person,
             "path": request.url.path,
             "token": self._tokens.of(request.state.session_id, person),
-            "now": datetime.now(UTC),
+            "now": self.now(),
             "query": "",
         }
         text = self._environment.get_template(template).render(known | values)
