@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -19,12 +19,14 @@ from console.query import MistypedError
 from console.rendering import Renderer, filled, iso
 from contracts.envelope import is_trace_parent, trace_ids
 from service.adapters.postgres import PostgresActs, PostgresSearch, PostgresStore
-from service.application.ports.search import FoundPayment, Place, Wanted
+from service.application.ports.search import FoundPayment, Wanted
+from service.domain.errors import SearchTooLongError
 from service.domain.payment import Payment
 
 PAGE_SIZE: Final = 50
 EXPORT_SIZE: Final = 1_000
 MAX_EXPORTED: Final = 1_000_000
+_TOO_LONG: Final = HTTPStatus.SERVICE_UNAVAILABLE
 _COLUMNS: Final = (
     "payment booking user amount currency status reason attention session refundedMinor dispute createdAt updatedAt"
 ).split()
@@ -73,6 +75,8 @@ class PaymentPages:
             ]
         except MistypedError as error:
             return self._list(request, {}, [], problem=str(error), text=text)
+        except SearchTooLongError:
+            return self._list(request, {}, [], problem=query.narrower({}), text=text, status=_TOO_LONG)
         if len(found) == 1:
             return RedirectResponse(f"/payments/{found[0].id}", HTTPStatus.SEE_OTHER)
         return self._list(request, {}, found, text=text)
@@ -84,7 +88,10 @@ class PaymentPages:
             wanted, after = query.wanted(fields), query.place(fields.get("after", ""))
         except MistypedError as error:
             return self._list(request, fields, [], problem=str(error))
-        found = await self._search.page(wanted, after=after, limit=PAGE_SIZE + 1)
+        try:
+            found = await self._search.page(wanted, after=after, limit=PAGE_SIZE + 1)
+        except SearchTooLongError:
+            return self._list(request, fields, [], problem=query.narrower(fields), status=_TOO_LONG)
         shown = found[:PAGE_SIZE]
         more = query.address(shown[-1].place) if len(found) > PAGE_SIZE else ""
         return self._list(request, fields, shown, more=more)
@@ -98,12 +105,14 @@ class PaymentPages:
         more: str = "",
         problem: str = "",
         text: str = "",
+        status: HTTPStatus = HTTPStatus.BAD_REQUEST,
     ) -> Response:
+        """A page of what was found, or the problem with its status."""
         kept = {name: value for name, value in fields.items() if value and name != "after"}
         return self._renderer.page(
             request,
             "search.html",
-            status=HTTPStatus.BAD_REQUEST if problem else HTTPStatus.OK,
+            status=status if problem else HTTPStatus.OK,
             fields=fields,
             choices=query.CHOICES,
             found=list(found),
@@ -120,26 +129,31 @@ class PaymentPages:
         kind = request.path_params["kind"]
         if kind not in {"csv", "json"}:
             return Response("There is nothing at this address.\n", HTTPStatus.NOT_FOUND, media_type="text/plain")
+        fields = dict(request.query_params)
         try:
-            wanted = query.wanted(dict(request.query_params))
+            wanted = query.wanted(fields)
         except MistypedError as error:
             return Response(f"{error}\n", HTTPStatus.BAD_REQUEST, media_type="text/plain")
+        try:
+            first = await self._search.page(wanted, after=None, limit=EXPORT_SIZE)
+        except SearchTooLongError:
+            return Response(f"{query.narrower(fields)}\n", _TOO_LONG, media_type="text/plain")
         name = f"payments-{self._renderer.now():%Y%m%d-%H%M%S}.{kind}"
-        lines = _csv(self._all(wanted)) if kind == "csv" else _json(self._all(wanted))
+        found = self._all(wanted, first)
+        lines = _csv(found) if kind == "csv" else _json(found)
         media_type = "text/csv; charset=utf-8" if kind == "csv" else "application/json"
         return StreamingResponse(
             lines, media_type=media_type, headers={"content-disposition": f'attachment; filename="{name}"'}
         )
 
-    async def _all(self, wanted: Wanted) -> AsyncIterator[list[dict[str, Any]]]:
-        after: Place | None = None
+    async def _all(self, wanted: Wanted, found: Sequence[FoundPayment]) -> AsyncIterator[list[dict[str, Any]]]:
+        """From the first page on, which was read before the answer began."""
         for _ in range(MAX_EXPORTED // EXPORT_SIZE):
-            found = await self._search.page(wanted, after=after, limit=EXPORT_SIZE)
             if found:
                 yield [_exported(each) for each in found]
-                after = found[-1].place
             if len(found) < EXPORT_SIZE:
                 return
+            found = await self._search.page(wanted, after=found[-1].place, limit=EXPORT_SIZE)
 
     async def payment(self, request: Request) -> Response:
         """All about one."""

@@ -50,6 +50,12 @@ def wanted(fields: Mapping[str, str]) -> Wanted:
     return Wanted(**{name: _READERS[name](name, text) for name, text in given.items()})
 
 
+def narrower(given: Mapping[str, str]) -> str:
+    """What to name besides, for a search that the database ended."""
+    time = "a shorter time" if given.get("since") else "when it was begun, by the day"
+    return f"The search took too long and was ended. Name a booking or a user, or {time}."
+
+
 def place(text: str) -> Place | None:
     """Where the list goes on, from an address; None at its beginning."""
     if not text:

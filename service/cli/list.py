@@ -10,6 +10,7 @@ from runtime.process_settings import DatabaseSettings
 from service.adapters.postgres import Database, PostgresSearch, PostgresStore, database_now
 from service.application.ports.search import FoundPayment, Place, Wanted
 from service.cli.argument_types import resolved
+from service.domain.errors import SearchTooLongError
 
 _FILTERS: Final = (*("booking_id", "user_id", "status", "reason", "attention", "amount", "currency", "since", "until"),)
 _TIMES: Final = ("since", "until")
@@ -34,6 +35,12 @@ async def run(arguments: argparse.Namespace, settings: DatabaseSettings) -> int:
                 return 1
             after = Place(created_at=last.created_at, id=last.id)
         page = await PostgresSearch(database).page(wanted, after=after, limit=arguments.limit)
+    except SearchTooLongError:
+        sys.stderr.write(
+            "payment-service list: the search took too long. Name a booking or a user, or a shorter time with --since "
+            "and --until.\n"
+        )
+        return 1
     finally:
         await database.close()
     if arguments.json:

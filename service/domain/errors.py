@@ -170,6 +170,10 @@ class StoreRefusedError(StoreUnavailableError):
     retried_for_ever = False
 
 
+class SearchTooLongError(StoreUnavailableError):
+    """The database works, and ended a search of an operator's: too much has to be read for it."""
+
+
 class ConcurrentChangeError(PaymentServiceError):
     """Another worker changed the payment first. Load it again and decide anew."""
 

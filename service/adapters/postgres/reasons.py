@@ -13,6 +13,7 @@ USELESS: Final = frozenset({"25006", "57P01", "57P02", "57P03"})
 _LOST: Final = "08"
 """The class of SQLSTATE by which the driver itself says that a connection ended: the statement may be done."""
 NO_RIGHT: Final = "refuses the role a right that it needs: run payment-service migrate with MIGRATION_DATABASE_URL"
+_TOO_LONG: Final = "57014"
 _REASONS: Final = {
     "25006": "accepts no writes",
     "28000": "refuses the role or its password",
@@ -20,6 +21,7 @@ _REASONS: Final = {
     "3D000": "does not exist on that server",
     "42501": NO_RIGHT,
     "53300": "has no connection left",
+    _TOO_LONG: "ended a statement that took too long",
     "57P03": "is still starting or stopping",
 }
 """SQLSTATE -> what is to be told."""
@@ -52,6 +54,11 @@ def reason(cause: BaseException) -> str:
 def sqlstate(error: BaseException) -> str:
     """Five characters; empty if the error is not the server's."""
     return getattr(getattr(error, "orig", error), "sqlstate", None) or ""
+
+
+def is_too_long(error: StoreUnavailableError) -> bool:
+    """Whether the database ended a statement because of its time (`statement_timeout`): itself it works."""
+    return error.__cause__ is not None and sqlstate(error.__cause__) == _TOO_LONG
 
 
 def is_rolled_back(error: Exception) -> bool:

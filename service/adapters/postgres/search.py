@@ -11,8 +11,16 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from service.adapters.postgres.database import Database, Row
+from service.adapters.postgres.reasons import is_too_long
 from service.adapters.postgres.tables import journal, operator_journal, outbox, payments
-from service.application.ports.search import FoundPayment, OperatorLine, Place, StoredEvent, Wanted
+from service.application.ports.search import (
+    FoundPayment,
+    OperatorLine,
+    Place,
+    StoredEvent,
+    Wanted,
+)
+from service.domain.errors import SearchTooLongError, StoreUnavailableError
 from service.domain.money import THREE_DECIMAL, ZERO_DECIMAL, Money
 from service.domain.payment import PaymentStatus
 
@@ -32,7 +40,7 @@ _OPERATOR_LINES: Final = sa.select(operator_journal).order_by(operator_journal.c
 
 
 class PostgresSearch:
-    """Reads only. Every method may raise StoreUnavailableError."""
+    """Reads only. Every method may raise StoreUnavailableError, and `page` SearchTooLongError."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -56,7 +64,13 @@ class PostgresSearch:
             parameters |= {"after_at": after.created_at, "after_id": after.id}
         statement = statement.order_by(payments.c.created_at.desc(), payments.c.id.desc())
         statement = statement.limit(sa.bindparam("batch", type_=sa.Integer))
-        return [_found(row) for row in await self._database.run(statement, parameters)]
+        try:
+            rows = await self._database.run(statement, parameters)
+        except StoreUnavailableError as error:
+            if is_too_long(error):
+                raise SearchTooLongError from error.__cause__
+            raise
+        return [_found(row) for row in rows]
 
     async def events(self, payment_id: int) -> Sequence[StoredEvent]:
         """The payment's events that are still in the outbox."""
