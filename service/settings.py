@@ -205,6 +205,10 @@ class MigrateSettings(DatabaseSettings):
         None, pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$", description="the name of the console's role, if it has its own"
     )
 
+    payment_currency: Annotated[str, AfterValidator(lambda code: code if _is_charged(code) else "inr")] = Field(
+        "inr", description="as the service has it, which refuses a wrong one"
+    )
+
     @model_validator(mode="after")
     def _the_application_has_a_role(self) -> Self:
         if self.migration_database_url is not None and not self.application:

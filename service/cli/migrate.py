@@ -20,7 +20,10 @@ async def run(arguments: argparse.Namespace, settings: MigrateSettings) -> int:
     url = settings.migration_database_url or settings.database_url
     try:
         done = await postgres.migrate(
-            url.get_secret_value(), application=settings.application, console=settings.console_database_role
+            url.get_secret_value(),
+            application=settings.application,
+            console=settings.console_database_role,
+            currency=settings.payment_currency,
         )
     except StoreUnavailableError as error:
         variable = "DATABASE_URL" if settings.migration_database_url is None else "MIGRATION_DATABASE_URL"

@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 OLDEST_VERSION: Final = "0015"
 """The oldest revision whose code may use the tables as they are then; a migration that breaks it raises it."""
+USUAL_CURRENCY: Final = "inr"
 LOCK_SECONDS: Final = 0.5
 """How long a migration may wait for a lock, and others behind it."""
 AGAIN_SECONDS: Final = 2.0
@@ -65,13 +66,18 @@ _ONE_AT_A_TIME: Final = 7_021_915_001  # any number: concurrent migrations of on
 
 
 async def migrate(
-    url: str, *, application: str | None = None, console: str | None = None, tries: int = TRIES
+    url: str,
+    *,
+    application: str | None = None,
+    console: str | None = None,
+    currency: str = USUAL_CURRENCY,
+    tries: int = TRIES,
 ) -> Migration:
     """Upgrade the database to `newest_revision`. Safe to repeat and to run concurrently, and while others use it.
 
     `application`: the role with which the service uses the tables. Unless it is the role that migrates, it is granted
-    what it needs and no more. `console`: the console's role, if it has one. A newer database that this version may use
-    stays as it is.
+    what it needs and no more. `console`: the console's role, if it has one. `currency`: that of almost all payments,
+    which searches need no index for. A newer database that this version may use stays as it is.
 
     Raises:
         NoSuchRoleError: there is no such role; nothing was changed.
@@ -87,7 +93,7 @@ async def migrate(
         async with _serialized(engine):
             for _ in range(tries):
                 try:
-                    return await _migrated(engine, application, console)
+                    return await _migrated(engine, application, console, currency)
                 except (DBAPIError, asyncpg.PostgresError) as error:  # a script's are the driver's own
                     if sqlstate(error) == _FORBIDDEN:
                         raise MigrationForbiddenError(_forbidden(error)) from error
@@ -184,7 +190,7 @@ async def _serialized(engine: AsyncEngine) -> AsyncGenerator[None]:
             await asyncio.sleep(spread(0.2))
 
 
-async def _migrated(engine: AsyncEngine, application: str | None, console: str | None) -> Migration:
+async def _migrated(engine: AsyncEngine, application: str | None, console: str | None, currency: str) -> Migration:
     async with engine.connect() as connection:
         current, oldest = await connection.run_sync(_state)
         if current not in {None, *_revisions()}:
@@ -195,7 +201,7 @@ async def _migrated(engine: AsyncEngine, application: str | None, console: str |
             if role is not None:
                 await connection.run_sync(privileges.check_role, role)
         await connection.rollback()
-        await connection.run_sync(_upgrade)
+        await connection.run_sync(_upgrade, currency=currency)
         await connection.rollback()
         granted = application is not None and await connection.run_sync(privileges.grant, application)
         if console is not None:
@@ -210,11 +216,11 @@ def _wait_not_long(connection: Connection) -> None:
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(LOCK_SECONDS * 1000)}")
 
 
-def _upgrade(connection: Connection, revision: str = "head") -> None:
+def _upgrade(connection: Connection, revision: str = "head", *, currency: str = USUAL_CURRENCY) -> None:
     from alembic import command  # noqa: PLC0415 - a second of imports that only this command needs
     from alembic.config import Config  # noqa: PLC0415
 
-    config: Any = Config(attributes={"connection": connection})
+    config: Any = Config(attributes={"connection": connection, "currency": currency})
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.set_main_option("path_separator", "os")
     command.upgrade(config, revision)

@@ -19,13 +19,14 @@ from service.adapters.postgres import (
     PostgresOverview,
     PostgresSearch,
     PostgresStore,
+    migrate,
 )
 from service.application.ports import Relation
 from service.application.ports.search import Place, Wanted
 from service.domain.outcomes import Expired
 from service.domain.payment import PaymentStatus
 from tests.integration.service.ports.test_store import an_opening, begun, changed
-from tests.kit.databases import Migrated
+from tests.kit.databases import Migrated, NewDatabase
 from tests.kit.lifetimes import closing
 from tests.kit.servers import run
 from tests.kit.service import a_draft, idempotency_key, message_key, statements_of
@@ -191,6 +192,28 @@ async def test_a_search_reads_no_whole_table(
         plan = await planner.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *parameters)
         assert not whole_tables(plan)
         assert index in plan
+
+
+@pytest.mark.parametrize("given", [{"amount": Decimal("1.5")}, {"reason": "refused"}], ids=str)
+async def test_what_is_of_another_currency_is_passed_over_in_the_index(
+    planner: asyncpg.Connection, filled: Migrated, given: dict[str, Any]
+) -> None:
+    """Otherwise each payment of that amount or reason would be read, to see that it is of another currency."""
+    async with closing(Database(filled.application, plans_once=False)) as database, statements_of(database) as seen:
+        await PostgresSearch(database).page(Wanted(**given, currency="inr"), after=None, limit=50)
+    [(statement, parameters)] = dict(seen).items()
+    [top] = json.loads(await planner.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *parameters))
+    [scan] = [node for node in nodes(top["Plan"]) if "Index Cond" in node]
+    assert "currency" in scan["Index Cond"]
+    assert "currency" not in scan.get("Filter", "")
+
+
+@pytest.mark.parametrize("currency", ["inr", "usd"])
+def test_the_usual_currency_needs_no_index(new_database: NewDatabase, currency: str) -> None:
+    url = new_database()
+    run(migrate(url, currency=currency))
+    made = run(execute(url, "SELECT pg_get_indexdef('payments_currency_idx'::regclass)"))
+    assert f"<> '{currency}'::text" in made
 
 
 async def test_a_search_that_nothing_can_match_is_not_made(filled: Migrated) -> None:
