@@ -18,6 +18,9 @@ class Objection:
 
 NOT_HTTP: Final = Objection(status=HTTPStatus.BAD_REQUEST, message="The request is not valid HTTP.")
 INCOMPLETE_HEAD: Final = Objection(status=HTTPStatus.BAD_REQUEST, message="The request is not complete.")
+SLOW_HEAD: Final = Objection(
+    status=HTTPStatus.REQUEST_TIMEOUT, message="The head of the request did not arrive in time."
+)
 BAD_HOST: Final = Objection(status=HTTPStatus.BAD_REQUEST, message="The request must name its host, once.")
 BAD_FRAMING: Final = Objection(status=HTTPStatus.BAD_REQUEST, message="The length of the request body is not clear.")
 UNKNOWN_CODING: Final = Objection(

@@ -21,6 +21,7 @@ from runtime.http_objections import (
     NO_TUNNEL,
     NOT_HTTP,
     OBJECTION,
+    SLOW_HEAD,
     UNKNOWN_CODING,
     Objection,
 )
@@ -104,7 +105,7 @@ class HttpProtocol(HttpToolsProtocol):
         raise NotImplementedError
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the deadline: a connection on which no request begins is closed, too."""
+        """Start the deadline: a connection on which no request begins is closed, too, without an answer."""
         super().connection_made(transport)
         self.pipeline = _SmallQueue()  # type: ignore[assignment]
         self.flow._is_writable_event = _SmallEvent(is_set=True)  # noqa: SLF001 - uvicorn's
@@ -289,13 +290,20 @@ class HttpProtocol(HttpToolsProtocol):
         self.connections.discard(oldest)  # now, so that the next one finds another
         oldest.transport.abort()
 
+    def _end_of_time(self) -> None:
+        """Of a head of which something came it is told; one who sent nothing, or a body that nobody reads, is left."""
+        if self._head_is_open and self._head_bytes and not self._ignores_input:
+            self._refuse(SLOW_HEAD)
+        else:
+            self.transport.close()
+
     def _close_if_idle(self) -> None:
         if not self.is_busy and not (self._head_is_open and self._head_bytes):
             self.transport.close()
 
     def _close_after(self, seconds: float) -> None:
         self._stop_timer()
-        self._timer = self.loop.call_later(seconds, self.transport.close)
+        self._timer = self.loop.call_later(seconds, self._end_of_time)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

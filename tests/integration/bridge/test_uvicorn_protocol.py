@@ -51,6 +51,8 @@ async def exchange(port: int, *pieces: bytes) -> tuple[int, dict[str, str], dict
     [
         ((head("Content-Length: 100"), GOOD), 408, "REQUEST_TIMEOUT"),
         ((head("Transfer-Encoding: chunked"), b"5\r\n{    \r\n"), 408, "REQUEST_TIMEOUT"),
+        ((head()[:-2],), 408, "REQUEST_TIMEOUT"),
+        ((b"POST ",), 408, "REQUEST_TIMEOUT"),
         ((head("Content-Length: 20000"), b"x" * 20000), 413, "PAYLOAD_TOO_LARGE"),
         ((head("Content-Length: 99999999999"), b"x" * 100), 413, "PAYLOAD_TOO_LARGE"),
         ((head("Transfer-Encoding: chunked"), *[b"1000\r\n" + b"x" * 4096 + b"\r\n"] * 9), 413, "PAYLOAD_TOO_LARGE"),

@@ -121,11 +121,17 @@ async def test_a_crowd_takes_no_more_connections_than_there_are_and_probes_are_a
         writer.close()
 
 
-async def test_who_is_slow_or_silent_is_cut(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_is_silent_is_cut_and_who_is_slow_is_told(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runtime.http_protocol.HEAD_SECONDS", 0.3)
-    for beginning in (b"", a_get()[:-2]):
+    async with connected(port) as (reader, writer):
+        assert await reader.read() == b""
+    for before in (b"", a_get()):
         async with connected(port) as (reader, writer):
-            writer.write(beginning)
+            writer.write(before + a_get()[:-2])
+            if before:
+                assert (await answer_from(reader))[0] == 200
+            status, headers, problem = await answer_from(reader)
+            assert (status, headers["connection"], problem["title"]) == (408, "close", "Request Timeout")
             assert await reader.read() == b""
 
 
