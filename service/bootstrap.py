@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from faststream.asgi import AsgiFastStream
 from faststream.rabbit import RabbitBroker
@@ -26,17 +26,11 @@ from service.adapters.postgres import (
     PostgresStore,
     why,
 )
-from service.adapters.stripe import StripeGateway
-from service.application.admission import Admission
-from service.application.checkout import Checkout
 from service.application.event_reader import UnreadError
-from service.application.outcome_writer import OutcomeWriter
-from service.application.policy import Policy
 from service.application.ports import Clock
 from service.application.reconciliation import Reconciliation
-from service.application.status_lookup import StatusLookup
-from service.application.told_session import ToldSessions
 from service.application.waiters import WaiterRegistry
+from service.assembly import Application, assembled
 from service.domain.errors import StoreUnavailableError
 from service.entrypoints import actuator, consumers, docs_page
 from service.entrypoints import broker as brokers
@@ -44,7 +38,6 @@ from service.entrypoints.long_poll import LongPoll
 from service.entrypoints.middleware import CommandMiddleware
 from service.entrypoints.publisher import Publisher
 from service.metrics import Metrics
-from service.ratelimit.limiter import RateLimiter
 from service.settings import Settings
 from service.workers import supervision
 from service.workers.act_worker import ActWorker
@@ -59,23 +52,6 @@ from service.workers.sweeper import Sweeper
 _log = logging.getLogger(__name__)
 
 _NOT_COMPARED: Final = "The payments have to be compared with Stripe before anything is served: "
-
-
-@dataclass(frozen=True, kw_only=True)
-class Application:
-    """What stands between entrypoints and adapters, and the adapters that both sides use."""
-
-    store: PostgresStore
-    gateway: StripeGateway
-    policy: Policy
-    clock: Clock
-    limiter: RateLimiter
-    waiters: WaiterRegistry
-    outcomes: OutcomeWriter
-    told_sessions: ToldSessions
-    admission: Admission
-    status_lookup: StatusLookup
-    checkout: Checkout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +97,7 @@ async def built(
         supervision.run_until_cancelled(stack, listener.run(), name="notifications", failed=failed)
         stack.push_async_callback(relay.flush)
         supervision.work(stack, relay, name="outbox-relay", failed=failed)
-        shared = functools.partial(_application, settings, stack, database=database, store=store, clock=clock)
+        shared = functools.partial(assembled, settings, stack, database=database, store=store, clock=clock)
         application = await shared(waiters=waiters, metrics=metrics, monotonic=monotonic)
         reconciler = await _reconciled(settings, application, metrics)
         sweeper, feed = _workers(
@@ -182,45 +158,6 @@ async def built(
         yield Service(asgi=asgi, application=application, relay=relay, long_poll=long_poll, failed=failed)
 
 
-async def _application(
-    settings: Settings,
-    stack: AsyncExitStack,
-    *,
-    database: Database,
-    store: PostgresStore,
-    clock: Clock,
-    waiters: WaiterRegistry,
-    metrics: Metrics,
-    monotonic: Callable[[], float],
-) -> Application:
-    """What creates and verifies go through, down to Stripe."""
-    gateway, limiter = await startup.built_gateway(
-        settings, stack, database, observer=metrics, clock=clock, monotonic=monotonic
-    )
-    rules, outcomes = startup.policy(settings), OutcomeWriter(store=store, clock=clock)
-    admission = Admission(limiter=limiter, reservations=PostgresReservations(database), clock=clock, observer=metrics)
-    status_lookup = StatusLookup(
-        store=store, gateway=gateway, policy=rules, clock=clock, limiter=limiter, waiters=waiters, outcomes=outcomes
-    )
-    checkout = Checkout(store=store, gateway=gateway, policy=rules, clock=clock, admission=admission, outcomes=outcomes)
-    told: dict[str, Any] = {"store": store, "gateway": gateway, "outcomes": outcomes, "clock": clock}
-    stack.push_async_callback(status_lookup.lookups.drain)
-    stack.push_async_callback(checkout.openings.drain)
-    return Application(
-        store=store,
-        gateway=gateway,
-        policy=rules,
-        clock=clock,
-        limiter=limiter,
-        waiters=waiters,
-        outcomes=outcomes,
-        told_sessions=ToldSessions(**told, gateway_timeout_seconds=startup.GATEWAY_TIMEOUT_SECONDS, observer=metrics),
-        admission=admission,
-        status_lookup=status_lookup,
-        checkout=checkout,
-    )
-
-
 async def _reconciled(settings: Settings, application: Application, metrics: Metrics) -> Reconciler:
     """What compares payments with Stripe; after a restore it has done so before anything is served.
 
@@ -259,17 +196,21 @@ def _workers(
     failed: asyncio.Event,
 ) -> tuple[Sweeper, EventFeed]:
     """Start what works in the background beside the relay."""
-    parts = {name: getattr(application, name) for name in ("store", "gateway", "outcomes", "clock")}
+    store, gateway = application.store, application.gateway
+    outcomes, clock = application.outcomes, application.clock
     pruner = Pruner(
-        store=application.store,
+        store=store,
         outbox=outbox,
         reservations=PostgresReservations(database),
-        clock=application.clock,
+        clock=clock,
         events_kept=timedelta(days=settings.outbox_retention_days),
     )
-    sweeper = Sweeper(store=application.store, checkout=application.checkout, clock=application.clock, observer=metrics)
+    sweeper = Sweeper(store=store, checkout=application.checkout, clock=clock, observer=metrics)
     feed = EventFeed(
-        **parts,
+        store=store,
+        gateway=gateway,
+        outcomes=outcomes,
+        clock=clock,
         told_sessions=application.told_sessions,
         cursor=PostgresEventCursor(database),
         waiters=application.waiters,
@@ -278,12 +219,20 @@ def _workers(
         interval_seconds=settings.feed_interval_seconds,
         calls_per_second=settings.stripe_requests_per_second,
     )
+    acts = ActWorker(
+        acts=PostgresActs(database),
+        reconciliation=reconciliation,
+        store=store,
+        gateway=gateway,
+        outcomes=outcomes,
+        clock=clock,
+    )
     work = functools.partial(supervision.work, stack, failed=failed)
     work(pruner, name="pruner")
     work(sweeper, name="sweeper")
     work(feed, name="event-feed")
-    work(ActWorker(acts=PostgresActs(database), reconciliation=reconciliation, **parts), name="act-worker")
-    totals, rate = application.gateway.calls.totals, settings.stripe_requests_per_second
+    work(acts, name="act-worker")
+    totals, rate = gateway.calls.totals, settings.stripe_requests_per_second
     work(HealthTeller(store=PostgresGatewayHealth(database), totals=totals, per_second=rate), name="health-teller")
     work(AfterPaidReader(feed=feed), name="after-paid-reader")
     return sweeper, feed
