@@ -16,9 +16,11 @@ from service.adapters.postgres import (
     PostgresOutboxReader,
     PostgresSearch,
     PostgresStore,
+    why,
 )
 from service.application.ports import Clock
 from service.cli.show import NOT_FOUND, find_payments
+from service.domain.errors import StoreUnavailableError
 
 POLL_SECONDS: Final = 0.5
 PUBLISHED_WITHIN: Final = timedelta(seconds=2)
@@ -61,9 +63,19 @@ async def _print(
     only_unsent = arguments.unpublished
     events = await reader.newest(payment_ids=payment_ids, only_unsent=only_unsent, limit=arguments.limit)
     told, floor = _tell(events, {}, clock, as_json=arguments.json), min([event.id for event in events], default=1) - 1
+    is_away = False
     while arguments.follow:
         await asyncio.sleep(POLL_SECONDS)
-        newer = await reader.newest(payment_ids=payment_ids, after_id=floor, only_unsent=only_unsent, limit=MOST)
+        try:
+            newer = await reader.newest(payment_ids=payment_ids, after_id=floor, only_unsent=only_unsent, limit=MOST)
+        except StoreUnavailableError as error:  # a failover: just then somebody looks
+            if not is_away:
+                sys.stderr.write(f"The database (DATABASE_URL) {why(error)}; trying again.\n")
+            is_away = True
+            continue
+        if is_away:
+            sys.stderr.write("The database answers again.\n")
+            is_away = False
         soon = clock.now() - PUBLISHED_WITHIN
         due = [event for event in newer if event.sent_at is not None or event.created_at < soon]
         told = _tell(due, told, clock, as_json=arguments.json)
@@ -71,7 +83,8 @@ async def _print(
         floor = max(floor, min([newer[-1].id - LATE, *(each - 1 for each in waiting)]) if newer else 0)
         told = {each: sent_at for each, sent_at in told.items() if each > floor}
     if not events:
-        sys.stderr.write("No such events: published ones are deleted after OUTBOX_RETENTION_DAYS.\n")
+        deleted = "No such events: published ones are deleted after OUTBOX_RETENTION_DAYS."
+        sys.stderr.write(("Every event is published." if only_unsent else deleted) + "\n")
     return 0 if events else 1
 
 

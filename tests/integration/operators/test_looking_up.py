@@ -23,6 +23,7 @@ from tests.kit.databases import Migrated, NewMigrated, wrong_clock
 from tests.kit.lifetimes import closing
 from tests.kit.programs import start
 from tests.kit.service import a_draft, context, message_key
+from tools.chaos.proxy import Mode, Proxy, behind
 
 COMMANDS = {"list": listing, "show": show, "events": events}
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -152,6 +153,28 @@ async def test_events_are_shown_with_the_time_when_they_were_published(desk: Des
     _, text, _ = await desk.says("events", "cs_test_b2")
     assert "waits for" in text
     assert (await desk.says("events", "booking:9"))[0] == 1
+    rows = await desk.outbox.claim(limit=9, at=datetime.now(UTC) + timedelta(minutes=2), lease_seconds=60)
+    await desk.outbox.mark_sent([row.id for row in rows], at=NOW)
+    assert (await desk.says("events", "--unpublished"))[2] == "Every event is published.\n"
+
+
+async def test_who_follows_goes_on_when_the_database_is_back(desk: Desk) -> None:
+    await desk.begun(1)
+    async with behind(Proxy, desk.url) as (proxy, url):
+        process = await start("-m", "service", "events", "--follow", "--json", DATABASE_URL=url)
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(120):
+                assert json.loads(await process.stdout.readline())["sequence"] == 1
+                await proxy.set(Mode.DOWN)
+                assert b"The database (DATABASE_URL) cannot be reached" in await process.stdout.readline()
+                second = await desk.begun(2)
+                await proxy.set(Mode.NORMAL)
+                assert await process.stdout.readline() == b"The database answers again.\n"
+                assert json.loads(await process.stdout.readline())["paymentId"] == second.id
+        finally:
+            process.kill()
+            await process.wait()
 
 
 async def test_who_follows_is_told_each_event_that_comes_and_when_it_is_published(desk: Desk) -> None:
