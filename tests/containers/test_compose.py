@@ -202,18 +202,26 @@ def test_a_tag_that_is_not_there_is_said_and_nothing_is_built_in_its_place(tmp_p
     assert system.left() == {}
 
 
-def test_wrong_settings_end_the_start_with_all_their_names(images: dict[str, str], tmp_path: Path) -> None:
-    """They are told once: service and bridge, which would be restarted again and again, are not even started."""
-    wrong = {"LOG_LEVEL": "loud", "PAYMENT_CURRENCY": "rupees"}
+@pytest.mark.parametrize(
+    ("check", "wrong", "waiting"),
+    [
+        ("check", {"LOG_LEVEL": "loud", "PAYMENT_CURRENCY": "rupees"}, ("service", "bridge", "console")),
+        ("check-console", {"CONSOLE_LOGS_URL": "logs", "CONSOLE_TRACE_URL": "traces"}, ("console",)),
+    ],
+)
+def test_wrong_settings_end_the_start_with_all_their_names(
+    images: dict[str, str], tmp_path: Path, check: str, wrong: dict[str, str], waiting: tuple[str, ...]
+) -> None:
+    """They are told once: what would be restarted again and again with them is not even started."""
     system = System.of(tmp_path, tag=images["service"].rpartition(":")[2], **wrong)
     try:
         ended = system.run("up", "--wait", "--no-build")
         assert ended.returncode != 0
-        assert re.search(r'service "check" didn.t complete successfully: exit 2', ended.stderr), ended.stderr
-        [check] = system.inspected("check")
-        told = docker.docker("logs", check["Id"]).stderr.splitlines()
-        assert [line.partition(" is not valid;")[0] for line in told[1:]] == ["LOG_LEVEL", "PAYMENT_CURRENCY"]
-        for name in ("service", "bridge"):
+        assert re.search(rf'service "{check}" didn.t complete successfully: exit 2', ended.stderr), ended.stderr
+        [checked] = system.inspected(check)
+        told = docker.docker("logs", checked["Id"]).stderr.splitlines()
+        assert sorted(line.partition(" is not valid;")[0] for line in told[1:]) == sorted(wrong)
+        for name in waiting:
             [container] = system.inspected(name)
             assert (container["State"]["Status"], container["RestartCount"]) == ("created", 0)
     finally:
