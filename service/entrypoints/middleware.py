@@ -36,7 +36,7 @@ from service.application.ports import Clock, UnpublishedError
 from service.domain.errors import MessageIdReusedError, OutcomeUnknownError, PaymentServiceError
 from service.entrypoints import command_envelope
 from service.entrypoints.command_envelope import Envelope, RejectedCommandError
-from service.entrypoints.kept_delivery import published
+from service.entrypoints.kept_delivery import UnpublishableError, published
 from service.entrypoints.long_poll import LongPoll, PendingReply
 from service.entrypoints.publisher import Publisher
 from service.failpoints import FailPoint, hit
@@ -282,8 +282,7 @@ class CommandMiddleware(BaseMiddleware):
     async def _dead_letter(
         self, message: IncomingMessage, command: CommandType, reason: DeadLetterReason, headers: dict[str, Any]
     ) -> None:
-        queue_name = topology.COMMAND_QUEUES[command].name
-        headers = {envelope.REASON: reason.value, **headers}
+        queue_name, headers = topology.COMMAND_QUEUES[command].name, {envelope.REASON: reason.value, **headers}
         copy = partial(self._publisher.dead_letter, message, queue_name=queue_name, headers=headers)
         await published(message, copy, leaving=self._leaving)
 
@@ -298,7 +297,10 @@ class CommandMiddleware(BaseMiddleware):
             message_type=message_type,
             headers=headers,
         )
-        await published(message, answer, leaving=self._leaving)
+        try:
+            await published(message, answer, leaving=self._leaving)
+        except UnpublishableError as error:  # only its address is the sender's: no other delivery could be answered
+            _log.warning("RabbitMQ fails at the reply_to of a command (%s); its sender hears nothing", error)
 
 
 def _trace_parent(message: IncomingMessage) -> str | None:

@@ -19,7 +19,7 @@ from aio_pika.abc import AbstractRobustConnection
 from aio_pika.exceptions import DeliveryError
 from aiormq.abc import AbstractChannel, AbstractConnection, ChannelFrame
 from aiormq.channel import Channel as AmqpChannel
-from aiormq.exceptions import ChannelAccessRefused, ChannelClosed, ChannelNotFoundEntity
+from aiormq.exceptions import ChannelAccessRefused, ChannelClosed, ChannelNotFoundEntity, ConnectionInternalError
 from pamqp.commands import Basic
 
 from contracts import envelope, events, topology
@@ -28,7 +28,13 @@ from runtime.aio import LogOnChange, cancel
 from runtime.amqp_frames import Publication
 from runtime.broker_check import words_of
 from runtime.health import NotReadyError
-from service.application.ports import PUBLISH_SECONDS, BrokerLostError, OutboxRow, UnpublishedError
+from service.application.ports import (
+    PUBLISH_SECONDS,
+    BrokerFailedError,
+    BrokerLostError,
+    OutboxRow,
+    UnpublishedError,
+)
 from service.application.single_flight import SingleFlight
 from service.entrypoints import command_envelope
 from service.entrypoints.broker import CHECK_SECONDS, UNREACHABLE
@@ -108,7 +114,8 @@ class PublishingChannel:
                 self._abandon(channel)
             raise BrokerLostError(f"RabbitMQ confirms nothing within {PUBLISH_SECONDS:g} s") from error
         except UNREACHABLE as error:
-            raise BrokerLostError(words_of(error)) from error
+            kind = BrokerFailedError if isinstance(error, ConnectionInternalError) else BrokerLostError
+            raise kind(words_of(error)) from error
         except Exception as error:
             raise UnpublishedError(type(error).__name__) from error
         if not isinstance(confirmation, Basic.Ack):

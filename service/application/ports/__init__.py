@@ -6,6 +6,7 @@ from service.application.ports.gateway import Gateway
 from service.application.ports.outbox import (
     PUBLISH_SECONDS,
     Backlog,
+    BrokerFailedError,
     BrokerLostError,
     EventPublisher,
     Outbox,
@@ -36,6 +37,7 @@ __all__ = [
     "PUBLISH_SECONDS",
     "Backlog",
     "Begun",
+    "BrokerFailedError",
     "BrokerLostError",
     "ChargeEvent",
     "ChargePage",

@@ -17,6 +17,10 @@ class BrokerLostError(UnpublishedError):
     """The broker was not reached, did not answer in time, or lacks an exchange or queue: not because of the message."""
 
 
+class BrokerFailedError(BrokerLostError):
+    """The broker met an error of its own and ended the connection: because of this message, or of one beside it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class OutboxRow:
     """An event to publish. Its bytes are stored, so that every copy is identical."""

@@ -321,3 +321,19 @@ async def test_a_reply_that_nobody_waits_for_is_dropped(rig: Rig, address: str) 
     [payment] = await rig.payments_of(command["bookingId"])
     await rig.told(payment["id"], events=1)
     await rig.created()
+
+
+@pytest.mark.parametrize("content", [a_create(), b"[]"], ids=["executed", "dead-lettered"])
+async def test_an_address_at_which_the_broker_fails_is_given_up(
+    rig: Rig, content: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Base64 of what is no process id: RabbitMQ 3.10 ends the connection with an internal error, each time.
+    address = f"{envelope.DIRECT_REPLY_TO}.g1h2AAAA.x=="
+
+    def ended() -> bool:
+        return any(getattr(each, "disposition", None) in {"done", "dead_lettered"} for each in caplog.records)
+
+    with caplog.at_level("INFO"):
+        await rig.send(CREATE, content, reply_to=address)
+        await until(ended)
+    await rig.created()
