@@ -29,6 +29,15 @@ def test_the_images_of_others_are_among_those_that_are_tested() -> None:
         assert services[name]["image"].rpartition(":-")[2].rstrip("}") in tested
 
 
+def test_one_service_builds_each_of_our_images() -> None:
+    """Several at once make several, of which the tag names one: compose would replace the containers of the others."""
+    ours = [each for each in described()["services"].values() if each["image"].startswith("bookticket/")]
+    built = [each["image"] for each in ours if "build" in each]
+    assert sorted(built) == sorted({each["image"] for each in ours})
+    # What cannot be pulled is not looked for in a registry; with `--no-build` it is missing at once.
+    assert all("build" in each or each["pull_policy"] == "never" for each in ours)
+
+
 def test_stripe_takes_the_sandboxs_place_with_a_key_of_ones_own(tmp_path: Path) -> None:
     files = (
         "compose",
