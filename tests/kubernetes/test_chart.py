@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from contracts import topology
+from runtime import command_start
 from tests.kubernetes.chart import CHART, PODS, USES, containers, environment, one, pod, rendered
 
 PROCESSES = "service", "bridge", "console"
@@ -70,6 +71,17 @@ def test_the_migration_runs_before_installs_and_upgrades_and_before_no_rollback(
     annotations = one(rendered("smallest"), "Job", "migrate")["metadata"]["annotations"]
     assert annotations["helm.sh/hook"] == "pre-install,pre-upgrade"
     assert containers(pod(rendered("smallest"), "migrate"))[0]["args"] == ["migrate"]
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_migration_with_wrong_settings_is_not_repeated(use: str) -> None:
+    job = one(rendered(use), "Job", "migrate")["spec"]
+    (rule,) = job["podFailurePolicy"]["rules"]
+    assert rule["action"] == "FailJob"
+    (container,) = containers(job["template"])
+    wrong_settings = {"containerName": container["name"], "operator": "In", "values": [command_start.EXIT_USAGE]}
+    assert rule["onExitCodes"] == wrong_settings
+    assert job["template"]["spec"]["restartPolicy"] == "Never"  # Kubernetes takes the policy with no other
 
 
 def test_the_migration_may_reach_the_database_before_it_starts() -> None:
