@@ -123,7 +123,7 @@ def parse(
 
 def has_usable_reply_to(message: IncomingMessage) -> bool:
     """Whether a fault can be sent although the rest of the envelope is invalid."""
-    return envelope.is_reply_to(message.reply_to) and bool(message.correlation_id)
+    return envelope.is_reply_to(message.reply_to)
 
 
 def expiration_seconds(message: IncomingMessage) -> float | None:

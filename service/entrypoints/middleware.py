@@ -293,7 +293,8 @@ class CommandMiddleware(BaseMiddleware):
             self._publisher.answer,
             _write(record),
             reply_to=message.reply_to or "",
-            correlation_id=message.correlation_id,
+            # Only a fault is for who named none, and what its sender may know it by is the id of its message.
+            correlation_id=message.correlation_id or message.message_id,
             message_type=message_type,
             headers=headers,
         )
