@@ -293,8 +293,7 @@ class CommandMiddleware(BaseMiddleware):
             self._publisher.answer,
             _write(record),
             reply_to=message.reply_to or "",
-            # Only a fault is for who named none, and what its sender may know it by is the id of its message.
-            correlation_id=message.correlation_id or message.message_id,
+            correlation_id=message.correlation_id or message.message_id,  # a fault: who named none may know the other
             message_type=message_type,
             headers=headers,
         )
