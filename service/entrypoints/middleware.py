@@ -293,7 +293,7 @@ class CommandMiddleware(BaseMiddleware):
             self._publisher.answer,
             _write(record),
             reply_to=message.reply_to or "",
-            correlation_id=message.correlation_id or message.message_id,  # a fault: who named none may know the other
+            correlation_id=message.correlation_id or message.message_id,  # of a fault for who named none
             message_type=message_type,
             headers=headers,
         )

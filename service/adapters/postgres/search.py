@@ -13,13 +13,7 @@ import sqlalchemy as sa
 from service.adapters.postgres.database import Database, Row
 from service.adapters.postgres.reasons import is_too_long
 from service.adapters.postgres.tables import journal, operator_journal, outbox, payments
-from service.application.ports.search import (
-    FoundPayment,
-    OperatorLine,
-    Place,
-    StoredEvent,
-    Wanted,
-)
+from service.application.ports.search import FoundPayment, OperatorLine, Place, StoredEvent, Wanted
 from service.domain.errors import SearchTooLongError, StoreUnavailableError
 from service.domain.money import THREE_DECIMAL, ZERO_DECIMAL, Money
 from service.domain.payment import PaymentStatus
