@@ -80,3 +80,12 @@ def test_the_grace_counts_the_drain_that_the_bridge_decides(monkeypatch: pytest.
     settings = load(of_bridge.Settings)
     needed = 10 + settings.drain_seconds + settings.bridge_timeout_seconds + 10
     assert spec["terminationGracePeriodSeconds"] == needed
+
+
+def test_the_migration_knows_the_currency_of_the_service() -> None:
+    changes = ("--set", "service.settings.PAYMENT_CURRENCY=eur", "--set", "settings.LOG_LEVEL=debug")
+    manifests = rendered("smallest", *changes)
+    for half in ("service", "migrate"):
+        (*_, process) = containers(pod(manifests, half))
+        told = environment(process)
+        assert (told["PAYMENT_CURRENCY"], told["LOG_LEVEL"]) == ("eur", "debug"), half
