@@ -49,6 +49,8 @@ class Faults(BaseModel):
     """How much later than it was created an event enters the list."""
     accounts: dict[TestKey, AccountId] = {}
     """The accounts of keys that are not the one account's; ``{}``: every key is."""
+    revoked_keys: list[TestKey] = []
+    """Every call with one of these is answered 401; ``[]``: none is revoked."""
     settlement_currency: SettlementCurrency = "inr"
     """The currency in which the minimum amount holds."""
 

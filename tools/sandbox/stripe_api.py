@@ -77,7 +77,7 @@ class StripeApi:
         request_id = ids.short_id("req")
         extra: dict[str, str] = {}
         try:
-            account = self._accounts.of(checked_key(request.headers.get("authorization")))
+            account = self._accounts.of(self._accepted_key(request))
             check_version(request.headers.get("stripe-version"))
             if found is None:
                 raise stripe_errors.unknown_url(request.method, request.path)
@@ -89,6 +89,12 @@ class StripeApi:
             extra |= error.headers
             answer = Answer(status=error.status, body=json_bytes(error.body(request_id)), request_id=request_id)
         return _response(request, answer, request_id, extra)
+
+    def _accepted_key(self, request: Request) -> str:
+        key = checked_key(request.headers.get("authorization"))
+        if key in self._faults.settings.revoked_keys:
+            raise stripe_errors.unauthorized(f"Expired API Key provided: {masked(key)}", "api_key_expired")
+        return key
 
     async def _executed(
         self,

@@ -98,6 +98,17 @@ async def test_an_account_that_is_not_set_up_refuses_every_create_and_nothing_el
     assert (await caller.post(SESSIONS, create_params(), key="k")).status == 200, "the key was not used up"
 
 
+async def test_a_revoked_key_is_refused_everywhere_and_another_one_of_the_account_is_not(caller: Caller) -> None:
+    session = await caller.create()
+    await caller.control("config", {"revoked_keys": [KEY]})
+    for refused in (await caller.post(SESSIONS, create_params()), await caller.call("GET", "/v1/events")):
+        assert (refused.status, refused.error["code"]) == (401, "api_key_expired")
+        assert KEY not in refused.error["message"]
+    assert (await called(caller, "GET", f"{SESSIONS}/{session['id']}")).body == session
+    await caller.control("config", {"revoked_keys": []})
+    assert await caller.session(session["id"]) == session
+
+
 # --- late events ------------------------------------------------------------------------------------------------------
 
 

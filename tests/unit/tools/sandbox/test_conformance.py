@@ -326,6 +326,7 @@ CONTROL: list[tuple[str, Any, int, str]] = [
             *(("rate_limits", 5), ("rate_limits", {"default": -1}), ("rate_limits", {"default": None})),
             *(("account_error", 1), ("events_late_seconds", -1), ("events_late_seconds", "5")),
             *(("accounts", 5), ("accounts", {"sk_live_1": "acct_2"}), ("accounts", {"sk_test_1": "two"})),
+            *(("revoked_keys", "sk_test_1"), ("revoked_keys", ["sk_live_1"])),
             *(("settlement_currency", "xxx"), ("settlement_currency", "CNY"), ("settlement_currency", None)),
         ]
     ),

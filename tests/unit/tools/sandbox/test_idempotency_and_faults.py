@@ -188,7 +188,7 @@ async def test_settings_are_merged(caller: Caller) -> None:
         "lose_responses": 0,
         "account_error": False,
     }
-    kept |= {"events_late_seconds": 0, "accounts": {}, "settlement_currency": "inr"}
+    kept |= {"events_late_seconds": 0, "accounts": {}, "revoked_keys": [], "settlement_currency": "inr"}
     assert after == kept | {"error_rate": 0.5, "rate_limits": {"default": 4}}
     answer = await caller.call("POST", "/_sandbox/config", body=b"{")
     assert (answer.status, "Invalid JSON" in answer.body["error"]) == (400, True)
