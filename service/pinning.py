@@ -8,6 +8,7 @@ from typing import Final
 from runtime.aio import Backoff
 from service.adapters import postgres, stripe
 from service.adapters.postgres import Database
+from service.adapters.stripe import AccountUnknownError, KeyRefusedError
 from service.domain.errors import StoreUnavailableError
 from service.domain.gateway_account import GatewayAccount
 from service.settings import GatewaySettings, Settings
@@ -31,37 +32,36 @@ async def pin(settings: Settings, database: Database, stack: AsyncExitStack, *, 
         supervision.run_until_cancelled(stack, _pin_later(settings, database), name="account-pin", failed=failed)
 
 
-async def problem_of(settings: GatewaySettings, database: Database) -> str | None:
-    """Why this key is not for this database, as a sentence; None if it is, or if the database says nothing.
+async def problem_of(database: Database, account: GatewayAccount, unknown: AccountUnknownError | None) -> str | None:
+    """Why the key of `account_of` is not for this database, or for nothing, as a sentence; None if it is.
 
     Nothing is pinned.
     """
     try:
         owner = await postgres.pinned(database)
     except StoreUnavailableError:  # which is another sentence, and somebody else's
-        return None
-    if owner is None:
-        return None
-    account, _ = await account_of(settings)
-    return None if owner.may_be(account) else _sentence(owner, account)
+        owner = None
+    if owner is not None and not owner.may_be(account):
+        return _sentence(owner, account)
+    return f"Stripe refuses STRIPE_API_KEY ({unknown})." if isinstance(unknown, KeyRefusedError) else None
 
 
-async def account_of(settings: GatewaySettings) -> tuple[GatewayAccount, bool]:
-    """What is known of the key's account now, and whether that is all there is to know."""
+async def account_of(settings: GatewaySettings) -> tuple[GatewayAccount, AccountUnknownError | None]:
+    """What is known of the key's account now, and why that is not all there is to know."""
     key = settings.stripe_api_key.get_secret_value()
     try:
-        return await stripe.account_of(key, api_base=settings.stripe_api_base), True
-    except stripe.AccountUnknownError:
-        return stripe.of_key(key), False
+        return await stripe.account_of(key, api_base=settings.stripe_api_base), None
+    except AccountUnknownError as error:
+        return stripe.of_key(key), error
 
 
 async def _pin(settings: Settings, database: Database) -> bool:
     """Whether all is known; StartError if the database is another account's. May raise StoreUnavailableError."""
-    account, is_known = await account_of(settings)
+    account, unknown = await account_of(settings)
     owner = await postgres.pin(database, account)
     if not owner.may_be(account):
         raise StartError(_sentence(owner, account))
-    return is_known
+    return unknown is None
 
 
 async def _pin_later(settings: Settings, database: Database) -> None:

@@ -64,7 +64,7 @@ async def _closing(settings: GatewaySettings) -> AsyncGenerator[tuple[PostgresSt
         stack.push_async_callback(database.close)
         if await revision_problem(database) is not None:
             raise CloseRefusedError("The database is not at the revision of this version: run payment-service migrate.")
-        if (problem := await pinning.problem_of(settings, database)) is not None:
+        if (problem := await pinning.problem_of(database, *await pinning.account_of(settings))) is not None:
             raise CloseRefusedError(problem)
         observer, clock = Metrics(Build.installed("payment-service", commit=None)), DatabaseClock(database)
         await clock.measure()

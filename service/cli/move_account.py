@@ -18,8 +18,8 @@ async def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Pin the database to the account of STRIPE_API_KEY; 1 if its payments, or Stripe's silence, forbid it."""
     database = postgres.Database(settings.database_url.get_secret_value())
     try:
-        account, is_known = await pinning.account_of(settings)
-        if not is_known:
+        account, unknown = await pinning.account_of(settings)
+        if unknown is not None:
             sys.stderr.write("Stripe does not say whose STRIPE_API_KEY is. Nothing was changed.\n")
             return 1
         before = await postgres.pin(database, account)

@@ -61,7 +61,7 @@ async def run(arguments: argparse.Namespace, settings: Settings) -> int:
 async def _built(settings: Settings, stack: AsyncExitStack) -> Reconciliation:
     metrics = Metrics(Build.installed("payment-service", commit=settings.git_commit))
     database = await startup.connected_database(settings, stack)
-    if (problem := await pinning.problem_of(settings, database)) is not None:
+    if (problem := await pinning.problem_of(database, *await pinning.account_of(settings))) is not None:
         raise startup.StartError(problem)
     clock = DatabaseClock(database)
     await clock.measure()

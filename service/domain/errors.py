@@ -140,7 +140,7 @@ class GatewayBusyError(PaymentServiceError):
     retryable = True
     retry_after_seconds = 2
     retried_for_ever = True
-    default_message = "The payment provider is busy. Please try again in a moment."
+    default_message = "The payment provider cannot take this just now. Please try again in a moment."
 
 
 class OutcomeUnknownError(PaymentServiceError):

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from service.adapters.stripe.outcome_mapping import of_error
 from service.adapters.stripe.sdk_import import stripe
 from service.domain.gateway_account import GatewayAccount
 
@@ -18,6 +19,10 @@ _NAMED: Final = re.compile(rf"\bon account '({_ID.pattern})'")
 
 class AccountUnknownError(Exception):
     """Stripe does not say it now: it cannot be reached, fails, or refuses the key altogether."""
+
+
+class KeyRefusedError(AccountUnknownError):
+    """Stripe refuses the key for every call; the text says how."""
 
 
 def of_key(api_key: str) -> GatewayAccount:
@@ -32,6 +37,7 @@ async def account_of(api_key: str, *, api_base: str) -> GatewayAccount:
 
     Raises:
         AccountUnknownError: it may be known later.
+        KeyRefusedError: nothing can be done with this key.
     """
     stripe.enable_telemetry = False
     mode = of_key(api_key)
@@ -48,6 +54,8 @@ async def account_of(api_key: str, *, api_base: str) -> GatewayAccount:
         except stripe.PermissionError as error:
             named = _NAMED.search(error.user_message or "")
             return GatewayAccount(livemode=mode.livemode, id=named and named[1])
+        except stripe.AuthenticationError as error:
+            raise KeyRefusedError(of_error(error).detail) from error
         except (stripe.StripeError, aiohttp.ClientError, OSError) as error:  # the SDK lets some of aiohttp's through
             raise AccountUnknownError from error
     return GatewayAccount(livemode=mode.livemode, id=_id(answer))

@@ -150,8 +150,9 @@ class Calls:
             answer = await self._answer(call)
             result = _word(answer)
         except (CircuitOpenError, PermitDeniedError) as error:
-            answer = Unknown(cause=UnknownCause.BUSY, wait_seconds=error.wait_seconds)
-            result = "suspended" if isinstance(error, CircuitOpenError) else answer.cause.value
+            suspended = "suspended" if isinstance(error, CircuitOpenError) else ""
+            answer = Unknown(cause=UnknownCause.BUSY, wait_seconds=error.wait_seconds, detail=suspended)
+            result = suspended or answer.cause.value
         finally:
             self.in_flight -= 1
             self._counted[endpoint, "calls"] += 1

@@ -67,7 +67,9 @@ async def test_a_database_is_served_only_with_the_account_and_mode_that_it_was_f
                 pass
         assert str(refused.value) == REFUSED
         # The sandbox refuses live keys as Stripe refuses wrong ones: the mode needs no answer.
-        live = await pinning.problem_of(with_key(rig.settings, "rk_live_ofWhomever"), database)
+        live = await pinning.problem_of(
+            database, *await pinning.account_of(with_key(rig.settings, "rk_live_ofWhomever"))
+        )
         assert live is not None
         assert f"belongs to Stripe's account {THE_ACCOUNT} in test mode, and STRIPE_API_KEY to live mode" in live
         assert await pinned(database) == OURS
@@ -105,7 +107,7 @@ async def test_check_says_whose_the_database_is_and_move_account_moves_it_if_no_
         environment = {"DATABASE_URL": url, "AMQP_URL": role_url(SERVICE), "STRIPE_API_BASE": sandbox.url}
         return await ended("-m", "service", *command.split(), STRIPE_API_KEY=key, **environment)
 
-    usable = "The settings are valid, and database and RabbitMQ can be used.\n"
+    usable = "The settings are valid, and database, RabbitMQ and Stripe can be used.\n"
     assert (await said("check", KEY)).said == usable
     assert await pinned(database) is None
     await pin(database, OURS)

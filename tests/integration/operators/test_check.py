@@ -1,12 +1,14 @@
 """`payment-service check` and `payment-bridge check`: each problem in one sentence, before anything is started."""
 
 import json
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
 import pytest
 
 from service.adapters.postgres import newest_revision
+from tests.integration.sandbox.harness import KEY, Running
 from tests.kit.brokers import RoleUrl
 from tests.kit.databases import Migrated, NewDatabase, NewMigrated
 from tests.kit.programs import Ended, ended
@@ -28,6 +30,16 @@ def own(new_migrated: NewMigrated) -> Migrated:
     return new_migrated()
 
 
+Environment = Callable[[str, str], dict[str, str]]
+
+
+@pytest.fixture
+def service(sandbox: Running) -> Environment:
+    """What the service needs to be told of a database and a broker."""
+    known = {"STRIPE_API_KEY": KEY, "STRIPE_API_BASE": sandbox.url}
+    return lambda database, amqp: {"DATABASE_URL": database, "AMQP_URL": amqp, **known}
+
+
 async def set_revision(database: Migrated, revision: str) -> None:
     statement = f"UPDATE alembic_version SET version_num = '{revision}'"  # noqa: S608
     statement += f"; COMMENT ON TABLE alembic_version IS '{revision}'"
@@ -41,24 +53,22 @@ async def checked(program: str, **environment: str) -> Ended:
     return said
 
 
-def service(database: str, amqp: str) -> dict[str, str]:
-    return {"DATABASE_URL": database, "AMQP_URL": amqp, "STRIPE_API_KEY": "sk_test_checkcheck"}
-
-
 def with_password(url: str, password: str) -> str:
     parts = urlsplit(url)
     return parts._replace(netloc=f"{parts.username}:{password}@{parts.hostname}:{parts.port}").geturl()
 
 
-async def test_what_can_be_used_is_said(migrated: Migrated, role_url: RoleUrl) -> None:
+async def test_what_can_be_used_is_said(migrated: Migrated, role_url: RoleUrl, service: Environment) -> None:
     said = await checked("service", **service(migrated.application, role_url(SERVICE)))
-    assert (said.status, said.said) == (0, "The settings are valid, and database and RabbitMQ can be used.\n")
+    assert (said.status, said.said) == (0, "The settings are valid, and database, RabbitMQ and Stripe can be used.\n")
     said = await checked("bridge", AMQP_URL=role_url(BRIDGE))
     assert (said.status, said.said) == (0, "The settings are valid, and RabbitMQ can be used.\n")
 
 
 @pytest.mark.parametrize("program", ["service", "bridge", "console"])
-async def test_a_program_reads_it_as_one_object(program: str, migrated: Migrated, role_url: RoleUrl) -> None:
+async def test_a_program_reads_it_as_one_object(
+    program: str, migrated: Migrated, role_url: RoleUrl, service: Environment
+) -> None:
     user = {"service": SERVICE, "bridge": BRIDGE, "console": CONSOLE}[program]
     database = migrated.owner if program == "console" else migrated.application  # the service's role is not for it
     environment = {**service(database, role_url(user)), "LOG_FORMATT": "x"}
@@ -83,7 +93,7 @@ async def test_every_setting_is_told_at_once() -> None:
     assert [line.split()[0] for line in said.said.splitlines()[1:]] == ["AMQP_URL", "BRIDGE_AUTH"]
 
 
-async def test_servers_that_are_away_are_both_told() -> None:
+async def test_servers_that_are_away_are_both_told(service: Environment) -> None:
     said = await checked("service", **service(f"postgresql://{NOWHERE}/payments", f"amqp://{NOWHERE}/payments"))
     assert said.status == 1
     assert sorted(said.said.splitlines()) == [
@@ -93,7 +103,9 @@ async def test_servers_that_are_away_are_both_told() -> None:
     assert (await checked("bridge", AMQP_URL=f"amqp://{NOWHERE}/")).status == 1
 
 
-async def test_the_url_by_which_it_listens_is_looked_at_as_well(migrated: Migrated, role_url: RoleUrl) -> None:
+async def test_the_url_by_which_it_listens_is_looked_at_as_well(
+    migrated: Migrated, role_url: RoleUrl, service: Environment
+) -> None:
     urls = {
         f"postgresql://{NOWHERE}/payments": "cannot be reached (ConnectionRefusedError)",
         with_password(migrated.application, "shown"): "refuses the role or its password",
@@ -103,7 +115,31 @@ async def test_the_url_by_which_it_listens_is_looked_at_as_well(migrated: Migrat
         assert (said.status, said.said) == (1, f"The database (DATABASE_LISTEN_URL) {why}.\n")
 
 
-async def test_a_wrong_password_is_no_server_that_is_away(migrated: Migrated, role_url: RoleUrl) -> None:
+async def test_stripes_word_on_the_key_is_told_and_its_silence_only_warns(
+    migrated: Migrated, role_url: RoleUrl, service: Environment, sandbox: Running
+) -> None:
+    environment = service(migrated.application, role_url(SERVICE))
+    await sandbox.control("config", {"revoked_keys": [KEY]})
+    said = await checked("service", **environment)
+    assert said.status == 1
+    refused = "Stripe refuses STRIPE_API_KEY (AuthenticationError: status 401, code api_key_expired, request req_"
+    assert said.said.startswith(refused)
+    assert len(said.said.splitlines()) == 1
+    for command in ("reconcile", "close booking:1 --reason gone"):
+        tried = await ended("-m", "service", *command.split(), **environment)
+        assert (tried.status, refused in tried.said) == (1, True), tried.said
+    await sandbox.control("config", {"revoked_keys": [], "down": True})
+    said = await checked("service", **environment)
+    assert said == Ended(
+        status=0,
+        said=f"Stripe ({sandbox.url}) does not answer: nothing can be sold until it does.\n"
+        "The settings are valid, and database and RabbitMQ can be used.\n",
+    )
+
+
+async def test_a_wrong_password_is_no_server_that_is_away(
+    migrated: Migrated, role_url: RoleUrl, service: Environment
+) -> None:
     wrong = service(with_password(migrated.application, "shown"), with_password(role_url(SERVICE), "shown"))
     said = await checked("service", **wrong)
     assert said.status == 1
@@ -113,7 +149,9 @@ async def test_a_wrong_password_is_no_server_that_is_away(migrated: Migrated, ro
     ]
 
 
-async def test_a_database_or_virtual_host_that_is_not_there_is_told(migrated: Migrated, role_url: RoleUrl) -> None:
+async def test_a_database_or_virtual_host_that_is_not_there_is_told(
+    migrated: Migrated, role_url: RoleUrl, service: Environment
+) -> None:
     database = urlsplit(migrated.application)._replace(path="/shown").geturl()
     amqp = urlsplit(role_url(SERVICE))._replace(path="/shown").geturl()
     said = await checked("service", **service(database, amqp))
@@ -127,7 +165,7 @@ async def test_a_database_or_virtual_host_that_is_not_there_is_told(migrated: Mi
     ]
 
 
-async def test_a_database_without_tables_needs_a_migration(empty: str, role_url: RoleUrl) -> None:
+async def test_a_database_without_tables_needs_a_migration(empty: str, role_url: RoleUrl, service: Environment) -> None:
     said = await checked("service", **service(empty, role_url(SERVICE)))
     sentence = f"The database is at revision none, but {newest_revision()} is needed: run payment-service migrate.\n"
     assert (said.status, said.said) == (1, sentence)
@@ -163,7 +201,7 @@ NEWER: Final = (
 
 @pytest.mark.parametrize(("revision", "sentence"), [("0001", FOREIGN), ("9999", NEWER)])
 async def test_a_database_of_another_version_is_refused(
-    own: Migrated, role_url: RoleUrl, revision: str, sentence: str
+    own: Migrated, role_url: RoleUrl, revision: str, sentence: str, service: Environment
 ) -> None:
     await set_revision(own, revision)
     environment = service(own.application, role_url(SERVICE))

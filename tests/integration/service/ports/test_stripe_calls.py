@@ -155,7 +155,7 @@ async def test_an_endpoint_that_fails_is_left_alone_but_for_one_call_now_and_the
             await open_one(gateway, nth)
         before = counts(gateway)["gateway_attempt create"], len(caplog.records)
         for _ in range(20):
-            assert await open_one(gateway) == Unknown(cause=UnknownCause.BUSY, wait_seconds=1.0)
+            assert await open_one(gateway) == Unknown(cause=UnknownCause.BUSY, wait_seconds=1.0, detail="suspended")
         assert (counts(gateway)["gateway_attempt create"], len(caplog.records)) == before
         assert counts(gateway)["gateway_call create suspended"] == 20
         assert counts(gateway)["circuit_opened create"] == 1
