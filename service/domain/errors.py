@@ -1,7 +1,7 @@
 """Every error of the payment service, on one page.
 
 An error says what became of a command. With a reply address it is always answered as a typed fault. Without one, the
-command is retried later for a `retryable` error and dead-lettered for any other.
+command is retried later if the error `is_transient`, and dead-lettered for any other.
 """
 
 from dataclasses import dataclass
@@ -40,6 +40,11 @@ class PaymentServiceError(Exception):
         self.payment = payment
         self.retry_after_seconds = retry_after_seconds or self.retry_after_seconds
         super().__init__(self.message)
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether another attempt may succeed: after a `retryable` error, and after an unexpected one as well."""
+        return self.retryable or self.code == PaymentServiceError.code
 
 
 # Caused by the caller

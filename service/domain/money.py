@@ -14,6 +14,7 @@ from service.domain.errors import InvalidRequestError
 MAX_MINOR: Final = 999_999_999_999
 """Twelve digits: more than any payment method accepts. Stripe decides, with each method's and currency's own limit."""
 
+# As Stripe lists them, ended ones too while it does; tools/sandbox/amounts.py has the same.
 CURRENCIES: Final = frozenset(
     "aed afn all amd ang aoa ars aud awg azn bam bbd bdt bgn bhd bif bmd bnd bob brl bsd bwp byn bzd cad cdf chf"
     " clp cny cop crc cve czk djf dkk dop dzd egp etb eur fjd fkp gbp gel gip gmd gnf gtq gyd hkd hnl htg huf idr"

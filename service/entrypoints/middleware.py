@@ -7,7 +7,8 @@
 | deadline passed | dead-lettered | dead-lettered |
 | permanent failure | fault | dead-lettered |
 | transient failure, or not done in 12 s | fault | retried after growing delays; dead-lettered after the last |
-| no database | fault | retried without end, after growing delays of at most 30 s |
+| no database; Stripe busy, or refusing our key or form | fault | retried for ever, after at most 30 s each time |
+| unexpected error | fault | as a transient failure |
 
 The acknowledgement always comes last. If the service dies or the broker fails before it, the command is delivered
 again, and every handler is safe to repeat.
@@ -44,8 +45,8 @@ from service.failpoints import FailPoint, hit
 _log = logging.getLogger(__name__)
 
 _COMMAND_OF_QUEUE: Final = {queue.name: command for command, queue in topology.COMMAND_QUEUES.items()}
-STORE_DELAYS: Final = 3
-"""While the database is unavailable no delay grows beyond the third, 30 s, so that a backlog is soon done later."""
+ENDLESS_DELAYS: Final = 3
+"""What is retried for ever waits for the third delay, 30 s, at most, so that a backlog is soon done later."""
 HANDLER_SECONDS: Final = 12.0
 """How long a handler may take, whatever hangs: more than the gateway's timeout, and less than GRACE_SECONDS and
 RabbitMQ's consumer timeout, which would close the channel with all deliveries on it."""
@@ -219,13 +220,13 @@ class CommandMiddleware(BaseMiddleware):
 
     async def _in_time(self, call_next: Callable[[Any], Awaitable[Any]], msg: Any, command: CommandType) -> Answer:
         """What the handler answers. One that hangs is cancelled to free its slot: handlers are safe to repeat."""
-        deadline = asyncio.timeout(self._handler_seconds)
+        cut_off = asyncio.timeout(self._handler_seconds)
         try:
-            async with deadline:
+            async with cut_off:
                 answer: Answer = await call_next(msg)
                 return answer
         except TimeoutError:
-            if not deadline.expired():
+            if not cut_off.expired():
                 raise
             _log.error("a %s was cancelled after %g s", command, self._handler_seconds)
             raise OutcomeUnknownError from None
@@ -267,15 +268,13 @@ class CommandMiddleware(BaseMiddleware):
             envelope.LAST_FAILED_AT: now,
         }
         delays = topology.DELAY_QUEUES[command]
-        # An unexpected error has no code of its own, and may be transient as well.
-        transient = error.retryable or error.code == FaultCode.INTERNAL_ERROR
-        if transient and (attempts <= len(delays) or error.retried_for_ever):
-            longest = STORE_DELAYS if error.retried_for_ever else len(delays)
+        if error.is_transient and (attempts <= len(delays) or error.retried_for_ever):
+            longest = ENDLESS_DELAYS if error.retried_for_ever else len(delays)
             delay_queue = delays[min(attempts, longest) - 1].name
             retry = partial(self._publisher.retry, message, delay_queue=delay_queue, headers=headers)
             await published(message, retry, leaving=self._leaving)
             return CommandResult(disposition=Disposition.RETRY, code=error.code)
-        reason = DeadLetterReason.EXHAUSTED if transient else DeadLetterReason.REFUSED
+        reason = DeadLetterReason.EXHAUSTED if error.is_transient else DeadLetterReason.REFUSED
         await self._dead_letter(message, command, reason, {envelope.REASON_TEXT: error.message, **headers})
         return CommandResult(disposition=Disposition.DEAD_LETTERED, code=error.code, reason=reason)
 

@@ -241,7 +241,7 @@ class Publisher:
     async def answer(
         self, body: bytes, *, reply_to: str, correlation_id: str | None, message_type: str, headers: dict[str, str]
     ) -> None:
-        """Reply to a command. The broker drops the reply if the sender has left."""
+        """Reply to a command, confirmed before its acknowledgement goes by another connection (docs/decisions/0002)."""
         publication = Publication(
             exchange=_DEFAULT_EXCHANGE,
             routing_key=reply_to,

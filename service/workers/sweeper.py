@@ -1,4 +1,7 @@
-"""Finishes payments that nobody polls. Any number of processes may run a sweeper."""
+"""Finishes what nobody else does: payments that a crash left without a session, are overdue or not polled.
+
+Any number of processes may run a sweeper.
+"""
 
 import asyncio
 import logging

@@ -7,7 +7,7 @@ from contracts import envelope, topology
 from contracts.commands import CommandType
 from contracts.events import EventKey
 from service.entrypoints.command_envelope import DEFAULT_DEADLINE
-from service.entrypoints.middleware import HANDLER_SECONDS, STORE_DELAYS
+from service.entrypoints.middleware import ENDLESS_DELAYS, HANDLER_SECONDS
 
 _DELAYS = [*map(str, topology.RETRY_DELAYS_SECONDS)]
 _DELAYS_IN_WORDS = f"{', '.join(_DELAYS[:-1])} and {_DELAYS[-1]} s"
@@ -41,7 +41,7 @@ member or `NaN` is refused, and an optional member that is null is absent.
 - A fire-and-forget command that fails for a passing reason comes back after {_DELAYS_IN_WORDS} (through
   `<command queue>.retry.<delay>`), then it is parked as `exhausted`. One that fails for good is parked at once, as
   `refused`. While the database takes no writes nothing is parked for that: it is tried again, at most
-  {topology.RETRY_DELAYS_SECONDS[STORE_DELAYS - 1]} s apart, for as long as it takes.
+  {topology.RETRY_DELAYS_SECONDS[ENDLESS_DELAYS - 1]} s apart, for as long as it takes.
 - What cannot be understood is parked at its first delivery, once; its sender gets a fault, too, if `reply_to` and
   `correlation_id` are usable.
 - A dead letter is the command as it came, with the reason in its headers. What RabbitMQ parks itself, after

@@ -1,4 +1,7 @@
-"""Quota in PostgreSQL, by its clock alone. One statement takes permits and tells how many replicas wait."""
+"""Quota in PostgreSQL, by its clock alone. One statement takes permits and tells how many replicas wait.
+
+The table `budget` holds the quotas, its column `pace` the rate factor.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Final

@@ -14,7 +14,7 @@ import pytest_asyncio
 from contracts import topology
 from service.adapters.postgres import Database, migrate
 from service.domain.errors import StoreUnavailableError
-from service.entrypoints.middleware import STORE_DELAYS
+from service.entrypoints.middleware import ENDLESS_DELAYS
 from tests.integration.service.messages.rig import CREATE, MARK, Rig, a_create, running, until
 from tests.kit.lifetimes import closing
 from tests.kit.servers import PrivateServer
@@ -93,7 +93,7 @@ async def test_a_database_that_takes_no_writes_parks_and_fails_nothing(rig: Rig)
         assert (fault.document["code"], fault.document["retryable"]) == (UNAVAILABLE, True)
         mark = await rig.send(CREATE, command)
         tired = await rig.send(CREATE, a_create(), headers={"x-attempts": 3 * last})
-        late = await rig.retried(CREATE, tired, delay=STORE_DELAYS - 1)
+        late = await rig.retried(CREATE, tired, delay=ENDLESS_DELAYS - 1)
         assert (late.headers["x-attempts"], late.headers["x-fault-code"]) == (3 * last + 1, UNAVAILABLE)
     finally:
         await _read_only(rig, "off")
