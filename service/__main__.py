@@ -1,4 +1,4 @@
-"""The command `payment-service`: parses the command line, and imports and runs the one that is asked for."""
+"""The command `payment-service`: parses the command line, then imports and runs the command that it names."""
 
 import importlib
 import sys
@@ -13,7 +13,7 @@ def main() -> None:
     garbage.collect_seldom()
     arguments = parser().parse_args()
     with command_start.needing("service", command="payment-service"):
-        # Each imports what it needs: a second or two, which `--help` and wrong usage do without.
+        # Each command imports what it needs, which takes a second or two: `--help` and wrong usage do not wait for it.
         command = importlib.import_module(f"service.cli.{arguments.command.replace('-', '_')}")
         ending = importlib.import_module("service.cli.ending")
     sys.exit(ending.status_of(command, arguments))

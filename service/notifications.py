@@ -23,9 +23,9 @@ def on_change(
 
 
 def by_channel(waiters: WaiterRegistry) -> dict[str, Callable[[str], None]]:
-    """By NOTIFY channel, whom a notification of another replica is for.
+    """By NOTIFY channel, what is done with the payload of another replica's notification.
 
-    The seconds in it leave out how long it takes: milliseconds, and Stripe promises no less.
+    The seconds in a payload do not count its own way, which takes milliseconds; Stripe's own dates are less exact.
     """
     return {
         OUTBOX_CHANNEL: lambda payload: waiters.notify(int(payload)) if payload.isdecimal() else None,

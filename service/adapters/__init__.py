@@ -1,1 +1,1 @@
-"""The ports' real sides: the PostgreSQL store, the outbox in it, and Stripe."""
+"""The ports' implementations: the PostgreSQL store, the outbox in it, and Stripe."""

@@ -1,7 +1,7 @@
 """Reads what becomes of payments at the gateway after they were paid, and writes it here: refunds and disputes.
 
-Amounts are told in all, a refund that fails and a dispute by their own ids and with the gateway's time, so it does no
-harm to read an event twice, late or out of order.
+An event tells the total refunded so far; a failed refund and a dispute have ids of their own and the gateway's time. So
+it does no harm to read an event twice, late or out of order.
 """
 
 import logging
@@ -133,7 +133,8 @@ class AfterPaid:
                 payment = await self.store.payment(payment.id) or payment
             else:
                 if event.failed_refund is not None:
-                    # A total that was no news while this was not known may be one now: the overlap is applied again.
+                    # A total that changed nothing before this was known may change something now: the overlap is
+                    # applied again.
                     self._known.clear()
                 return True
         raise ConcurrentChangeError(payment=payment.ref)

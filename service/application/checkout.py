@@ -42,7 +42,7 @@ FIRST_TRY: Final = timedelta(seconds=5)
 UNFINISHED_AFTER: Final = 10
 """Tries of the sweeper, about half an hour, after which it calls a person."""
 UNKNOWN_AFTER: Final = 3
-"""The same of a session that the gateway does not know: it answers, so that there is less to wait for."""
+"""The same for a session that the gateway does not know: it answers, so there is less to wait for."""
 _ON_ITS_WAY: Final = "A payment for this booking is being processed. Please do not pay again."
 
 _ERRORS: Final[dict[UnknownCause, type[PaymentServiceError]]] = {
@@ -172,7 +172,7 @@ class Checkout:
             payment = await self.outcomes.renew(change, context=context)
             age = timedelta()
             outcome = await self.gateway.open(payment, timeout_seconds=self._timeout_seconds)
-        ended = outcome is None  # by another create: only that does not want it
+        ended = outcome is None  # by another create, the only one that does not want it
         try:
             payment = await self._applied(payment, outcome or Expired(), context, replaced=ended)
         except IllegalTransitionError:
@@ -192,7 +192,7 @@ class Checkout:
 
     async def _sent(self, payment: Payment, age: timedelta) -> Outcome | None:
         """What became of the payment's terms; None if no session was made of them, and none can be any more."""
-        outcome: Outcome = Unknown(cause=UnknownCause.KEPT)  # as good as that: the gateway has forgotten the key
+        outcome: Outcome = Unknown(cause=UnknownCause.KEPT)  # as good as kept: the gateway has forgotten the key
         if age < KEY_KEPT:
             outcome = await self.gateway.open(payment, timeout_seconds=self._timeout_seconds)
         cause = outcome.cause if isinstance(outcome, Unknown) else None
@@ -211,7 +211,8 @@ class Checkout:
     async def _usable(self, payment: Payment, outcome: Outcome) -> Outcome | None:
         """The outcome; None if it is a session whose payer has no time left, which is ended.
 
-        Nobody was given it: what is given to a caller is stored before. How one ended that is over already is told.
+        Nobody was given it: what a caller is given is stored before. If it is over already, the outcome is how it
+        ended.
         """
         now = self.clock.now()
         if not isinstance(outcome, Opened) or outcome.payment_url is None or outcome.expires_at <= now:

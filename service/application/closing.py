@@ -13,7 +13,7 @@ from service.domain.status import close
 
 _MAX_REREADS: Final = 5
 OPENED_WITHIN: Final = timedelta(minutes=4)
-"""A call that makes the session of a payment has ended so long after it, whatever came in between, by the one clock."""
+"""The call that makes a payment's session ends within this time after the payment is begun, by the database's clock."""
 
 
 class CloseRefusedError(Exception):

@@ -56,7 +56,7 @@ class EventReader:
         self.catching_up: asyncio.Task[None] | None = None
         """The task that reads what lies before; until it ends, no read is complete."""
         self._ahead = timedelta(0)
-        """Of our clock, the database's."""
+        """How far the database's clock is ahead of ours."""
         self._stored_until: datetime | None = None
         self._read_until: datetime | None = None
 

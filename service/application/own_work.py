@@ -27,7 +27,7 @@ async def own_work(
 
 
 async def _links(store: Store, payment: Payment | None) -> list[str]:
-    """The trace in which the payment was begun; its work goes on without."""
+    """The trace in which the payment was begun; without a database the work goes on with no link."""
     try:
         begun_in = None if payment is None else await store.trace_parent_of(payment.id)
     except StoreUnavailableError:

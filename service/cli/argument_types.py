@@ -7,7 +7,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Final
 
 MAX_ACTOR_LENGTH: Final = 128
-"""The column's."""
+"""The column's length."""
 _MAX_REASON_LENGTH: Final = 200
 _MAX_ID: Final = 2**63 - 1
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

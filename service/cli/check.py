@@ -31,7 +31,7 @@ async def run(arguments: argparse.Namespace, settings: Settings) -> int:
                 None if own is None else own.get_secret_value(), otherwise=settings.database_url.get_secret_value()
             ),
         )
-        warnings = [] if own or deaf is None else [deaf]  # without notifications the service works, and later
+        warnings = [] if own or deaf is None else [deaf]  # without notifications the service works, only later
         problems = [problem for problem in (*found, deaf) if problem is not None and problem not in warnings]
         if unknown is not None and not isinstance(unknown, KeyRefusedError):
             warnings.append(f"Stripe ({settings.stripe_api_base}) does not answer: nothing can be sold until it does.")

@@ -49,7 +49,7 @@ async def run(arguments: argparse.Namespace, settings: GatewaySettings) -> int:
         _say({"result": "refused", "message": str(error)}, as_json=arguments.json, out=sys.stderr)
         return 1
     except (ConcurrentChangeError, IllegalTransitionError):
-        message = "The payment was changed meanwhile, or cannot be so: look at it, then repeat it."
+        message = "The payment was changed meanwhile, or Stripe contradicts it: look at it, then repeat the command."
         _say({"result": "refused", "message": message}, as_json=arguments.json, out=sys.stderr)
         return 1
     done = next((entry for entry in reversed(journal) if "why" in entry.detail), None)

@@ -24,7 +24,7 @@ from service.domain.errors import StoreUnavailableError
 
 POLL_SECONDS: Final = 0.5
 PUBLISHED_WITHIN: Final = timedelta(seconds=2)
-"""Usually: what is younger is told when it is published."""
+"""Usually: a younger event is printed once it is published."""
 MOST: Final = 10_000
 LATE: Final = 500
 """Rows that are looked at again: transactions do not commit in the order of their ids."""

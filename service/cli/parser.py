@@ -34,12 +34,12 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def _json(parser: argparse.ArgumentParser, what: str = "say it as one JSON object") -> None:
+def _json(parser: argparse.ArgumentParser, what: str = "print one JSON object") -> None:
     parser.add_argument("--json", action="store_true", help=what)
 
 
 def _add_list(commands: Any) -> None:
-    listed = commands.add_parser("list", help="payments, the newest first", epilog="What is said must all hold.")
+    listed = commands.add_parser("list", help="payments, the newest first", epilog="All of it must match.")
     listed.add_argument("--booking", type=types.identity, metavar="ID", dest="booking_id")
     listed.add_argument("--user", type=types.identity, metavar="ID", dest="user_id")
     listed.add_argument("--status", type=str.upper, choices=STATUSES)

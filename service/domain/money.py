@@ -46,7 +46,7 @@ MINIMUM_MINOR: Final = (
 _FLOAT_NOISE = Decimal("1e-9")
 _MINOR_NOISE = Decimal("0.01")
 _DOUBLE_NOISE = Decimal("1e-15")
-"""What a calculation or two may change of a binary double: more than thousandths have room for, above 10^10."""
+"""The share of a binary double that a calculation or two may change: beyond 10^10 the larger of the two bounds."""
 _EXACT = Context(prec=120)
 _FINEST = Decimal("0.001")
 """The minor unit of the currencies that have most decimals."""

@@ -15,7 +15,7 @@ CLOSED: Final = frozenset({"won", "lost", "warning_closed", "prevented"})
 _LIFE: Final = ("warning_needs_response", "warning_under_review", "needs_response", "under_review")
 """A dispute's states before its end, in their order, which decides between two of one second."""
 _UNTOLD: Final = datetime.min.replace(tzinfo=UTC)
-"""Of a journal line of before the gateway's time was kept."""
+"""For a journal line from before the gateway's time was kept."""
 
 
 @dataclass(frozen=True, kw_only=True)

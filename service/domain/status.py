@@ -194,7 +194,7 @@ def _fail(payment: Payment, outcome: Outcome, *, at: datetime, replaced: bool) -
 
 
 def _of_another_session(payment: Payment) -> str | None:
-    """The attention that whatever becomes of the payment leaves as it is: that for another session of its booking."""
+    """The attention for another session of the booking, which stays whatever becomes of the payment."""
     is_its_own = payment.attention != AttentionReason.UNKNOWN_SESSION or payment.last_outcome == LastOutcome.NO_SESSION
     return None if is_its_own else payment.attention
 

@@ -181,8 +181,8 @@ async def disconnect(close: Callable[[], Awaitable[Any]]) -> None:
 async def check_consumers(broker: RabbitBroker) -> None:
     """Raise NotReadyError unless this process consumes every command queue, and RabbitMQ sees it so; or UNREACHABLE.
 
-    After the loss of a node consumers may stay missing. It is not to be cancelled: RabbitMQ ends the connection of who
-    gives up opening a channel.
+    After the loss of a node consumers may stay missing. It is not to be cancelled: RabbitMQ ends the connection of
+    whoever gives up opening a channel.
     """
     connection = await broker.connect()
     for name, consumer in await _consumer_channels(broker):

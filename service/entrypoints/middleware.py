@@ -292,7 +292,7 @@ class CommandMiddleware(BaseMiddleware):
             self._publisher.answer,
             _write(record),
             reply_to=message.reply_to or "",
-            correlation_id=message.correlation_id or message.message_id,  # of a fault for who named none
+            correlation_id=message.correlation_id or message.message_id,  # in a fault for a sender who named none
             message_type=message_type,
             headers=headers,
         )

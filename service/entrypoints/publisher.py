@@ -101,16 +101,16 @@ class PublishingChannel:
                 self._confirmed_at = time.monotonic()
         except BrokerLostError:
             raise
-        except DeliveryError as error:  # also of a queue whose leader has died, on this channel for ever
+        except DeliveryError as error:  # also if a queue's leader has died, and then for ever on this channel
             self._abandon(channel)
             raise UnpublishedError("nacked") from error
         except (ChannelNotFoundEntity, ChannelAccessRefused) as error:
             self._on_missing()
             raise BrokerLostError(words_of(error)) from error
-        except ChannelClosed as error:  # for one of the messages on it, maybe another one
+        except ChannelClosed as error:  # because of one of the messages on it, perhaps another one
             raise UnpublishedError(words_of(error)) from error
         except TimeoutError as error:
-            if self._confirmed_at < began_at:  # otherwise it is not silent: there is much to do
+            if self._confirmed_at < began_at:  # otherwise it is busy and not silent
                 self._abandon(channel)
             raise BrokerLostError(f"RabbitMQ confirms nothing within {PUBLISH_SECONDS:g} s") from error
         except UNREACHABLE as error:
@@ -129,7 +129,7 @@ class PublishingChannel:
             raise BrokerLostError("there is no connection to RabbitMQ")
         await transport.connection.ready()
         if self._channel is None or has_ended(self._channel):
-            # Once for all who wait, and to its end: who gives up opening a channel has RabbitMQ end the connection.
+            # Once for all who wait, and to its end: RabbitMQ ends the connection of whoever gives up opening a channel.
             return await self._opening.run("channel", functools.partial(self._opened, transport.connection))
         return self._channel
 

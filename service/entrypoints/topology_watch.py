@@ -64,7 +64,7 @@ class TopologyWatch:
             await wait_or_timeout(asyncio.Event() if self.problems else self._woken, spread(LOOK_SECONDS))
             self._woken.clear()
             try:
-                # To its end: who gives up opening a channel has RabbitMQ end the connection.
+                # To its end: RabbitMQ ends the connection of whoever gives up opening a channel.
                 await self._looks.run("look", self.look, seconds=_PASS_SECONDS)
                 async with asyncio.timeout(_PASS_SECONDS):
                     await restore_consumers(consuming)

@@ -256,7 +256,7 @@ class RateLimiter:
             self._timer = asyncio.get_running_loop().call_later(wake_at - now, self._serve)
 
     def _next(self, now: float) -> WaitQueue | None:
-        """Whose turn it is among the endpoints. An eighth of what is held is for reads: writes may not end them all."""
+        """The endpoint that is served next. Writes leave reads an eighth of the concurrency."""
         best, best_order = None, (True, (math.inf, 0.0, 0))
         for queue in self._queues.values():
             if not queue.waiting:

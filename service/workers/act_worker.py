@@ -97,7 +97,7 @@ class ActWorker:
         except CloseRefusedError as error:
             return False, str(error)
         except (ConcurrentChangeError, IllegalTransitionError):
-            return False, "The payment was changed meanwhile, or cannot be so: look at it, then ask again."
+            return False, "It was changed meanwhile, or Stripe contradicts it: look at it, then ask again."
         except StoreUnavailableError:
             raise
         except Exception as error:  # noqa: BLE001 - what a person asks for must not end what everybody else needs

@@ -15,7 +15,7 @@ KEYS_KEPT: Final = timedelta(days=30)
 """How long a repeated create is known by its idempotency key or message id; later it is a new one."""
 POLL_SECONDS: Final = 60.0
 BATCH: Final = 500
-"""Rows of a kind in one pass: few milliseconds of the database's time."""
+"""Rows of a kind in one pass: a few milliseconds of the database's time."""
 BUSY_SECONDS: Final = 1.0
 """Between two passes while there is more: payments need the database, too."""
 
@@ -50,7 +50,7 @@ class Pruner:
         events = await self.outbox.prune_sent(before=now - self.events_kept, limit=BATCH)
         reservations = await self.reservations.prune_reservations(before=now, limit=BATCH)
         if keys or events or reservations:
-            _log.info("pruned %d idempotency keys, %d sent events and %d reservations", keys, events, reservations)
+            _log.info("pruned %d keys of requests, %d sent events and %d reservations", keys, events, reservations)
         return BATCH in {keys, events, reservations}
 
     async def _pass(self) -> float:

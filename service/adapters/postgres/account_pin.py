@@ -38,7 +38,7 @@ _MOVE: Final = (
 
 
 async def pin(database: Database, account: GatewayAccount) -> GatewayAccount:
-    """Pin the database to the account, unless it is pinned already; whose it is then."""
+    """Pin the database to the account unless it is pinned already; whose it is afterwards."""
     await database.run(_PIN, {"livemode": account.livemode, "account": account.id})
     return await pinned(database) or account
 

@@ -1,4 +1,4 @@
-"""What is under way at the same moment shares a statement: one round trip, one commit, one wait for the disk."""
+"""Calls that are under way at the same moment share a statement: one round trip, one commit, one wait for the disk."""
 
 import asyncio
 from collections import deque
@@ -14,7 +14,7 @@ Answer = TypeVar("Answer")
 MOST: Final = 50
 """Items in one statement: more would save little, and keep each of them waiting for all."""
 PATIENCE_SECONDS: Final = 0.1
-"""For how long a statement keeps the next one waiting: it may itself be waiting for a lock."""
+"""How long a statement may keep the next one waiting: it may itself be waiting for a lock."""
 
 
 class Batching(Generic[Item, Answer]):
@@ -68,7 +68,7 @@ class Batching(Generic[Item, Answer]):
                 batch.append((item, answer))
         if batch:
             statement = self._latest = object()
-            # Not in the context of whoever happens to be here: it is no part of that one's command.
+            # In a context of its own: the statement is no part of the command of the caller that happens to start it.
             task = asyncio.create_task(self._together(batch, statement), context=Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

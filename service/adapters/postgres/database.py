@@ -34,9 +34,9 @@ COMMAND_SECONDS: Final = 3.0
 takes two seconds more."""
 ACQUIRE_SECONDS: Final = 2.0
 SESSION_SECONDS: Final = 1800
-"""How old a session gets: what is wrong with it in a way that nobody thought of ends with it."""
+"""The greatest age of a session: a fault in it that nobody foresaw ends with it."""
 TRIES: Final = 3
-"""Of a statement that the database rolled back because of others; together shorter than a caller waits."""
+"""Tries of a statement that the database rolled back because of others; all together end before a caller leaves."""
 
 _UNDONE: Final = frozenset({"40001", "40P01", "55P03", "0A000"})
 """SQLSTATE: serialization failure, deadlock, lock timeout, and a plan that a migration made invalid."""
@@ -61,10 +61,10 @@ SERVER_SETTINGS: Final = {
 
 
 _PLANS_ONCE: Final = {"plan_cache_mode": "force_generic_plan"}
-"""Otherwise PostgreSQL plans each run anew of what takes arrays: it guesses that they have ten elements, and that a
-plan for fewer is cheaper."""
+"""Otherwise PostgreSQL plans each run of a statement with arrays anew: it guesses that they have ten elements, and that
+a plan for fewer is cheaper."""
 _PLANS_ANEW: Final = {"plan_cache_mode": "force_custom_plan"}
-"""Otherwise PostgreSQL takes one plan for what is rare and what is common."""
+"""Otherwise PostgreSQL uses one plan for rare and for common values."""
 
 
 def json_text(value: Any) -> str:
@@ -117,9 +117,9 @@ class Database:
     def __init__(self, url: str, *, plans_once: bool | None = None, warnings: ThinnedOut | None = None) -> None:
         """`url`: `postgresql://user:password@host:port/name`, or several hosts, of which the writable one is used.
 
-        `plans_once`: the statements are always the same, and a plan that fits any parameters is good for each of them;
-        False: no plan is; None: PostgreSQL decides.
-        `warnings`: where it is told why the database cannot be used; a command of an operator's says that itself.
+        `plans_once`: True if the statements are always the same and one plan is good for any parameters; False if no
+        plan is; None lets PostgreSQL decide.
+        `warnings`: receives why the database cannot be used; None for an operator's command, which says that itself.
         """
         plans = {None: {}, True: _PLANS_ONCE, False: _PLANS_ANEW}[plans_once]
         settings = {**SERVER_SETTINGS, **plans}
@@ -188,7 +188,7 @@ class Database:
         return rows
 
     def _lose(self, why: str, *, made_at: float) -> None:
-        """A session is of no use any more, and probably none is that is as old; those made since then are."""
+        """Replace all sessions made until now: one of them is of no use any more, so probably none is."""
         if made_at > self._lost_at:
             _log.warning("a session of the database is of no use any more (%s): all older ones are replaced", why)
             self._lost_at = time.monotonic()

@@ -32,7 +32,7 @@ async def database_now(database: Database) -> datetime:
 
 
 class DatabaseClock:
-    """See the port `Clock`. Between two measurements the seconds are counted, as no step of a clock moves these."""
+    """See the port `Clock`. Between two measurements it counts on by the monotonic clock, which no step moves."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class DatabaseClock:
         return self._known + timedelta(seconds=self._monotonic() - self._known_at)
 
     async def measure(self) -> None:
-        """Ask the database; what was known stays where the answer took too long to say more.
+        """Ask the database; an answer that took too long to be more exact than what is known changes nothing.
 
         Raises:
             StoreUnavailableError
@@ -81,4 +81,4 @@ class DatabaseClock:
             try:
                 await self.measure()
             except StoreUnavailableError:
-                continue  # others tell it; the seconds are counted on
+                continue  # others log it; the monotonic clock counts on

@@ -58,5 +58,5 @@ async def listening_problem_of(url: str | None, *, otherwise: str) -> str | None
             "DATABASE_LISTEN_URL must lead to the database itself."
         )
     except LISTEN_ERRORS as error:
-        return f"The database (DATABASE_LISTEN_URL) {reason(error)}." if url else None  # of the other it is told anyway
+        return f"The database (DATABASE_LISTEN_URL) {reason(error)}." if url else None  # DATABASE_URL is checked anyway
     return None

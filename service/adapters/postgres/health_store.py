@@ -1,4 +1,4 @@
-"""How the gateway does, a row for each replica and endpoint; a minute after its last word a replica is forgotten."""
+"""The gateway's health: a row for each replica and endpoint, deleted a minute after the replica's last report."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,7 +10,7 @@ from service.application.ports.gateway_health import EndpointHealth
 
 FORGOTTEN_SECONDS: Final = 60
 
-# As with quota, nothing of it must survive a crash of PostgreSQL.
+# As with quota, nothing of it needs to survive a crash of PostgreSQL.
 _TELL: Final = text(f"""
     WITH forgotten AS (
         DELETE FROM gateway_health WHERE (endpoint, replica) IN (

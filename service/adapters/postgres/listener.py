@@ -18,11 +18,11 @@ _log = logging.getLogger(__name__)
 
 _PROBE_SECONDS: Final = 10.0
 _SHARED_SECONDS: Final = 60.0
-"""Between two looks whether the pooler keeps sessions now."""
+"""The pause between two checks whether the pooler keeps sessions by now."""
 _DRIVER_ERRORS: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 _PROBE_CHANNEL: Final = "payment_listener_probe"
 _NOTIFIED_SECONDS: Final = 5.0
-"""How long a notification may take to a session that is ours alone."""
+"""How long a notification may take to reach a session that is ours alone."""
 
 LISTEN_ERRORS: Final = (OSError, TimeoutError, asyncpg.PostgresError, *_DRIVER_ERRORS)
 

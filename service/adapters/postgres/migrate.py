@@ -28,7 +28,7 @@ from service.domain.errors import StoreUnavailableError
 _log = logging.getLogger(__name__)
 
 OLDEST_VERSION: Final = "0015"
-"""The oldest revision whose code may use the tables as they are then; a migration that breaks it raises it."""
+"""The oldest revision whose code may use the migrated tables; a migration that breaks older code raises it."""
 USUAL_CURRENCY: Final = "inr"
 LOCK_SECONDS: Final = 0.5
 """How long a migration may wait for a lock, and others behind it."""
@@ -175,8 +175,8 @@ async def _serialized(engine: AsyncEngine) -> AsyncGenerator[None]:
     """Nobody else migrates meanwhile.
 
     `CREATE INDEX CONCURRENTLY` waits for the end of every transaction that has a snapshot when it looks. So whoever
-    waits here asks again and again, each time in a transaction of its own; and what the one that goes on has asked is
-    replaced by a simple query, which leaves no open portal.
+    waits here asks again and again, each time in a transaction of its own; and whoever goes on runs a simple query
+    after its question, so that no portal stays open.
     """
     serialized = text(f"SELECT pg_try_advisory_xact_lock({_ONE_AT_A_TIME})")
     async with engine.connect() as holder:
@@ -212,7 +212,7 @@ async def _migrated(engine: AsyncEngine, application: str | None, console: str |
 
 
 def _wait_not_long(connection: Connection) -> None:
-    """For this transaction, as a pooler may give the session to others."""
+    """Bound the waits for locks, for this transaction alone, as a pooler may give the session to others."""
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(LOCK_SECONDS * 1000)}")
 
 

@@ -254,7 +254,7 @@ class PostgresStore:
         for claim in claims:
             key = (claim["payment_id"], claim["at"])
             answers.append(key in left)
-            left.discard(key)  # of two that are the same one is made
+            left.discard(key)  # of two equal claims one is made
         return answers
 
     async def _read_all(self, session_ids: Sequence[str]) -> Sequence[Payment | None]:

@@ -64,7 +64,7 @@ _LACKING: Final = text("""
     ) AS lacking
     WHERE NOT CASE WHEN col = '' THEN has_table_privilege(record, privilege) ELSE has_column_privilege(
         record, (SELECT attnum FROM pg_attribute WHERE attrelid = record AND attname = col), privilege) END""")
-"""What is not there, is null: tables and columns are a matter of the revision."""
+"""A table or column that does not exist makes this null: it is a matter of the revision."""
 
 
 class NoSuchRoleError(Exception):

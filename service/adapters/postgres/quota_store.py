@@ -33,8 +33,8 @@ FACTOR: Final = (
 """The rate factor now: what is stored is how it was when it was lowered."""
 
 # The rows are locked in the order of their names, so that two statements never wait for each other. The clock is read
-# when both are locked: `now()` would be when the statement began to wait. Nothing of it must survive a crash of
-# PostgreSQL, so nobody need wait for the disk.
+# when both are locked: `now()` would be when the statement began to wait. Nothing of it needs to survive a crash of
+# PostgreSQL, so nobody waits for the disk.
 _TAKE: Final = text(f"""
     WITH state AS MATERIALIZED (
         SELECT endpoint, next_at, CAST({FACTOR} AS double precision) AS pace

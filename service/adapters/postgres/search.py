@@ -1,7 +1,8 @@
 """Payments as operators look for them: newest first, a page at a time, each by an index however many there are.
 
 Plans are made anew (`Database(plans_once=False)`): they differ for what is rare and what is common, and only with the
-values does PostgreSQL see which partial index has them. What these say is not said once more: it would count twice.
+values does PostgreSQL see which partial index has them. A query does not repeat the condition of such an index:
+PostgreSQL would count it twice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,9 +43,9 @@ class PostgresSearch:
     async def page(self, wanted: Wanted, *, after: Place | None, limit: int) -> Sequence[FoundPayment]:
         """Up to `limit` payments that match, from `after` on, newest first."""
         if wanted.reason is not None and wanted.status not in {None, PaymentStatus.FAILED}:
-            return []  # looked for, it would be found to match nothing payment by payment
+            return []  # a search would find payment by payment that nothing matches
         if after is not None and wanted.until is not None and after.created_at < wanted.until:
-            wanted = replace(wanted, until=None)  # of two ends PostgreSQL begins at the first, and walks to the other
+            wanted = replace(wanted, until=None)  # with two ends PostgreSQL begins at the first and walks to the other
         statement = sa.select(*_FOUND).where(*_conditions(wanted.given))
         parameters = {name: value for name, value in wanted.given.items() if name != "amount"} | {"batch": limit}
         if wanted.attention == ANY_ATTENTION:

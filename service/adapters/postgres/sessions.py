@@ -1,4 +1,4 @@
-"""Opens sessions: at the host that takes writes, and without what a pooler between would not keep."""
+"""Opens sessions at the host that takes writes, and sets up nothing in them that a pooler in between would lose."""
 
 import functools
 import logging
@@ -24,9 +24,9 @@ class Sessions:
     """Opens sessions of one URL, which may name several hosts: that one of them takes writes is found out each time.
 
     A pooler (PgBouncer) gives out sessions of its own, and in transaction mode another one for each transaction. So
-    behind one no statement is prepared under a name and no setting is made, as it would be for somebody else. It is
-    known by its key for cancelling, which is not that of the server's process. Without a pooler, both are used: a
-    prepared statement costs half the time, and the server ends what we have given up.
+    behind one no statement is prepared under a name and no setting is made, as it would be for somebody else. A pooler
+    is recognised by its key for cancelling, which is not that of the server's process. Without a pooler, both are used:
+    a prepared statement costs half the time, and the server ends what we have given up.
     """
 
     def __init__(self, url: str, *, settings: Mapping[str, str] | None = None, **options: Any) -> None:

@@ -17,7 +17,7 @@ _Time = sa.DateTime(timezone=True)
 LIVE = sa.text("status IN ('PENDING', 'COMPLETED')")
 PENDING = sa.text("status = 'PENDING'")
 _UNSENT = sa.text("sent_at IS NULL")
-# The currency of almost all payments: looked for by it, one is found at once; by another, only with an index. Where
+# The currency of almost all payments: a search by it finds one at once, a search by any other needs an index. Where
 # PAYMENT_CURRENCY is another, the migration names that.
 _RARE = sa.text("currency <> 'inr'")
 

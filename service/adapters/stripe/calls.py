@@ -32,7 +32,7 @@ FAIR_SECONDS: Final = 1.0
 """An attempt that was given less, and did not end in that time, says nothing of Stripe."""
 
 _LONGEST_ID: Final = 64
-"""Of Stripe's request ids, which have less than half of it."""
+"""Characters of a request id of Stripe's that are kept: more than twice what they have."""
 _FAILED: Final = frozenset(
     {
         "suspended",
@@ -44,9 +44,9 @@ _FAILED: Final = frozenset(
         UnknownCause.MISCONFIGURED.value,
     }
 )
-"""How calls end that bring no answer, for which nobody is to be blamed who waits for a permit."""
+"""How a call ends without an answer, other than for want of a permit."""
 _LOUDER: Final = frozenset({UnknownCause.DENIED.value, UnknownCause.MISCONFIGURED.value})
-"""These are told in a line of their own."""
+"""These have a log line of their own."""
 
 
 @dataclass(frozen=True, kw_only=True)

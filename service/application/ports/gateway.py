@@ -20,7 +20,7 @@ class Gateway(Protocol):
 
     @property
     def ahead(self) -> timedelta:
-        """Of our clock, the gateway's, as last measured; behind if negative. It dates events and sessions."""
+        """How far the gateway's clock, by which it dates everything, is ahead of ours; behind if negative."""
 
     def checkout_request(self, draft: Draft) -> Mapping[str, Any]:
         """What will be sent to make the checkout session. Pure: stored before the call and repeated word for word."""
@@ -54,7 +54,7 @@ class Gateway(Protocol):
     async def sessions(
         self, *, since: datetime, after: str | None = None, timeout_seconds: float
     ) -> EventPage | Unknown:
-        """The same of the sessions made since then, as they stand: dearer, but not only for 30 days."""
+        """The same for the sessions made since then, as they stand: more expensive, but not limited to 30 days."""
 
     async def told_sessions(
         self, *, since: datetime, until: datetime, after: str | None = None, timeout_seconds: float

@@ -1,4 +1,4 @@
-"""How the gateway does, as each replica sees it: told now and then, for whoever looks at all of them."""
+"""The gateway's health as each replica sees it, reported now and then for whoever looks at all replicas."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

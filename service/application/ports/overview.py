@@ -1,4 +1,4 @@
-"""How things stand now, as the console shows it. Counts end at a limit, so that a long backlog makes none dear."""
+"""How things stand now, as the console shows it. Counts end at a limit, so that none is slow."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class EndpointNow:
 
     `factor`: the share of the configured rate that is in use, 0 to 1; `free_in_seconds`: until when all calls are
     taken, 0 if one may begin now. The rest is of the last minute, of the `replicas` that told it, of which so many have
-    an `open` circuit; `left`: the share of the requests allowed then that was not sent, None if any number is.
+    an `open` circuit; `left`: the share of the requests allowed then that was not sent, None if there is no limit.
     """
 
     endpoint: str

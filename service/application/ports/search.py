@@ -11,7 +11,7 @@ from service.domain.money import Money
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """Which payments; what is None does not matter. `amount` is in major units of whatever currency.
+    """Which payments; a member that is None does not matter. `amount` is in major units of whatever currency.
 
     `request_id`: of any change of the payment. `attention`: the reason, or `any`, of a payment that needs a person now.
     `since` and `until` are about the time when it was begun.

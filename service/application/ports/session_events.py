@@ -21,7 +21,7 @@ class LeaderLease:
     read_until: datetime | None
     now: datetime = field(compare=False)
     charges_read_until: datetime | None = None
-    """The same of refunds and disputes, which are read apart."""
+    """The same for refunds and disputes, which are read separately."""
 
 
 class EventCursor(Protocol):
@@ -35,8 +35,8 @@ class EventCursor(Protocol):
     ) -> bool:
         """Store how far a read came that began so long ago, renew the lease and notify all replicas.
 
-        The mark never goes back, nor beyond the database's now: one that is there is taken back. False if another
-        replica leads by now: then nothing is stored and nobody is notified.
+        The mark never goes back, nor beyond the database's now: a stored one that is beyond it is taken back. False if
+        another replica leads by now: then nothing is stored and nobody is notified.
         """
 
     async def advance_charges(self, replica: str, *, read_until: datetime) -> None:
@@ -67,11 +67,11 @@ class ToldSession:
     booking_id: int | None = None
     user_id: int | None = None
     money: Money | None = None
-    """What it is over now, or what was collected."""
+    """The money that it asks for now, or that was collected."""
     asked: Money | None = None
-    """What the payment was over when it was made; None: it does not say, as of a session from before it did."""
+    """The money that the payment asked for; None if the session does not say it, as older ones do not."""
     pay_until: datetime | None = None
-    """When the payer's time is over; None as above."""
+    """The end of the payer's time; None as above."""
     success_url: str = ""
     cancel_url: str = ""
 

@@ -11,7 +11,7 @@ from service.domain.payment import Draft, Payment, Request
 from service.domain.status import Change
 
 CLOCKS_DIFFER: Final = timedelta(minutes=1)
-"""Those of two replicas, at most; a time further ahead is not believed."""
+"""How far the clocks of two replicas may differ; a time further ahead is not believed."""
 
 
 class KeyScope(StrEnum):
