@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     commands = found.add_subparsers(dest="command", required=True, metavar="command")
     commands.add_parser("run", help="serve until SIGTERM or SIGINT; settings come from the environment")
     checked = commands.add_parser("check", help="whether the bridge could work here: settings, RabbitMQ")
-    checked.add_argument("--json", action="store_true", help="say it as one JSON object")
+    checked.add_argument("--json", action="store_true", help="print one JSON object")
     return found
 
 

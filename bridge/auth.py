@@ -32,7 +32,7 @@ class Authenticator(Protocol):
     """Authenticates callers and checks what they may do."""
 
     checks: Mapping[str, Check]
-    """What it depends on, for readiness."""
+    """The parts that it depends on, for readiness."""
 
     async def authenticate(self, headers: RawHeaders, permission: Permission) -> str:
         """The caller, as `contracts.envelope.CALLER` takes it.

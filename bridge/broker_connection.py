@@ -33,10 +33,10 @@ BLOCKED_SECONDS: Final = 1.0
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 2.0
 TRUSTED_SECONDS: Final = 5.0
-"""How long a new channel is not doubted: replacing it more often would mend nothing."""
+"""How long a new channel is not doubted: to replace it sooner would mend nothing."""
 UNHEARD_SECONDS: Final = 3.0
-"""How long calls wait for a first reply by a new channel before it is replaced: it may have never worked. By the
-connection's next one twice as long: perhaps nobody answers at all."""
+"""How long calls wait for a first reply by a new channel before it is replaced: it may never have worked. The
+connection's next channel gets twice as long: perhaps nobody answers at all."""
 KEPT_SECONDS: Final = 30.0
 """How long a replaced channel is kept at least: late replies come by it, and are counted."""
 
@@ -67,7 +67,7 @@ class BrokerConnection:
         """Nothing comes back by this channel: replace it.
 
         So does a channel of RabbitMQ 3.10 end that was opened while quorum queues had no leader. New calls go by a new
-        one; those that wait for a reply to the old one go on waiting.
+        channel; those that wait for a reply to the old one go on waiting.
         """
         self._doubted = channel
 
@@ -174,7 +174,7 @@ class BrokerConnection:
         old = time.monotonic() - KEPT_SECONDS
         for channel, at in [each for each in self._replaced if each[1] < old and not self.is_waiting(each[0])]:
             self._replaced.remove((channel, at))
-            with contextlib.suppress(Exception):  # it may be as broken as can be
+            with contextlib.suppress(Exception):  # a broken channel raises anything
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await channel.close()
 

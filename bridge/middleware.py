@@ -86,7 +86,7 @@ class BridgeMiddleware:
             self._admit(scope)
             await self._app(inner, receive, exchange.send)
         except CallerGoneError:
-            pass  # nobody is there to be answered
+            pass  # nobody is there to answer
         except Exception as error:
             if exchange.status:
                 raise
@@ -116,7 +116,7 @@ class BridgeMiddleware:
 
 
 def _note(span: tracing.Span, inner: Scope, status: int) -> None:
-    """What the request was, by what is not of its sender's choosing."""
+    """Tell the span what was answered: method, route and status, and never the path that was sent."""
     method, route = inner["method"], _route(inner)
     span.name(f"{method} {route}")
     span.set({"http.request.method": method, "http.route": route, "http.response.status_code": status or None})
@@ -130,7 +130,7 @@ def _route(inner: Scope) -> str:
 
 
 def _level(status: int, *, is_probe: bool) -> int:
-    """By what the caller suffers: an error of ours is a warning. A bug has an ERROR line of its own."""
+    """By what the caller suffers: a 5xx is a warning. A bug has an ERROR line of its own."""
     if is_probe:
         return logging.DEBUG
     return logging.WARNING if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO

@@ -52,7 +52,7 @@ class PendingCall:
     future gets a `PublishError`.
 
     `deadline` ends the call at its time, or at once when it has failed for another reason. Thousands may wait at a
-    time, so one small object is all that each of them takes.
+    time, so each of them takes one small object.
     """
 
     calls: dict[str, "PendingCall"]

@@ -24,7 +24,7 @@ _DISCARDING_SECONDS: Final = 1.0
 
 
 async def read_body(request: Request) -> bytes:
-    """The raw body; BridgeError if it is no JSON by its head, encoded, over the limit, or not complete in time."""
+    """The raw body; BridgeError if it is not declared as JSON, encoded, over the limit, or not complete in time."""
     headers = request.scope["headers"]
     media_type = (single(headers, "Content-Type") or "").partition(";")[0].strip().lower()
     if media_type != "application/json":

@@ -136,7 +136,7 @@ class PaymentRoutes:
         return _state_response(reply)
 
     async def _admit(self, request: Request, permission: Permission) -> dict[str, str]:
-        """Refuse who may not call; the command's headers: the caller, and what connects it with the request."""
+        """Refuse who may not call; otherwise the command's headers, with the caller and the request's ids."""
         caller = await self.authenticator.authenticate(request.scope["headers"], permission)
         self.rate_limits.callers.take(caller)
         return {
@@ -147,7 +147,7 @@ class PaymentRoutes:
 
 
 def _slim(scope: Scope) -> None:
-    """Thousands of callers may wait: of what server and router know of the request, what is needed later stays."""
+    """Keep of the request only what is needed later: thousands of callers may wait."""
     scope["headers"].clear()
     kept = {name: scope.get(name) for name in _KEPT}
     scope.clear()

@@ -34,7 +34,7 @@ from runtime.amqp_frames import Publication
 _log = logging.getLogger(__name__)
 
 COMMAND_SHARE: Final = 0.8
-"""Of `max_in_flight`, for calls of one command: while creates queue, there is room for status calls."""
+"""The share of `max_in_flight` that one command may take: while creates queue, there is room for status calls."""
 LONG_POLL_GRACE_SECONDS: Final = 5.0
 """How long after its time a deferred reply is still awaited. Then the service that deferred it has died."""
 _RESULTS: Final[Mapping[errors.Refusal, CallResult]] = {

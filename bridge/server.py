@@ -60,7 +60,7 @@ class Server(HttpServer):
             await super().main_loop()
 
     async def on_tick(self, counter: int) -> bool:
-        """Called by uvicorn ten times a second, in the loop, and not at any point of it as a signal is."""
+        """Called by uvicorn ten times a second, between two steps of the loop; a signal may interrupt any step."""
         now = asyncio.get_running_loop().time()
         if self._lifecycle.draining and self._drain_ends_at is None:
             _log.info("Draining for %g s; another signal ends it.", self._drain_seconds)

@@ -1,4 +1,4 @@
-"""The service's clock, as its replies tell it. A command's `timestamp` is written by it and read by it: one clock."""
+"""The service's clock, as its replies tell it: by one clock a command's `timestamp` is written here and read there."""
 
 import logging
 import time
@@ -44,7 +44,7 @@ class ServiceClock:
             self._change.works("The service's clock agrees with this machine's again.")
 
     def forget(self) -> None:
-        """Nothing is answered: the service's clock may have been set."""
+        """Forget it while nothing is answered: the service's clock may have been set."""
         self._ahead = None
 
     def now(self) -> tuple[float, bool]:

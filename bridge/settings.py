@@ -79,7 +79,7 @@ class Settings(BrokerSettings, ProcessSettings):
     @field_validator("bridge_jwt_jwks")
     @classmethod
     def _leads_to_keys(cls, value: str) -> str:
-        """A file is parsed already here; a URL may become reachable later."""
+        """A file is parsed here already; a URL may become reachable later."""
         if not value:
             return value
         from bridge import jwks  # noqa: PLC0415 - 20 MB that only this mode needs
@@ -109,7 +109,7 @@ class Settings(BrokerSettings, ProcessSettings):
     @field_validator("bridge_auth")
     @classmethod
     def _is_chosen(cls, value: str | None, info: ValidationInfo) -> str | None:
-        """Whoever reaches the port can send `X-User-Roles`: beyond loopback an operator must decide that."""
+        """Whoever reaches the port can send `X-User-Roles`: beyond loopback an operator must choose the mode."""
         if value is None and not connection_urls.is_loopback(info.data.get("bridge_host", "")):
             raise ValueError
         return value

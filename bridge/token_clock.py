@@ -25,7 +25,7 @@ class TokenClock:
         return self.rpc_client.clock.now()[0]
 
     async def asked(self) -> float:
-        """The same, by the service's clock in any case.
+        """The same, but by the service's clock alone, which is asked for if need be.
 
         Raises:
             BridgeError: nobody tells it.

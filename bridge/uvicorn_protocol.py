@@ -1,4 +1,4 @@
-"""The HTTP protocol of every port of ours, with the bridge's error body and the callers who wait."""
+"""The HTTP protocol of every port of ours, with the bridge's error body and its long polls."""
 
 import logging
 from collections.abc import Callable
@@ -35,7 +35,7 @@ class BridgeProtocol(HttpProtocol):
         self.scope[WATCH] = self._watch  # type: ignore[typeddict-unknown-key]
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """Called when the caller sends no more. One who waits for a final status has left, as far as we can know."""
+        """Called when the caller sends no more. A caller of a long poll has left, as far as we can know."""
         return None if self._gone is not None else super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     commands = found.add_subparsers(dest="command", required=True, metavar="command")
     commands.add_parser("run", help="serve until SIGTERM or SIGINT; settings come from the environment")
     checked = commands.add_parser("check", help="whether the console could work here: settings, database, RabbitMQ")
-    checked.add_argument("--json", action="store_true", help="say it as one JSON object")
+    checked.add_argument("--json", action="store_true", help="print one JSON object")
     user = commands.add_parser("user", help="read a password from standard input, print a line for CONSOLE_USERS")
     user.add_argument("name")
     user.add_argument("role", choices=ROLES)

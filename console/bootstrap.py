@@ -39,7 +39,7 @@ from service.domain.errors import StoreUnavailableError
 
 STOP_SECONDS: Final = 5
 CLOCK_SECONDS: Final = 1.0
-"""So long the start waits for the database's time; without it pages go by the machine's clock until it is known."""
+"""How long the start waits for the database's time; until it is known pages go by the machine's clock."""
 
 
 @contextlib.asynccontextmanager
@@ -64,7 +64,7 @@ async def console(
 
 async def _measure(clock: DatabaseClock, measured: asyncio.Event) -> None:
     """Now, and then again and again, until cancelled."""
-    with contextlib.suppress(StoreUnavailableError):  # the pages tell it
+    with contextlib.suppress(StoreUnavailableError):  # the pages say so
         await clock.measure()
     measured.set()
     await clock.run()

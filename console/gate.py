@@ -1,4 +1,4 @@
-"""What every request passes: HTTP's objections, the name that we are called by, who asks; and what every answer has."""
+"""What every request passes (HTTP's objections, the host name it names, who asks), and what every answer has."""
 
 import logging
 import time

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from starlette.requests import HTTPConnection
 
 MAX_NAME_LENGTH: Final = 128
-"""The column's in the operators' journal."""
+"""The length of the column in the operators' journal."""
 PROXY_SECRET_HEADER: Final = "x-console-proxy-secret"  # noqa: S105 - its name
 
 
@@ -63,7 +63,7 @@ class BehindProxy:
         self._roles_header = roles_header
 
     def person(self, request: HTTPConnection, _session_id: str | None) -> Person | None:
-        """A header that comes twice, from the proxy and from the browser, is believed of nobody."""
+        """A header that comes twice, perhaps from the browser and the proxy, names nobody."""
         secret, name, roles = (
             _only(request, header) for header in (PROXY_SECRET_HEADER, self._user_header, self._roles_header)
         )

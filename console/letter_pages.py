@@ -193,7 +193,7 @@ def booking_of(letter: Letter) -> int | None:
 
 
 def facts_of(letter: Letter) -> Sequence[tuple[str, str]]:
-    """What its properties say, each in one line."""
+    """What the letter's properties say, each in one line."""
     properties = letter.properties
     facts = {
         "Message id": properties.message_id,

@@ -56,7 +56,7 @@ class LoginPages:
             answer = self._again(request, name, problem, HTTPStatus.TOO_MANY_REQUESTS)
             answer.headers["retry-after"] = str(max(1, round(wait)))
             return answer
-        self._throttle.failed(*keys)  # until it is known to be right: many at once must not all be tried
+        self._throttle.failed(*keys)  # a failure until it is known to be right: many at once must not all be tried
         person = await self._users.person(name, form.get("password", ""))
         if person is None:
             self._metrics.on_login("refused")

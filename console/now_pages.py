@@ -22,7 +22,7 @@ FRESH_SECONDS: Final = 2.0
 LIVE_SECONDS: Final = 3.0
 """Between two readings for a page that is open."""
 STREAM_SECONDS: Final = 300.0
-"""Then the browser asks again, and shows again who it is."""
+"""How long a stream lasts: then the browser asks again, and shows again who it is."""
 SHOWN: Final = 8
 _STREAM: Final = "text/event-stream"
 

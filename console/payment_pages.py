@@ -147,7 +147,7 @@ class PaymentPages:
         )
 
     async def _all(self, wanted: Wanted, found: Sequence[FoundPayment]) -> AsyncIterator[list[dict[str, Any]]]:
-        """From the first page on, which was read before the answer began."""
+        """All pages, of which the first was read before the answer began."""
         for _ in range(MAX_EXPORTED // EXPORT_SIZE):
             if found:
                 yield [_exported(each) for each in found]

@@ -39,7 +39,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
 
 def _configure_logs(settings: Settings) -> None:
     config = log_config(settings.log_level, settings.log_format)
-    for library in ("aiormq", "aio_pika"):  # they tell every failure with a traceback; the pages tell it in a sentence
+    for library in ("aiormq", "aio_pika"):  # these log every failure with a traceback; the pages tell it in a sentence
         config["loggers"][library] = {"level": "CRITICAL"}
     config["loggers"]["uvicorn.error"] = {"level": "ERROR"}
     configure(config)

@@ -14,7 +14,7 @@ from runtime import amqp_nodes
 
 STEP_SECONDS: Final = 3.0
 CONNECT_SECONDS: Final = 1.0
-"""For each node that AMQP_URL names: a page does not wait for all of them."""
+"""The time for each node that AMQP_URL names; `STEP_SECONDS` bounds all of them together."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 class Renderer:
-    """Renders the templates for one console. Ages are by `now`, the database's time, as what they are the ages of."""
+    """Renders the templates for one console. Ages are by `now`, the database's time, which also dates what is shown."""
 
     def __init__(self, tokens: FormTokens, *, can_log_out: bool, now: Callable[[], datetime]) -> None:
         self._tokens = tokens
