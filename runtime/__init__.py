@@ -1,1 +1,1 @@
-"""What both processes need: logs, health, metrics, waiting, connection URLs. No payment, no message, no SQL."""
+"""What every process needs: logs, health, metrics, waiting, connection URLs. No payment, no message, no SQL."""

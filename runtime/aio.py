@@ -1,4 +1,4 @@
-"""How background work of any process waits, retries and speaks: every process of ours stands on these."""
+"""How the background work of any process waits, retries and logs."""
 
 import asyncio
 import logging

@@ -36,14 +36,14 @@ UNREADABLE: Final = "x-unreadable-property"
 """Header that is added here; a sender who sets it is refused as well."""
 
 _LAST_SECOND: Final = 2**32 - 1
-"""In 2106. pamqp takes later timestamps for milliseconds, other clients for what they are."""
+"""In 2106. pamqp takes later timestamps for milliseconds, other clients take them as they are."""
 _UNUSED: Final = {"app_id", "cluster_id"}
 _SIZES: Final = {"octet": 1, "timestamp": 8}
-"""Of a property by its type; the others begin with their length, of one byte (text) or of four."""
+"""Bytes of a property by its type; other types begin with their length, in one byte (text) or in four."""
 
 
 def _unmarshal_readable(properties: Basic.Properties, flags: int, data: bytes) -> None:
-    """As pamqp's, which reads them in the order of their names, but without an end at the first that it cannot read."""
+    """As pamqp's, which reads properties in the order of their names; but it goes on after one that cannot be read."""
     unreadable = None
     for name in properties.__slots__:
         if not flags & properties.flags[name]:

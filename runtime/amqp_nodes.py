@@ -15,11 +15,12 @@ from aiormq.base import Base
 from aiormq.exceptions import AMQPConnectionError
 
 HEARTBEAT_SECONDS: Final = 5
-"""RabbitMQ sends one in half of this time. By default it and its clients notice each other's death after minutes."""
+"""RabbitMQ sends one twice in this time. By default it and its clients notice each other's death after minutes."""
 
 RECONNECT_SECONDS: Final = 1.0
 """The pause, jittered, after the loss of a connection. RabbitMQ 3.10 answers with nacks for ever on a channel that was
-opened within 40 ms of the death of another node: quorum queues had no leader then, and the channel keeps to that."""
+opened within 40 ms of the death of another node: quorum queues had no leader then, and the channel never learns of the
+next one."""
 
 PORTS: Final = {"amqp": 5672, "amqps": 5671}
 _NODE: Final = re.compile(r"(?:\[(?P<ipv6>[^\]]+)\]|[a-z0-9._-]+)(?::(?P<port>\d{1,5}))?", re.ASCII | re.IGNORECASE)
@@ -32,7 +33,7 @@ def node_urls(url: str) -> tuple[str, ...]:
     """The URL of each node, in the order of the list.
 
     Raises:
-        ValueError: with the end of a sentence that says how the list must be written, without values.
+        ValueError: its text ends a sentence that says how the list must be written, without values.
     """
     # Not by `urlsplit`, which takes the list for one host, and refuses some.
     before, at_nodes, after = _split(url)

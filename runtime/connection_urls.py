@@ -1,4 +1,4 @@
-"""What the URLs of RabbitMQ and PostgreSQL must be before secrets and commands are sent there, for both processes.
+"""What the URLs of RabbitMQ and PostgreSQL must be before secrets and commands are sent there, for every process.
 
 Beyond this machine nobody may listen or answer in a server's place: a certificate is always checked, no setting turns
 that off, and in production plain text is refused. On this machine (loopback, sockets) nobody can.
@@ -19,7 +19,7 @@ _AUTHORITY: Final = re.compile(r"(?P<scheme>[^:/?#]*://)(?:(?P<login>[^/?#]*)@)?
 _SERVER: Final = re.compile(r"(?:\[(?P<address>[^\[\]]+)\]|(?P<name>[^\[\]:@/\s]+))(?::(?P<port>\d{1,5}))?", re.ASCII)
 DATABASE_PORT: Final = 5432
 _HIGHEST_PORT: Final = 65535
-_NO_SERVER: Final = "a host or port is none"
+_NO_SERVER: Final = "a host or port is not valid"
 
 
 class InsecureAddressError(ValueError):
@@ -87,7 +87,7 @@ def check_database(url: str, *, name: str, production: bool) -> None:
 
 
 def is_database(url: str) -> bool:
-    """Whether the URL leads to PostgreSQL; ValueError for a host or port that is none."""
+    """Whether the URL leads to PostgreSQL; ValueError for a host or port that is not valid."""
     parts = urlsplit(without_database_hosts(url))
     is_named = bool(database_hosts(url) or parts.netloc or parts.query)
     return parts.scheme in {"postgresql+asyncpg", "postgresql", "postgres"} and is_named
@@ -99,7 +99,7 @@ def database_hosts(url: str) -> list[tuple[str, int]]:
     As libpq spells them: `host1:5432,host2:5432` before the name of the database, or `?host=a,b&port=1,2`.
 
     Raises:
-        ValueError: one of them is none.
+        ValueError: one of them is not valid.
     """
     query = urlsplit(_without_authority(url))
     found = _AUTHORITY.match(url)

@@ -1,8 +1,8 @@
 """How often Python looks for garbage that refers to itself: seldom, as next to nothing of ours does.
 
-Each pass walks what was made since the last one, and what is under way is always new: at 700 objects, Python's default,
-passes take a twelfth of the service's time and free nothing. What is dropped without a circle is freed at once,
-whatever is set here.
+Each pass walks the objects made since the last one, among them always those of the work in progress: at 700 objects,
+Python's default, passes take a twelfth of the service's time and free nothing. What is dropped without a circle is
+freed at once, whatever is set here.
 """
 
 import gc
@@ -18,5 +18,5 @@ def collect_seldom() -> None:
 
 
 def keep() -> None:
-    """What is there by now stays to the end, and no pass walks it again: the longest took 70 ms."""
+    """Exempt what is there by now, which stays to the end, from all passes: the longest took 70 ms."""
     gc.freeze()

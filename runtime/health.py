@@ -21,7 +21,7 @@ NO_STORE: Final = {"cache-control": "no-store"}
 METRICS_MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 """Prometheus' text format, in the version that every scraper accepts."""
 INDEX_MEDIA_TYPE: Final = "application/vnd.spring-boot.actuator.v3+json"
-"""Spring's, by which its tools know the index."""
+"""Spring's media type, by which its tools recognise the index."""
 
 Check = Callable[[], Awaitable[bool]]
 """Whether a part can be used; NotReadyError says why not, and every other error that it cannot."""
@@ -41,7 +41,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """An answer, which nobody may keep: see `NO_STORE`."""
+    """An answer, which no cache may keep: see `NO_STORE`."""
 
     status: int = HTTPStatus.OK
     body: bytes

@@ -48,8 +48,8 @@ _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)
 
 
 async def accept_pending() -> None:
-    """Let the loop accept who has connected: with the socket they would be reset. Called before it is closed."""
-    # To look at the socket, to make each connection, to begin reading it; a loop may accept one at a time.
+    """Let the loop accept who has connected, before the socket is closed: closing it would reset their connections."""
+    # The loop must look at the socket, make each connection and begin to read it, perhaps one at a time.
     await asyncio.sleep(ACCEPT_SECONDS)
 
 
@@ -291,7 +291,7 @@ class HttpProtocol(HttpToolsProtocol):
         oldest.transport.abort()
 
     def _end_of_time(self) -> None:
-        """Of a head of which something came it is told; one who sent nothing, or a body that nobody reads, is left."""
+        """Refuse a head of which a part has come; after no byte at all, or a body that nobody reads, just close."""
         if self._head_is_open and self._head_bytes and not self._ignores_input:
             self._refuse(SLOW_HEAD)
         else:

@@ -1,4 +1,4 @@
-"""What the metrics of both processes share: a registry with the process's own figures, and its page for Prometheus.
+"""What the metrics of all processes share: a registry with the process's own figures, and its page for Prometheus.
 
 A part counts through an observer that its process's `metrics` implements with `counter` and `histogram`. What a part
 knows anyway is registered with `read_gauge`, and is read when Prometheus asks.

@@ -1,7 +1,7 @@
-"""Spans by OpenTelemetry, told over OTLP/HTTP by a thread of its own. Only `runtime.tracing` imports this.
+"""Spans by OpenTelemetry, exported over OTLP/HTTP by a thread of its own. Only `runtime.tracing` imports this.
 
-What cannot be told waits in a queue with a bound (`OTEL_BSP_MAX_QUEUE_SIZE`, 2048 spans), and is dropped when that is
-full: a collector that is slow or away costs memory that is known beforehand, and no payment any time.
+Spans wait in a queue with a bound (`OTEL_BSP_MAX_QUEUE_SIZE`, 2048 spans), and are dropped when it is full: a collector
+that is slow or away costs a known amount of memory, and delays no payment.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Secrets from files: `DATABASE_URL_FILE` names a file that holds what `DATABASE_URL` would, as orchestrators mount it.
 
-Environment variables are shown to whoever may inspect a container; files are not. Every secret of both processes can
-be given either way.
+Environment variables are shown to whoever may inspect a container; files are not. Every secret of every process can be
+given either way.
 """
 
 import os

@@ -36,7 +36,7 @@ class Span:
         """End it."""
 
     def name(self, name: str) -> None:
-        """Name it anew, when more is known."""
+        """Rename it, when more is known."""
 
     def set(self, attributes: Mapping[str, Any]) -> None:
         """Add attributes; those that are None are left out."""

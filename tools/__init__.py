@@ -1,1 +1,1 @@
-"""What surrounds the product on a developer's machine. Nothing here is deployed with the service or the bridge."""
+"""What surrounds the product on a developer's machine. Nothing here is deployed with it."""

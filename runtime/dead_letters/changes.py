@@ -43,9 +43,9 @@ async def change(
     actor: str,
     why: str = "",
 ) -> None:
-    """Do it, once its line is written: no act may be without a line, but a line without its act does no harm.
+    """Do the act once its line is written: no act may be without a line, but a line without its act does no harm.
 
-    `now` is the database's: no command is sent again as one that is yet to come.
+    `now` is the database's, so that a replayed command is not dated in the future.
 
     Raises:
         UnreplayableError: it can never be sent again; nothing was done.

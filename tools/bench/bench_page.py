@@ -99,7 +99,7 @@ def draw(plot: Plot) -> str:
 
 
 def _begins(value: float, digits: str) -> bool:
-    """Enough labels on an axis of less than a few decades, and not too many."""
+    """Enough labels on an axis of few decades, and not too many."""
     return f"{value:e}"[0] in digits
 
 

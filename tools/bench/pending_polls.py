@@ -10,7 +10,7 @@ PENDING = (100, 1_000, 10_000)
 POLL_SECONDS = 2.0
 SECONDS = 12.0
 WARM_UP_SECONDS = 60.0
-"""By then each payment was polled once, however many the machine cannot serve in time."""
+"""By then each payment was polled once, even if the machine cannot serve all polls in time."""
 MOST_CALLS = 6.0
 """A second: five reads of the event feed, and one session that it covers."""
 _PENDING = "payments pending"

@@ -73,7 +73,7 @@ class System:
         self.database_fault = asyncio.Lock()
         """One at a time: on a busy machine a restore outlasts what was planned for it."""
         self.before_restore: Callable[[], Awaitable[None]]
-        """Called when everything that a restore makes undone has happened."""
+        """Called when everything has happened that a restore undoes."""
         self._sandbox_pid = 0
         self._node: rabbitmq_server.Node
         self._database: postgres_server.Server

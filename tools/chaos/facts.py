@@ -130,8 +130,8 @@ async def differences(system: System) -> list[dict[str, Any]]:
 class Sampler:
     """Measures the database's sessions periodically while the database is up.
 
-    Those of the services, and not of operators' commands. What is gone at the next look is no leak: the server has not
-    noticed yet that a service was killed.
+    Those of the services, and not of operators' commands. A session that is gone at the next look is no leak: the
+    server had not noticed yet that a service was killed.
     """
 
     def __init__(self, system: System) -> None:

@@ -219,7 +219,7 @@ def _untrue_states(facts: Facts, rows: dict[str, dict[str, Any]], paid: set[str]
         final = statuses & FINAL
         row = rows.get(session, {"booking_id": 0, "status": "FAILED" if session in harmless else "unknown"})
         answer = f"{short(session)} was reported {' and '.join(sorted(final))}"
-        # Only that it had failed may be untrue by now: a person had closed it, which a restore undid, or the money came
+        # Only FAILED may be untrue by now: a person had closed the payment, which a restore undid, or the money came
         # late; in both cases a person is called. COMPLETED is never taken back.
         called = final == {"FAILED"} and row.get("attention")
         if final and final != {row["status"]} and not (called and facts.losses):

@@ -1,4 +1,4 @@
-"""The invariants of the hours that nobody plans for: what Stripe says of money is known here, and told truly."""
+"""The invariants about money in rare cases: what Stripe says of it is known here, and callers are told the truth."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from tools.chaos.facts import Facts, booking_of, short
 Found = Iterator[tuple[int, str]]
 """Pairs of a booking and a description of its breach."""
 FOR_A_PERSON = {"paid_there", "second_session", "failed_here_paid_there", "failed_here_open_there", "money_differs"}
-"""Differences that only a person can decide about; any other one is mended, or is a defect."""
+"""Differences that only a person can decide about; any other is mended, or is a defect."""
 UNPAID, PAID = "Nothing was charged", ("The payment is complete", "Money ")
-"""What sentences for end users claim: with these words they begin, or the first is part of them."""
+"""Claims in sentences for end users: the first may stand anywhere in one, the second begins it."""
 
 
 def unknown_money(facts: Facts) -> Found:

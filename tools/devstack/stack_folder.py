@@ -12,7 +12,7 @@ from typing import Final
 from tools.devstack import processes
 from tools.devstack.processes import LocalError
 
-# A part ends before the parts that it uses; the patience of all groups together bounds what Ctrl-C takes.
+# A part ends before the parts that it uses; the waits of all groups together bound what Ctrl-C takes.
 ENDING: Final = (
     ("storefront", "bridge", "console"),
     ("service",),

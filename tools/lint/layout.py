@@ -13,20 +13,20 @@ _PARTS: Final = (*DEPLOYED, "tools")
 SHARED_NAMES: Final = {
     "__init__": "Python's own",
     "__main__": "Python's own",
-    "app": "the web application of two processes",
-    "bootstrap": "the composition root of two processes",
-    "check": "the same command of two processes",
+    "app": "the web application of each process that has one",
+    "bootstrap": "the composition root of each process",
+    "check": "the same command of each process",
     "docs_page": "the page of each process's document",
     "errors": "the error tree of the domain and of the bridge",
     "events": "the messages of that name, and the operator's command that prints them",
-    "metrics": "the metrics of two processes",
+    "metrics": "the metrics of each process",
     "middleware": "what surrounds a command, and what surrounds a request",
     "migrate": "the operator's command, and what it does in the database",
     "overview": "how things stand now, and how it is read from the database",
     "search": "what operators look for, and how it is found in the database",
     "server": "the HTTP servers of the bridge and of the sandbox",
     "sessions": "who has logged in to the console, and what connects to PostgreSQL",
-    "settings": "the settings of two processes",
+    "settings": "the settings of each process",
 }
 """File names that may exist more than once, each with its reason."""
 

@@ -21,7 +21,7 @@ def check(root: Path) -> Iterator[Finding]:
     makefile = root / "Makefile"
     targets = set(re.findall(r"^([a-z-]+):", makefile.read_text(), re.MULTILINE)) if makefile.exists() else set()
     for page in sources(root):
-        if page.suffix != ".md" or page.name == "CHANGELOG.md":  # which tells of what was
+        if page.suffix != ".md" or page.name == "CHANGELOG.md":  # it names what is gone
             continue
         for number, line in enumerate((root / page).read_text().splitlines(), start=1):
             unknown = [f"make {target}" for target in _MAKE.findall(line) if target not in targets]

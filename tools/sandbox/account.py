@@ -40,7 +40,7 @@ class Notes:
     payer: Json = field(default_factory=dict)
     """``{"email", "name"}`` of the last attempt."""
     page_is_open: bool = False
-    """Whether a payer may have the form before him."""
+    """Whether a payer may have the form open."""
     debited: Json = field(default_factory=dict)
     """The payment method of a delayed payment."""
 
@@ -276,7 +276,7 @@ class Account:
         cause: Cause | None = None,
         previous: Json | None = None,
     ) -> None:
-        """Tells of a change; ``moment`` is when it happened, if not now."""
+        """Adds the event of a change; ``moment`` is when it happened, if not now."""
         created = self.now() if moment is None else moment
         event = objects.event(kind, subject, created=created, cause=cause, previous=previous)
         self.events.add(event, group=kind)
@@ -284,6 +284,6 @@ class Account:
             self._event_delays[event["id"]] = (self._clock.elapsed(), late_seconds)
 
     def is_listed(self, event: Json) -> bool:
-        """Whether the list of events has this one already: it keeps the delay of its time, or a shorter one of now."""
+        """Whether the list has this event by now: its delay is the one it was added with, or a shorter present one."""
         added_at, late_seconds = self._event_delays.get(event["id"], (0.0, 0.0))
         return self._clock.elapsed() >= added_at + min(late_seconds, self.faults.settings.events_late_seconds)

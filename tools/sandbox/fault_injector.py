@@ -48,7 +48,7 @@ class Faults(BaseModel):
     events_late_seconds: float = Field(default=0.0, ge=0, le=31 * 24 * 3600)
     """How much later than it was created an event enters the list."""
     accounts: dict[TestKey, AccountId] = {}
-    """The accounts of keys that are not the one account's; ``{}``: every key is."""
+    """The accounts of those keys that do not belong to the main one; ``{}``: all keys do."""
     revoked_keys: list[TestKey] = []
     """Every call with one of these is answered 401; ``[]``: none is revoked."""
     settlement_currency: SettlementCurrency = "inr"

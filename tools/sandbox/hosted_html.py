@@ -155,7 +155,7 @@ def _item(line: Json, currency: str) -> str:
 def _form(session: Json, entries: Entries, problem: str | None, remarks: Mapping[str, str]) -> str:
     shown = problem or " ".join(remarks.values())
     alert = f'<p class="alert" role="alert">{WARNING}<span>{escape(shown)}</span></p>' if shown else ""
-    # Whose e-mail the shop has told cannot be another's, as on Stripe's page.
+    # An e-mail address that the shop has given cannot be changed, as on Stripe's page.
     email = 'type="email" autocomplete="email"' + (" readonly" if session["customer_email"] else "")
     return f"""
 <main class="payment" aria-labelledby="title">
@@ -180,7 +180,7 @@ def _form(session: Json, entries: Entries, problem: str | None, remarks: Mapping
 
 
 def _address(session: Json, entries: Entries, remarks: Mapping[str, str]) -> str:
-    """Where the payer lives, if the shop wants to know: of Stripe's fields the two that no country lacks."""
+    """The payer's address, if the shop asks for it: those two of Stripe's fields that every country has."""
     if session["billing_address_collection"] != "required":
         return ""
     line1 = _field("line1", "Billing address", entries.line1, remarks, 'autocomplete="billing address-line1"')

@@ -48,7 +48,7 @@ class HostedPage:
         return self._pay(account, session, entered) if posted else self._show(account, session, entered)
 
     def _expired(self, account: Account, session: Json, entered: dict[str, str], *, kept: bool) -> Response:
-        """A page that is open when its session expires stays as it was until one pays; loaded later, it says so.
+        """A page that is open when its session expires stays as it was until the payer pays; loaded later, it says so.
 
         Observed: https://github.com/stripe/stripe-node/issues/2462.
         """

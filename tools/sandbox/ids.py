@@ -1,4 +1,4 @@
-"""Identifiers in Stripe's form and length, which Stripe does not guarantee: nothing may depend on them."""
+"""Identifiers in Stripe's form and length. Stripe guarantees neither, so nothing may depend on them."""
 
 from base64 import b64encode
 from os import urandom

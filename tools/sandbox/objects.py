@@ -252,7 +252,7 @@ def payment_method(card: Card, details: Json, *, created: int) -> Json:
 
 
 def billing_details(payer: Json) -> Json:
-    """The payer as a payment method knows him."""
+    """The payer's details as a payment method has them."""
     known = {name: payer.get(name) for name in ("email", "name")}
     return {"address": address(payer.get("address")), **known, "phone": None, "tax_id": None}
 
@@ -267,7 +267,7 @@ def event(
 ) -> Json:
     """An event with the current state of the object.
 
-    ``cause`` is the request, if one caused it; ``previous`` what the members were that an update changed.
+    ``cause`` is the request, if one caused it; ``previous`` has the old values of the members that an update changed.
     """
     return {
         "id": ids.object_id("evt"),

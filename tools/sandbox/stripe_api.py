@@ -250,7 +250,7 @@ def _key(authorization: str) -> str:
 
 
 def masked(key: str) -> str:
-    """A key as Stripe shows it: prefix, stars and last four characters; no tail where that were too much of it."""
+    """A key as Stripe shows it: prefix, stars and last four characters; without these if they are too much of it."""
     prefix = re.match(r"[a-z]{2}_(?:test|live)_", key)
     kept = prefix[0] if prefix else ""
     secret = key[len(kept) :]

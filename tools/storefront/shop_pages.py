@@ -62,7 +62,7 @@ def payment(state: Payment) -> str:
         heading = "<h1>This payment has failed</h1>"
         return _page("Not paid", f"{heading}<p>{escape(state.message)}</p>{facts}{again}", kind="bad")
     wait = "<h1>One moment, please</h1><p>We are waiting for your bank. This page asks again by itself.</p>"
-    # Who cannot wait may leave: the payment is known without this page.
+    # A payer may leave: the payment is known without this page.
     leave = '<p>You need not stay: your booking hears of it, too.</p><a class="button" href="/">To the start</a>'
     return _page("Waiting for your payment", f"{wait}{facts}{leave}", kind="wait", refresh=True)
 

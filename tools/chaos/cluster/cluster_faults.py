@@ -76,7 +76,7 @@ async def _freeze_primary(system: ClusterSystem) -> str:
 
 
 async def _freeze_primarys_patroni(system: ClusterSystem) -> str:
-    """Its lease ends, while its server goes on serving whoever is connected."""
+    """Patroni's lease ends, while its server goes on serving whoever is connected."""
     primary = await system.primary()
     await system.freeze([_patroni(primary)], AWAY_SECONDS)
     return primary

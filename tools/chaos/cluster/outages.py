@@ -1,4 +1,4 @@
-"""How long nothing was served: everything is tried all the time, and the longest gap counts."""
+"""How long nothing was served: every kind of request is tried all the time, and the longest gap counts."""
 
 import asyncio
 import itertools

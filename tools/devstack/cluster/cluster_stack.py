@@ -37,7 +37,7 @@ class Cluster(Stack):
             message = "A cluster starts its own servers: unset AMQP_URL and DATABASE_URL, or use `make run` with them."
             raise LocalError(message)
         self._place = self._folder / "cluster"
-        self._paths.insert(0, self._place / "bin")  # before the environment, which has a patronictl too
+        self._paths.insert(0, self._place / "bin")  # comes before the environment's folder, which has a patronictl too
         self._ports = cluster_ports.keep(self._place)
         for file in self._place.glob("*.away"):
             processes.remove(file)
