@@ -45,9 +45,9 @@ class ClockSkew:
         self.measured = written.astimezone(UTC) + timedelta(seconds=0.5) - (sent_at + took / 2)
         if abs(self.measured) >= WARNED:
             seconds = self.measured.total_seconds()
-            self._warning.failed("Stripe's clock is %+.0f s from ours: set the clock of this machine", seconds)
+            self._warning.failed("Stripe's clock is %+.0f s from the database's: set the database's clock", seconds)
         else:
-            self._warning.works("Stripe's clock and ours agree again")
+            self._warning.works("Stripe's clock and the database's agree again")
 
     def takes(self, ends_at: int) -> bool:
         """Whether Stripe would make a session now that ends then (unix seconds, by its clock)."""
