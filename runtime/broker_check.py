@@ -11,7 +11,7 @@ from runtime import amqp_nodes, connection_urls
 
 SECONDS: Final = 5.0
 NO_ENTRY: Final = "does not let the user into the virtual host: none of that name, no right, or too many connections"
-"""It closes where it should have opened, and aiormq says where in memory the reason is, but not the reason."""
+"""RabbitMQ closes the connection instead of opening it, and aiormq's error names an object in memory and no reason."""
 
 
 async def problem_of(url: str) -> str | None:

@@ -206,7 +206,7 @@ class MigrateSettings(DatabaseSettings):
     )
 
     payment_currency: Annotated[str, AfterValidator(lambda code: code if _is_charged(code) else "inr")] = Field(
-        "inr", description="as the service has it, which refuses a wrong one"
+        "inr", description="the same as the service's, which refuses a wrong one"
     )
 
     @model_validator(mode="after")

@@ -49,7 +49,7 @@ def _add_list(commands: Any) -> None:
     listed.add_argument("--amount", type=types.amount, help="in major units, such as 449.97")
     listed.add_argument("--currency", type=str.lower, metavar="CODE")
     listed.add_argument("--since", type=types.moment_or_age, metavar="TIME", help=f"begun since: {_MOMENT}")
-    listed.add_argument("--until", type=types.moment_or_age, metavar="TIME", help="begun before: the same")
+    listed.add_argument("--until", type=types.moment_or_age, metavar="TIME", help="begun before: as --since")
     listed.add_argument("--limit", type=types.count, default=50, metavar="N", help="at most N; default 50")
     after = "go on after this payment, the last of the page before"
     listed.add_argument("--after", type=types.identity, metavar="ID", help=after)
@@ -82,7 +82,7 @@ def _add_reconcile(commands: Any) -> None:
     )
     age = types.moment_or_age
     compared.add_argument("--since", type=age, default="24h", metavar="TIME", help=f"{_MOMENT}; default 24h")
-    compared.add_argument("--until", type=age, metavar="TIME", help="the same; default now")
+    compared.add_argument("--until", type=age, metavar="TIME", help="as --since; default now")
     compared.add_argument("--fix", action="store_true", help="mend what may be mended, and call a person for the rest")
     _json(compared, "a JSON object a line: the differences, then the totals")
 

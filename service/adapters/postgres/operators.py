@@ -22,7 +22,7 @@ class OperatorJournal:
         """Write a line. `message_id` is escaped, as operators see it; None if the message has none.
 
         Raises:
-            StoreUnavailableError: it may or may not be written; the action must not be done.
+            StoreUnavailableError: the line may or may not be written; the action must not be done.
         """
         message = {"queue": queue, "message_id": message_id, "body_sha256": body_sha256}
         line = {"kind": kind, "actor": actor, "reason": reason, **message}
