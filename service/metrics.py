@@ -201,7 +201,7 @@ class Metrics:
     def _read_from_gateway(self, calls: Calls) -> None:
         gauge, breakers = self._registry.read_gauge, calls.circuit_breakers
         gauge("gateway_calls_in_flight", "Calls to Stripe in progress or waiting.", read=lambda: calls.in_flight)
-        gauge("gateway_clock_skew_seconds", "Stripe's clock minus ours, by its last answer.", read=lambda: _skew(calls))
+        gauge("gateway_clock_skew_seconds", "Stripe's clock minus the database's.", read=lambda: _skew(calls))
         gauge(
             "gateway_misconfigured",
             "1 while Stripe refuses what is sent there for a reason of ours.",

@@ -28,23 +28,25 @@ member or `NaN` is refused, and an optional member that is null is absent.
   `{envelope.REPLY_QUEUE_PREFIX}`; any other is refused. Not answered is only what is past its deadline.
 - **Without `reply_to` it is fire-and-forget:** the outcome is an event.
 - **Delivered at least once, done once.** Every command is safe to repeat. The `message_id` of a create is a key for
-  good: delivered again it means the same payment; with another body it is refused. An `idempotency-key` header is a
-  key for 30 days, scoped to `x-caller`.
-- **Deadline:** `timestamp` + `expiration`. A command past it is not executed but parked (`expired`), since nobody waits
-  any more. With `reply_to` and without `expiration` it is {DEFAULT_DEADLINE.seconds} s; without both there is none.
-  Timestamps are whole seconds, so the deadline is over when the whole second is. Nothing takes longer than
-  {HANDLER_SECONDS:g} s: then the answer is the fault `DEADLINE_EXCEEDED`; the outcome is unknown, repeating is safe.
+  30 days: delivered again it means the same payment; with another body it is refused. An `idempotency-key` header is
+  one as well, scoped to `x-caller`.
+- **Deadline:** `timestamp` + `expiration`. A command past it is not executed but dead-lettered (`expired`), since
+  nobody waits any more. With `reply_to` and without `expiration` it is {DEFAULT_DEADLINE.seconds} s; without both
+  there is none. Timestamps are whole seconds, so the deadline is over when the whole second is. Nothing takes longer
+  than {HANDLER_SECONDS:g} s: then the answer is the fault `DEADLINE_EXCEEDED`; the outcome is unknown, repeating is
+  safe.
 - **Order:** commands are worked on side by side, in no order. Of two creates for one booking the later one decides.
 
 ## Retries and dead letters
 
 - A fire-and-forget command that fails for a passing reason comes back after {_DELAYS_IN_WORDS} (through
-  `<command queue>.retry.<delay>`), then it is parked as `exhausted`. One that fails for good is parked at once, as
-  `refused`. While the database takes no writes nothing is parked for that: it is tried again, at most
-  {topology.RETRY_DELAYS_SECONDS[ENDLESS_DELAYS - 1]} s apart, for as long as it takes.
-- What cannot be understood is parked at its first delivery, once; its sender gets a fault, too, if `reply_to` and
-  `correlation_id` are usable.
-- A dead letter is the command as it came, with the reason in its headers. What RabbitMQ parks itself, after
+  `<command queue>.retry.<delay>`), then it is dead-lettered as `exhausted`. One that fails for good is dead-lettered
+  at once, as `refused`. While the database takes no writes, or Stripe takes no call, nothing is dead-lettered for
+  that: it is tried again, at most {topology.RETRY_DELAYS_SECONDS[ENDLESS_DELAYS - 1]} s apart, for as long as it takes.
+- What cannot be understood is dead-lettered at its first delivery, once; its sender gets a fault, too, if `reply_to`
+  is usable. The fault has the command's `message_id` as its `correlation_id` if the command had none of its own.
+- A dead letter has the command's body and properties, its headers but for `CC`, `BCC` and unknown ones that begin
+  with `x-`, and the reason. What RabbitMQ dead-letters itself, after
   {topology.DELIVERY_LIMIT} deliveries or past its `expiration`, carries RabbitMQ's `x-death` instead.
 - Nothing leaves a dead-letter queue by itself: an operator replays or drops it.
 

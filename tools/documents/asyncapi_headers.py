@@ -46,7 +46,7 @@ def command(kind: CommandType) -> Schema:
     """Properties and headers of a command."""
     members = {
         "message_id": _property(
-            "New for each command, the same when it is sent again. Of a create it is a key for good.", **_ID
+            "New for each command, the same when it is sent again. Of a create it is a key for 30 days.", **_ID
         ),
         "correlation_id": _property("Comes back with the answer.", **_ID),
         "content_type": _property("", const=envelope.CONTENT_TYPE),
@@ -168,7 +168,7 @@ def dead_letter() -> Schema:
         envelope.REASON_TEXT: _header("What exactly was wrong.", type="string"),
         envelope.SENDER: _SENDER,
         **_failures(),
-        "x-death": _header("RabbitMQ's own note, of what RabbitMQ parked itself.", type="array"),
+        "x-death": _header("RabbitMQ's own note, of what RabbitMQ dead-lettered itself.", type="array"),
     }
     return _schema(members)
 
@@ -187,7 +187,7 @@ def _failures() -> dict[str, Schema]:
 _REASONS: Final = {
     "invalid": "the body or the envelope cannot be understood",
     "unknown-type": "the type is none of this queue's",
-    "too-large": f"over {envelope.MAX_MESSAGE_BYTES // 1024} KiB, parked unread",
+    "too-large": f"over {envelope.MAX_MESSAGE_BYTES // 1024} KiB, dead-lettered unread",
     "id-conflict": "the message id was used before with another body",
     "unauthorized": "its sender is none of those whose commands the service executes",
     "expired": "the sender's deadline had passed",
