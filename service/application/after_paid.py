@@ -5,9 +5,10 @@ it does no harm to read an event twice, late or out of order.
 """
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from runtime import logs
@@ -24,7 +25,7 @@ from service.domain.errors import (
 )
 from service.domain.outcomes import Unknown
 from service.domain.payment import Payment, PaymentStatus
-from service.domain.refunds import disputed, refund_failed, refunded
+from service.domain.refunds import Refund, disputed, refund_failed, refund_stands, refunded
 from service.domain.status import Change
 from service.ratelimit.permit import Priority
 
@@ -49,6 +50,8 @@ class AfterPaid:
 
     def __post_init__(self) -> None:
         self._known: dict[str, None] = {}
+        self._refunds: dict[str, dict[str, Refund]] = {}
+        """Of each payment intent that was told of late, by their ids."""
 
     async def read(self, read_until: datetime | None, *, now: datetime) -> datetime | None:
         """Apply what happened since; the moment to go on from, None if that is where this began.
@@ -65,6 +68,7 @@ class AfterPaid:
             )
             if isinstance(page, Unknown):
                 raise UnreadError(page)
+            self._remember_refunds(page.events)
             for event in reversed(page.events):
                 if event.at <= now:
                     newest = event.at if newest is None else max(newest, event.at)
@@ -88,17 +92,32 @@ class AfterPaid:
                 return False
         if done:
             self._known[event.id] = None
-            while len(self._known) > REMEMBERED:
-                del self._known[next(iter(self._known))]
+            _forget_oldest(self._known)
         return done
+
+    def _remember_refunds(self, events: Iterable[ChargeEvent]) -> None:
+        """A failure is the last word on a refund, whatever is heard after it."""
+        for event in events:
+            if (refund := event.refund) is None or event.payment_intent is None:
+                continue
+            known = self._refunds.setdefault(event.payment_intent, {})
+            before = known.get(refund.id)
+            if refund.has_failed or before is None or not (before.has_failed or before.stands):
+                known[refund.id] = refund
+        _forget_oldest(self._refunds)
+
+    def _refunds_of(self, event: ChargeEvent) -> list[Refund]:
+        return [*self._refunds.get(event.payment_intent or "", {}).values()]
 
     async def _apply(self, event: ChargeEvent, context: CommandContext) -> bool:
         """False if the gateway has to be asked, and cannot be asked."""
+        if event.refund is not None and not any(each.has_failed for each in self._refunds_of(event)):
+            return True  # the charge says what was refunded in all
         payment = None
         if event.reference is not None:
             payment = await self.store.payment_of_reference(event.reference)
         # These do not say whose they are, and a payment that is missing here may have to be adopted.
-        is_ours = event.reference or event.dispute or event.failed_refund
+        is_ours = event.reference or event.dispute or event.refund
         if payment is None and event.payment_intent is not None and is_ours:
             session = await self.gateway.session_of_intent(
                 event.payment_intent, timeout_seconds=self.gateway_timeout_seconds
@@ -132,7 +151,7 @@ class AfterPaid:
             except ConcurrentChangeError:
                 payment = await self.store.payment(payment.id) or payment
             else:
-                if event.failed_refund is not None:
+                if event.refund is not None:
                     # A total that changed nothing before this was known may change something now: the overlap is
                     # applied again.
                     self._known.clear()
@@ -144,6 +163,14 @@ class AfterPaid:
         earlier = [entry.detail for entry in await self.store.journal(payment.id)]
         if event.dispute is not None:
             return disputed(payment, event.dispute, earlier, told=told, at=at)
-        if event.failed_refund is not None:
-            return refund_failed(payment, event.failed_refund, earlier, told=told, at=at)
-        return refunded(payment, event.refunded_minor, earlier, is_whole=event.is_whole, told=told, at=at)
+        refunds = self._refunds_of(event)
+        if event.refund is not None:
+            change = refund_failed if event.refund.has_failed else refund_stands
+            return change(payment, event.refund, earlier, refunds=refunds, told=told, at=at)
+        total, is_whole = event.refunded_minor, event.is_whole
+        return refunded(payment, total, earlier, is_whole=is_whole, refunds=refunds, told=told, at=at)
+
+
+def _forget_oldest(remembered: dict[str, Any]) -> None:
+    while len(remembered) > REMEMBERED:
+        del remembered[next(iter(remembered))]

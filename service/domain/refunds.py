@@ -12,6 +12,8 @@ from service.domain.status import Change, ChangeKind
 
 CLOSED: Final = frozenset({"won", "lost", "warning_closed", "prevented"})
 """The states in which a dispute ends."""
+GIVEN_UP: Final = frozenset({"failed", "canceled"})
+"""The states in which a refund ends without the payer having the money."""
 _LIFE: Final = ("warning_needs_response", "warning_under_review", "needs_response", "under_review")
 """A dispute's states before its end, in their order, which decides between two of one second."""
 _UNTOLD: Final = datetime.min.replace(tzinfo=UTC)
@@ -32,11 +34,22 @@ class Told:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FailedRefund:
-    """A refund that the payer's bank did not take, or that was canceled: the money is back with the merchant."""
+class Refund:
+    """One refund, as the gateway tells it; `status` is the gateway's word."""
 
     id: str
     minor: int
+    status: str
+
+    @property
+    def has_failed(self) -> bool:
+        """The payer's bank did not take it, or it was canceled: the money is back with the merchant."""
+        return self.status in GIVEN_UP
+
+    @property
+    def stands(self) -> bool:
+        """The payer has the money, or gets it."""
+        return self.status in {"pending", "succeeded"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +68,7 @@ class _Total:
 
     minor: int
     at: datetime
-    part: str
+    part: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,41 +84,66 @@ def refunded(
     earlier: Iterable[Mapping[str, Any]],
     *,
     is_whole: bool,
+    refunds: Iterable[Refund] = (),
     told: Told,
     at: datetime,
 ) -> Change | None:
     """So much was refunded in all, `is_whole` if nothing of it is left; None if as much is known.
 
-    `earlier`: the details of the payment's journal. Refunds that failed since the gateway said so are taken off.
+    `earlier`: the details of the payment's journal. `refunds`: those of the payment that were told of late, by their
+    ids. Refunds that failed since the gateway said so are taken off.
     """
     totals, failures = _refunds(payment, earlier)
     total = _Total(minor=total_minor, at=told.at, part="whole" if is_whole else "part")
-    stands, part = _standing([*totals, total], failures)
+    stands, part = _standing(payment, [*totals, total], failures, refunds)
     if stands <= payment.refunded_minor:
         return None
-    detail = {"refunded": str(Money(stands - payment.refunded_minor, payment.money.currency))}
+    detail = {"refunded": _text(payment, stands - payment.refunded_minor)}
     if stands != total_minor:
-        detail["total"] = str(Money(total_minor, payment.money.currency))
+        detail["total"] = _text(payment, total_minor)
+    return _refund_change(payment, detail, stands, part, told=told, at=at)
+
+
+def refund_stands(
+    payment: Payment,
+    refund: Refund,
+    earlier: Iterable[Mapping[str, Any]],
+    *,
+    refunds: Iterable[Refund],
+    told: Told,
+    at: datetime,
+) -> Change | None:
+    """This refund stands although another one of the payment has failed; None if as much is known."""
+    stands, part = _standing(payment, *_refunds(payment, earlier), refunds)
+    if stands <= payment.refunded_minor:
+        return None
+    detail = {"refund": refund.id, "refunded": _text(payment, stands - payment.refunded_minor)}
     return _refund_change(payment, detail, stands, part, told=told, at=at)
 
 
 def refund_failed(
-    payment: Payment, refund: FailedRefund, earlier: Iterable[Mapping[str, Any]], *, told: Told, at: datetime
+    payment: Payment,
+    refund: Refund,
+    earlier: Iterable[Mapping[str, Any]],
+    *,
+    refunds: Iterable[Refund] = (),
+    told: Told,
+    at: datetime,
 ) -> Change | None:
     """The money of one refund is back; None if that is known. A total that was told later knows it already."""
     totals, failures = _refunds(payment, earlier)
     if any(each.id == refund.id for each in failures):
         return None
-    stands, part = _standing(totals, [*failures, _Failure(id=refund.id, minor=refund.minor, at=told.at)])
-    detail = {"refund": refund.id, "failed": str(Money(refund.minor, payment.money.currency))}
+    failures.append(_Failure(id=refund.id, minor=refund.minor, at=told.at))
+    stands, part = _standing(payment, totals, failures, refunds)
+    detail = {"refund": refund.id, "failed": _text(payment, refund.minor), "status": refund.status}
     return _refund_change(payment, detail, stands, part, told=told, at=at)
 
 
 def _refund_change(
     payment: Payment, detail: dict[str, str], stands: int, part: str, *, told: Told, at: datetime
 ) -> Change:
-    currency = payment.money.currency
-    detail |= {"of": str(payment.money), "in_all": str(Money(stands, currency)), "part": part, **told.evidence}
+    detail |= {"of": str(payment.money), "in_all": _text(payment, stands), "part": part, **told.evidence}
     changed = replace(payment, version=payment.version + 1, updated_at=at, refunded_minor=stands)
     return Change(payment=changed, kind=ChangeKind.REFUNDED, detail=detail)
 
@@ -118,24 +156,33 @@ def _refunds(payment: Payment, earlier: Iterable[Mapping[str, Any]]) -> tuple[li
         at = _told_at(detail)
         if "failed" in detail:
             failures.append(_Failure(id=str(detail["refund"]), minor=_minor(payment, detail["failed"]), at=at))
-        else:
+        elif "refund" not in detail:  # the sum of single refunds is no total of the gateway's
             minor = _minor(payment, detail.get("total", detail["in_all"]))
-            totals.append(_Total(minor=minor, at=at, part=str(detail.get("part"))))
+            # The line's part is that of what stood.
+            part = None if "total" in detail else str(detail.get("part"))
+            totals.append(_Total(minor=minor, at=at, part=part))
     return totals, failures
 
 
-def _standing(totals: Sequence[_Total], failures: Sequence[_Failure]) -> tuple[int, str]:
+def _standing(
+    payment: Payment, totals: Sequence[_Total], failures: Sequence[_Failure], refunds: Iterable[Refund]
+) -> tuple[int, str]:
     """What stands refunded, and whether that is the whole.
 
     The gateway's total is of its moment and without what had failed by then. Less the failures since, each total is the
-    least that can stand, so in whatever order they are heard the greatest is right.
+    least that can stand, so in whatever order they are heard the greatest is right. Of one second nobody knows what
+    was first: then the single refunds that have not failed are the least that can stand.
     """
-    stands, part = 0, "none"
+    failed = {each.id for each in failures}
+    stands = sum(each.minor for each in refunds if each.stands and each.id not in failed)
     for total in totals:
-        failed = sum(each.minor for each in failures if each.at >= total.at)
-        if total.minor - failed > stands:
-            stands, part = total.minor - failed, "part" if failed else total.part
-    return stands, part
+        stands = max(stands, total.minor - sum(each.minor for each in failures if each.at >= total.at))
+    if not stands:
+        return 0, "none"
+    if any(total.minor > stands for total in totals):
+        return stands, "part"
+    said = [total.part for total in totals if total.minor == stands and total.part is not None]
+    return stands, said[-1] if said else "whole" if stands >= payment.money.minor else "part"
 
 
 def disputed(
@@ -159,7 +206,7 @@ def disputed(
         "dispute": dispute.id,
         "status": dispute.status,
         "reason": dispute.reason,
-        "money": str(Money(dispute.minor, payment.money.currency)),
+        "money": _text(payment, dispute.minor),
         **told.evidence,
     }
     still_open = [status for each in latest.values() if (status := str(each.get("status"))) not in CLOSED]
@@ -177,6 +224,10 @@ def _rank(status: str) -> int:
 def _told_at(detail: Mapping[str, Any]) -> datetime:
     at = detail.get("gateway_event_at")
     return _UNTOLD if at is None else datetime.fromisoformat(at)
+
+
+def _text(payment: Payment, minor: int) -> str:
+    return str(Money(minor, payment.money.currency))
 
 
 def _minor(payment: Payment, money: Any) -> int:

@@ -2,8 +2,7 @@
 
 Sources: Stripe's "Charge" object (`amount_refunded` is what was refunded in all, `refunded` whether nothing is left;
 its metadata is a copy of the PaymentIntent's, which we write) and its "Refund" and "Dispute" objects, which have
-metadata of their own and name the PaymentIntent. A refund's `failed` and `canceled` are its ends without the payer
-having the money.
+metadata of their own and name the PaymentIntent.
 """
 
 import re
@@ -14,11 +13,10 @@ from typing import Any, Final
 from service.adapters.stripe.outcome_mapping import integer, members, moment, optional, reference, subject, text
 from service.application.ports import ChargeEvent, ChargePage
 from service.domain.outcomes import Unknown
-from service.domain.refunds import Dispute, FailedRefund
+from service.domain.refunds import Dispute, Refund
 
 _WORD: Final = re.compile(r"[a-z_]{1,40}")
 """Stripe's enumerations. Anything else is no word of Stripe's."""
-_GIVEN_UP: Final = frozenset({"failed", "canceled"})
 
 
 def of_events(answer: Mapping[str, Any]) -> ChargePage | Unknown:
@@ -46,17 +44,16 @@ def _event(event: Mapping[str, Any]) -> ChargeEvent | None:
         match told.get("object"):
             case "dispute":
                 return replace(made, dispute=_dispute(told))
-            case "refund":  # the charge says what was refunded in all, so how else a refund stands is no news
-                failed = _failed(told) if told.get("status") in _GIVEN_UP else None
-                return replace(made, reference=None, failed_refund=failed)
+            case "refund":
+                return replace(made, reference=None, refund=_refund(told))
         total = integer(told.get("amount_refunded"))
         return replace(made, refunded_minor=total, is_whole=told.get("refunded") is True)
     except (ValueError, OverflowError, OSError):
         return None
 
 
-def _failed(told: Mapping[str, Any]) -> FailedRefund:
-    return FailedRefund(id=text(told.get("id")), minor=integer(told.get("amount")))
+def _refund(told: Mapping[str, Any]) -> Refund:
+    return Refund(id=text(told.get("id")), minor=integer(told.get("amount")), status=_word(told.get("status")))
 
 
 def _dispute(told: Mapping[str, Any]) -> Dispute:

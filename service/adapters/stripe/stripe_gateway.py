@@ -36,10 +36,10 @@ _EVENTS: Final = [
 
 _CHARGE_EVENTS: Final = [
     "charge.refunded",
-    *("refund.failed", "refund.updated", "charge.refund.updated"),
+    *("refund.created", "refund.failed", "refund.updated", "charge.refund.updated"),
     *(f"charge.dispute.{what}" for what in ("created", "updated", "closed", "funds_withdrawn", "funds_reinstated")),
 ]
-"""Several tell the same, in case one is late: a refund that fails, and a dispute that goes on."""
+"""Several tell the same, in case one is late: a refund and its failure, and a dispute that goes on."""
 
 
 class StripeGateway:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from service.domain.refunds import Dispute, FailedRefund, Told
+from service.domain.refunds import Dispute, Refund, Told
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChargeEvent:
-    """One event about money that was paid: a refund, one that failed, or a dispute; or it says nothing of these.
+    """One event about money that was paid: what was refunded in all, or one refund, or a dispute.
 
     `at` is when it was created, exact to the second. `reference` is that of our payment, if the event tells it;
     `payment_intent` is the gateway's name for what was paid. `refunded_minor` is all that was refunded so far,
@@ -22,7 +22,7 @@ class ChargeEvent:
     payment_intent: str | None
     refunded_minor: int = 0
     is_whole: bool = False
-    failed_refund: FailedRefund | None = None
+    refund: Refund | None = None
     dispute: Dispute | None = None
 
     @property

@@ -251,6 +251,20 @@ async def test_a_refund_that_fails_at_stripe_is_published_as_not_refunded(house:
     assert (payment.status, told[:2], told[-1][0]) == (COMPLETED, [("pending", 1), ("completed", 2)], "refunded")
 
 
+async def test_a_refund_in_the_second_in_which_another_one_fails_is_published(house: House) -> None:
+    whole, part = await house.paid(49), await house.paid(50)
+    for session, again in ((whole, {}), (part, {"amount": 500})):
+        await house.world.verify(session)
+        await house.sandbox.control(f"sessions/{session}/refund", {"fail": True})
+        await house.sandbox.control(f"sessions/{session}/refund", again)
+
+    async def both() -> bool:
+        payments = [await house.payment(session) for session in (whole, part)]
+        return [payment.refunded_minor for payment in payments] == [1250, 500]
+
+    await house.reading(both)
+
+
 async def test_a_dispute_is_published_with_each_state_until_its_end(house: House) -> None:
     session = await house.paid(48)
     await house.world.verify(session)

@@ -9,7 +9,7 @@ from service.adapters.stripe import charge_mapping, outcome_mapping
 from service.application.ports import ChargeEvent, ChargePage, ToldSession
 from service.domain.money import Money
 from service.domain.outcomes import Open, Unknown
-from service.domain.refunds import Dispute, FailedRefund
+from service.domain.refunds import Dispute, Refund
 from tests.unit.service.adapters.test_outcome_mapping import a_list, a_session
 
 AT = datetime(2026, 3, 2, tzinfo=UTC)
@@ -131,12 +131,14 @@ def refund(status: str, **changes: Any) -> dict[str, Any]:
     return event(**subject | {"metadata": METADATA} | changes)
 
 
-def test_a_refund_is_news_when_it_fails_or_is_canceled() -> None:
-    stands = ["pending", "requires_action", "succeeded", "canceled", "failed"]
-    page = charge_mapping.of_events(a_list(*map(refund, stands)))
+def test_a_refund_is_told_with_its_status_of_which_two_are_an_end_without_the_money() -> None:
+    statuses = ["pending", "requires_action", "succeeded", "canceled", "failed"]
+    page = charge_mapping.of_events(a_list(*map(refund, statuses)))
     assert isinstance(page, ChargePage)
-    failed = FailedRefund(id="re_1", minor=250)
-    assert [each.failed_refund for each in page.events] == [None, None, None, failed, failed]
+    refunds = [Refund(id="re_1", minor=250, status=status) for status in statuses]
+    assert [each.refund for each in page.events] == refunds
+    assert [each.has_failed for each in refunds] == [False, False, False, True, True]
+    assert [each.stands for each in refunds] == [True, False, True, False, False]
     assert {(each.reference, each.at, each.refunded_minor) for each in page.events} == {(None, AT, 0)}, (
         "its time counts"
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
-from itertools import permutations
+from itertools import islice, permutations
 
 import pytest
 
@@ -12,7 +12,7 @@ from service.application.ports import ChargeEvent
 from service.domain.money import Money
 from service.domain.outcomes import UnknownCause
 from service.domain.payment import Payment, PaymentStatus
-from service.domain.refunds import FailedRefund
+from service.domain.refunds import Refund
 from tests.kit.fake_store import FakeStore
 from tests.kit.world import World
 
@@ -149,6 +149,56 @@ async def test_in_whatever_order_refunds_and_failures_are_heard_what_stands_is_w
     assert sequences == list(range(1, len(sequences) + 1))
 
 
+ONE_SECOND: dict[str, tuple[list[tuple[str, int]], int, str]] = {
+    "the whole again": (
+        [("re_1", 1250), ("all", 1250), ("re_1 fails", 1250), ("re_2", 1250), ("all", 1250)],
+        1250,
+        "whole",
+    ),
+    "a part instead": ([("re_1", 1250), ("all", 1250), ("re_1 fails", 1250), ("re_2", 500), ("all", 500)], 500, "part"),
+    "a part fails, then the whole": (
+        [("re_1", 400), ("all", 400), ("re_1 fails", 400), ("re_2", 1250), ("all", 1250)],
+        1250,
+        "whole",
+    ),
+    "a third after a failure": (
+        [("re_1", 300), ("all", 300), ("re_2", 200), ("all", 500), ("re_1 fails", 300), ("re_3", 100), ("all", 300)],
+        300,
+        "part",
+    ),
+}
+
+
+@pytest.mark.parametrize("reads", [1, 2, 3])
+@pytest.mark.parametrize("order", range(0, 120, 7))
+@pytest.mark.parametrize("case", ONE_SECOND)
+async def test_refunds_and_failures_of_one_second_are_told_as_what_stands_in_whatever_order(
+    case: str, order: int, reads: int, shop: Shop
+) -> None:
+    """By one process that hears them in one read or in some: of a second nobody knows what was first."""
+    history, stands, part = ONE_SECOND[case]
+    heard = next(islice(permutations(history), order, None))
+    reader, now = shop.world.after_paid, shop.world.clock.now()
+    for start in range(reads):
+        for what, minor in heard[start::reads]:
+            if what == "all":
+                shop.gateway.refund(shop.session, minor)
+            else:
+                status = "failed" if what.endswith("fails") else "succeeded"
+                shop.gateway.tell_refund(shop.session, minor, name=what.split()[0], status=status)
+        await reader.read(None, now=now)
+    await reader.read(None, now=now)
+    assert (shop.payment.refunded_minor, shop.events[-1][2:4]) == (stands, (part, stands))
+
+
+async def test_a_refund_by_its_id_costs_no_call_unless_another_one_has_failed(shop: Shop) -> None:
+    shop.gateway.tell_refund(shop.session, 250)
+    shop.gateway.refund(shop.session, 250)
+    await shop.read()
+    assert "session_of_intent" not in shop.gateway.calls
+    assert shop.payment.refunded_minor == 250
+
+
 async def test_a_failed_refund_of_a_line_from_before_its_time_was_kept_is_taken_off(shop: Shop) -> None:
     shop.gateway.refund(shop.session, 1250)
     await shop.read()
@@ -270,7 +320,7 @@ async def test_strangers_refunds_and_disputes_are_ignored(shop: Shop) -> None:
             at=event.at,
             reference=None,
             payment_intent="pi_other",
-            failed_refund=FailedRefund(id="re_9", minor=5),
+            refund=Refund(id="re_9", minor=5, status="failed"),
         ),
     ]
     await shop.read()
