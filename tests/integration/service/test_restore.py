@@ -123,6 +123,38 @@ async def test_a_create_under_way_when_the_copy_was_made_does_not_hide_what_was_
         assert [tuple(row) for row in rows] == [("FAILED", None), ("COMPLETED", None)]
 
 
+async def test_refunds_and_disputes_since_the_copy_are_heard_again(house: House) -> None:
+    """Of payments that the copy has as COMPLETED or PENDING, and of one that it lacks."""
+    wishes = [a_create() for _ in range(3)]
+    async with house.open() as rig:
+        completed, pending = [(await rig.created(**each))["sessionId"] for each in wishes[:2]]
+        await house.stripe.pay(completed)
+        assert (await rig.verified(completed))["paymentStatus"] == "COMPLETED"
+        await house.stripe.control(f"sessions/{completed}/refund", {"amount": 100})
+        await until(lambda: _has_become(rig, completed, 100, None))
+        await rig.all_sent()
+    backup = await house.backup()
+    async with house.open() as rig:
+        lacked = (await rig.created(**wishes[2]))["sessionId"]
+        for session in (pending, lacked):
+            await house.stripe.pay(session)
+            assert (await rig.verified(session))["paymentStatus"] == "COMPLETED"
+        await house.stripe.control(f"sessions/{completed}/refund", {})
+        await house.stripe.control(f"sessions/{pending}/refund", {"amount": 300})
+        await house.stripe.control(f"sessions/{lacked}/dispute", {})
+    house.database = backup
+    async with house.open() as rig:
+        await until(lambda: _has_become(rig, completed, 44997, None))
+        await until(lambda: _has_become(rig, pending, 300, None))
+        await until(lambda: _has_become(rig, lacked, 0, "needs_response"))
+
+
+async def _has_become(rig: Rig, session: str, refunded: int, dispute: str | None) -> bool:
+    payment = await rig.payment(session)
+    stands = (payment["status"], payment["refunded_minor"], payment["dispute"])
+    return stands == ("COMPLETED", refunded, dispute)
+
+
 async def test_a_database_that_is_not_older_costs_one_call_at_the_start(house: House) -> None:
     async with house.open() as rig:
         for _ in range(3):
