@@ -138,7 +138,8 @@ def history(
         if entry.kind == ChangeKind.FAILED and payment.reason:
             title = f"Failed: {payment.reason.replace('_', ' ')}"
         elif entry.kind == ChangeKind.REFUNDED and "failed" in entry.detail:
-            title = "A refund failed at Stripe: the money is back with us"
+            how = "was canceled" if entry.detail.get("status") == "canceled" else "failed"
+            title = f"A refund {how} at Stripe: the money is back with us"
         found.append(
             Moment(
                 at=entry.at,

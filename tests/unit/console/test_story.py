@@ -42,12 +42,14 @@ def test_a_line_tells_how_stripe_said_it() -> None:
 
 def test_a_refund_that_failed_has_a_title_of_its_own() -> None:
     made, failed = ({"refunded": "1.00 INR"}, {"refund": "re_1", "failed": "1.00 INR"})
+    canceled = failed | {"refund": "re_2", "status": "canceled"}
     journal = [
         JournalEntry(version=3, kind="refunded", status="COMPLETED", detail=detail, request_id="r", at=NOW)
-        for detail in (made, failed)
+        for detail in (made, failed, canceled)
     ]
     titles = [moment.title for moment in story.history(a_payment(), journal, [], NOW)]
-    assert titles == ["Refunded at Stripe", "A refund failed at Stripe: the money is back with us"]
+    back = "at Stripe: the money is back with us"
+    assert titles == ["Refunded at Stripe", f"A refund failed {back}", f"A refund was canceled {back}"]
 
 
 @pytest.mark.parametrize(
