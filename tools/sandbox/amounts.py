@@ -40,6 +40,8 @@ MINIMUM = {
 DIGITS = {"cop": 10, "idr": 12, "inr": 9}
 MOST_DIGITS = 8
 """Of the largest amount that every payment method takes; Stripe's refusals name 999,999.99 (observed)."""
+CARD_DIGITS = 12
+"""Of the largest amount that cards take, where a session allows nothing else."""
 
 SUBUNITS = {"gbp": "pence", "inr": "paise", "pln": "grosz"}
 """How Stripe calls minor units; ``cents`` also those of others (observed for HKD), pence and grosz observed."""
@@ -104,9 +106,9 @@ def step(currency: str) -> int:
     return 10 if currency in THREE_DECIMAL else 1
 
 
-def maximum(currency: str) -> int:
+def maximum(currency: str, *, cards_only: bool = False) -> int:
     """The largest total in minor units that can be charged."""
-    limit: int = 10 ** DIGITS.get(currency, MOST_DIGITS)
+    limit: int = 10 ** (CARD_DIGITS if cards_only else DIGITS.get(currency, MOST_DIGITS))
     return limit - step(currency)
 
 

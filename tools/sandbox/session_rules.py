@@ -19,7 +19,7 @@ def checked_lines(params: Json, now: int, settlement: str) -> list[Json]:
     _check_methods(params)
     _check_intent_data(params)
     lines = [_line(wanted, place, now) for place, wanted in enumerate(params["line_items"])]
-    _check_total(lines, settlement)
+    _check_total(lines, settlement, cards_only=params.get("allowed_payment_method_types") == ["card"])
     return lines
 
 
@@ -111,15 +111,15 @@ def _check_step(total: int, currency: str, param: str) -> None:
         raise stripe_errors.invalid(message, param, "parameter_invalid_integer")
 
 
-def _check_total(lines: list[Json], settlement: str) -> None:
+def _check_total(lines: list[Json], settlement: str, *, cards_only: bool) -> None:
     currency, total = lines[0]["currency"], sum(line["amount_total"] for line in lines)
     if any(line["currency"] != currency for line in lines):
         message = "All prices on a Checkout Session must be expressed in the same currency."
         raise stripe_errors.invalid(message, "line_items")
     if total:
         _check_minimum(total, currency, settlement)
-    if total > amounts.maximum(currency):
-        most = amounts.text(amounts.maximum(currency), currency)
+    if total > (maximum := amounts.maximum(currency, cards_only=cards_only)):
+        most = amounts.text(maximum, currency)
         message = f"The Checkout Session's total amount due must be no more than {most}."
         raise stripe_errors.invalid(message, code="amount_too_large")
 

@@ -41,6 +41,7 @@ def test_every_currency_has_a_rate_and_room_between_its_bounds(currency: str) ->
 )
 def test_the_maximum_is_a_number_of_digits(currency: str, most: int) -> None:
     assert amounts.maximum(currency) == most
+    assert amounts.maximum(currency, cards_only=True) == 10**12 - amounts.step(currency)
 
 
 @pytest.mark.parametrize(
