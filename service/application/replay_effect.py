@@ -18,8 +18,9 @@ _NEVER: Final = {
     "too-large": "it is too large",
     "id-conflict": "its message id belongs to another command",
     "refused": "it was refused for good",
+    "expired": "its sender has left",
 }
-"""Reasons of ours that another try does not change -> what is to be told."""
+"""Reasons that another try does not change -> what is to be told."""
 
 
 class BookingPayments(Protocol):
