@@ -121,7 +121,10 @@ def described(found: Difference) -> dict[str, str | int | bool | None]:
         said |= {"paymentId": payment.id, "bookingId": payment.booking_id, "here": payment.status.value}
         said |= {"amountHere": str(payment.money), "attention": payment.attention}
         said.setdefault("transactionId", payment.session_id)
-    return said | {"mending": NEXT[found.kind], "done": found.done or None, "mended": found.is_mended}
+    mending = NEXT[found.kind]
+    if found.payment is None and session is not None and session.draft is None:
+        mending = "nothing: it does not say enough for a payment, look the session up at Stripe"
+    return said | {"mending": mending, "done": found.done or None, "mended": found.is_mended}
 
 
 def sentence(found: Difference) -> str:
@@ -129,8 +132,9 @@ def sentence(found: Difference) -> str:
     said = described(found)
     here = "no payment here" if found.payment is None else f"payment {said['paymentId']} is {said['here']}"
     if said.get("attention"):
-        here += f" ({said['attention']})"
+        here += f", with attention {said['attention']}"
     there = "unknown at Stripe" if found.session is None else f"{said['there']} at Stripe"
     money = " and ".join(dict.fromkeys(str(said[side]) for side in ("amountHere", "amountThere") if said.get(side)))
     done = f"done: {found.done}" if found.done else f"to mend it: {said['mending']}"
-    return f"{found.kind}: booking {said['bookingId']}, {here}, {said['transactionId']} is {there}, {money}; {done}"
+    booking = "no booking" if said["bookingId"] is None else f"booking {said['bookingId']}"
+    return f"{found.kind}: {booking}, {here}, {said['transactionId']} is {there}, {money}; {done}"

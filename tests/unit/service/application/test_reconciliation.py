@@ -8,7 +8,7 @@ import pytest
 
 from service.application.differences import Difference, DifferenceKind, described, sentence
 from service.application.event_reader import UnreadError
-from service.application.ports import Store
+from service.application.ports import Store, ToldSession
 from service.application.reconciliation import Stretch
 from service.domain.money import Money
 from service.domain.outcomes import Expired, Open, Outcome, Paid, Processing, Unknown, UnknownCause
@@ -153,6 +153,16 @@ async def test_a_second_session_of_a_booking_calls_a_person_and_stays_a_differen
         "known",
         "unknown_session",
     )
+
+
+async def test_a_session_that_says_too_little_for_a_payment_is_a_persons(books: Books) -> None:
+    session = await books.session(1, stands=Paid(money=Money(1250, "inr"), reference="r", livemode=False))
+    told = await books.gateway.retrieve(session, timeout_seconds=1)
+    assert isinstance(told, ToldSession)
+    found = Difference(kind=K.UNKNOWN_HERE, payment=None, session=replace(told, booking_id=None))
+    assert sentence(found).startswith(f"unknown_here: no booking, no payment here, {session} is paid at Stripe")
+    assert sentence(found).endswith("nothing: it does not say enough for a payment, look the session up at Stripe")
+    assert described(replace(found, session=told))["mending"] == "make a payment of it"
 
 
 async def test_other_money_calls_a_person(books: Books) -> None:
