@@ -18,7 +18,8 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "reason": tuple(FailureReason),
     "attention": ("any", *AttentionReason),
 }
-_AMOUNT: Final = re.compile(r"[0-9]{1,13}(\.[0-9]{1,3})?", re.ASCII)
+_AMOUNT: Final = re.compile(r"([0-9]{1,13}|[0-9]{1,3}(,[0-9]{2,3}){0,4},[0-9]{3})(\.[0-9]{1,3})?", re.ASCII)
+"""Commas are for thousands (and lakhs), so that one for decimals is not taken for nothing."""
 _CURRENCY: Final = re.compile("[A-Za-z]{3}", re.ASCII)
 _DIGITS: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
 _PLACE: Final = re.compile(r"([0-9]{1,18})\.([0-9]{1,19})", re.ASCII)
@@ -102,10 +103,9 @@ def _request(_: str, text: str) -> str:
 
 
 def _amount(_: str, text: str) -> Decimal:
-    found = _AMOUNT.fullmatch(text.replace(",", ""))
-    if found is None:
+    if _AMOUNT.fullmatch(text) is None:
         raise MistypedError("Amount must be a number, such as 449.97.")
-    return Decimal(found[0])
+    return Decimal(text.replace(",", ""))
 
 
 def _currency(_: str, text: str) -> str:
