@@ -1,7 +1,7 @@
 """The application factory. It opens no connections and reads no settings."""
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from http import HTTPStatus
 
 from starlette.applications import Starlette
@@ -15,7 +15,7 @@ from console.gate import Gate
 from console.identity import Identify
 from console.metrics import Metrics
 from console.rendering import FOLDER, Renderer
-from runtime.health import NO_STORE, Build, Health, ReadPage, pages
+from runtime.health import ACTUATOR, NO_STORE, Build, Health, ReadPage, index, pages
 from service.adapters.postgres import why
 from service.domain.errors import StoreUnavailableError
 
@@ -53,6 +53,7 @@ def create_app(
         routes=[
             *routes,
             *(Route(path, _answering(read)) for path, read in shown.items()),
+            Route(ACTUATOR, _index_of(shown)),
             Mount("/static", StaticFiles(directory=FOLDER / "static")),
         ],
         exception_handlers={
@@ -81,6 +82,14 @@ def _http_error(renderer: Renderer) -> Callable[[Request, Exception], Awaitable[
         return page
 
     return answer
+
+
+def _index_of(paths: Iterable[str]) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        page = index(ACTUATOR, host=request.headers.get("host", ""), paths=paths, documents={})
+        return Response(page.body, page.status, NO_STORE, page.media_type)
+
+    return endpoint
 
 
 def _answering(read: ReadPage) -> Callable[[Request], Awaitable[Response]]:

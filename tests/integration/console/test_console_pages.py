@@ -308,3 +308,5 @@ async def test_a_database_that_does_not_answer_is_a_sentence(browsers: Browsers)
         assert "The database does not answer" in answer.text
         assert (await browser.get("/actuator/health/readiness")).status_code == 503
         assert (await browser.get("/actuator/health/liveness")).status_code == 200
+        links = (await browser.get("/actuator")).json()["_links"]
+        assert {"self", "health", "info", "prometheus"} <= set(links)
