@@ -29,6 +29,15 @@ def reason(text: str) -> str:
     return text
 
 
+def currency(text: str) -> str:
+    """A currency that is or was charged, in lower case."""
+    from service.domain.money import CURRENCIES  # noqa: PLC0415
+
+    if text.lower() not in CURRENCIES:
+        raise argparse.ArgumentTypeError("must be an ISO 4217 code that Stripe charges, such as INR")
+    return text.lower()
+
+
 def duration(text: str) -> timedelta:
     """`30m`."""
     found = re.fullmatch(r"([0-9]{1,6})([smhd])", text, re.ASCII)

@@ -11,6 +11,8 @@ _MOMENT: Final = "a time (2026-11-30T10:00:00Z; without a zone it is UTC) or an 
 _STATUS: Final = "Exit status 0: done, 1: failed, or found what was looked for, 2: wrong usage or settings."
 QUEUES: Final = ("checkout.create", "checkout.verify", "payment.status")
 STATUSES: Final = ("PENDING", "COMPLETED", "FAILED")
+REASONS: Final = ("expired", "replaced", "refused", "closed")
+ATTENTION: Final = ("any", "paid_after_failed", "paid_differently", "unsettled", "unknown_session")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,11 +45,11 @@ def _add_list(commands: Any) -> None:
     listed.add_argument("--booking", type=types.identity, metavar="ID", dest="booking_id")
     listed.add_argument("--user", type=types.identity, metavar="ID", dest="user_id")
     listed.add_argument("--status", type=str.upper, choices=STATUSES)
-    listed.add_argument("--reason", metavar="WORD", help="of FAILED: expired, replaced, refused, closed")
+    listed.add_argument("--reason", type=str.lower, choices=REASONS, help="of FAILED")
     attention = "that a person must look at; of this reason only, if one is given"
-    listed.add_argument("--attention", nargs="?", const="any", metavar="REASON", help=attention)
+    listed.add_argument("--attention", type=str.lower, nargs="?", const="any", choices=ATTENTION, help=attention)
     listed.add_argument("--amount", type=types.amount, help="in major units, such as 449.97")
-    listed.add_argument("--currency", type=str.lower, metavar="CODE")
+    listed.add_argument("--currency", type=types.currency, metavar="CODE")
     listed.add_argument("--since", type=types.moment_or_age, metavar="TIME", help=f"begun since: {_MOMENT}")
     listed.add_argument("--until", type=types.moment_or_age, metavar="TIME", help="begun before: as --since")
     listed.add_argument("--limit", type=types.count, default=50, metavar="N", help="at most N; default 50")

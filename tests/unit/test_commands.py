@@ -8,8 +8,8 @@ import pytest
 from console.__main__ import ROLES
 from console.identity import Role
 from contracts.commands import CommandType
-from service.cli.parser import QUEUES, STATUSES
-from service.domain.payment import PaymentStatus
+from service.cli.parser import ATTENTION, QUEUES, REASONS, STATUSES
+from service.domain.payment import AttentionReason, FailureReason, PaymentStatus
 from tools.devstack.stack_settings import CHECKOUT
 
 SLOW = set("sqlalchemy asyncpg stripe faststream aio_pika aiormq fastapi pydantic uvloop asyncio".split())
@@ -81,6 +81,8 @@ def test_the_choices_of_the_command_line_are_those_of_the_contract() -> None:
     assert set(ROLES) == set(Role)
     assert set(QUEUES) == {command.value for command in CommandType}
     assert set(STATUSES) == {status.value for status in PaymentStatus}
+    assert set(REASONS) == {reason.value for reason in FailureReason}
+    assert set(ATTENTION) == {"any", *(reason.value for reason in AttentionReason)}
 
 
 @pytest.mark.parametrize(
@@ -90,6 +92,9 @@ def test_the_choices_of_the_command_line_are_those_of_the_contract() -> None:
         ("list", "--amount", "-1"),
         ("list", "--amount", "1.2345"),
         ("list", "--status", "paid"),
+        ("list", "--reason", "expird"),
+        ("list", "--attention", "paid"),
+        ("list", "--currency", "rupees"),
         ("list", "--since", "yesterday"),
         ("list", "--limit", "0"),
         ("list", "--after", "cs_test_1"),

@@ -93,7 +93,7 @@ async def test_payments_are_listed_by_whatever_is_known_of_them(desk: Desk) -> N
         ("--status", "pending"): [4, 2],
         ("--status", "FAILED", "--reason", "expired"): [3],
         ("--attention",): [2],
-        ("--attention", "paid_differently"): [2],
+        ("--attention", "Paid_Differently"): [2],
         ("--attention", "unsettled"): [],
         ("--amount", "1000"): [3, 2],
         ("--amount", "1000.00", "--currency", "JPY"): [3],
