@@ -118,7 +118,7 @@ def test_every_setting_can_be_set_and_no_other(half: str, model: Any) -> None:
 
 def test_every_setting_of_the_migration_is_given_by_the_chart() -> None:
     own = {name.upper() for name in MigrateSettings.model_fields} - SECRET - BOTH
-    assert own == {"CONSOLE_DATABASE_ROLE"}
+    assert own == {"CONSOLE_DATABASE_ROLE", "PAYMENT_CURRENCY"}
 
 
 @pytest.mark.parametrize(("half", "model"), MODELS.items(), ids=MODELS)
