@@ -8,13 +8,13 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
+from tools.chaos.member import Member
 from tools.chaos.proxy import Mode, Proxy
 from tools.chaos.stripe_controls import StripeControls
 from tools.devstack import postgres_server, processes, rabbitmq_server
@@ -36,25 +36,6 @@ RESTART_SECONDS = 0.5  # the delay with which an orchestrator restarts a dead pr
 QUEUES_SETTLE_SECONDS = 25.0
 """RabbitMQ 3.10 loses the leader of a quorum queue declared less than about 20 s before the node is killed."""
 SANDBOX_PID_FILE = "sandbox.pid"
-
-
-@dataclass(kw_only=True)
-class Member:
-    """One of our processes; `deaths` are the logs of ends that no fault had caused. It is not started while `held`."""
-
-    name: str
-    argv: list[str]
-    env: dict[str, str]
-    port: int
-    pid: int = 0
-    starts: int = 0
-    ordered: bool = False
-    held: bool = False
-    deaths: list[str] = field(default_factory=list)
-
-    @property
-    def base(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
 
 class System:

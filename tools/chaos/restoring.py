@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ class Copy:
 
 STRIPE_CALLS_SECONDS = 8.0
 """A call to Stripe that a stopped service had under way has reached it by then."""
-STOP_SECONDS = 25.0
 RECOVERY_SECONDS = 20.0
 
 
@@ -44,18 +44,13 @@ async def copied(system: System) -> Copy:
 async def put_back(system: System, copy: Copy) -> None:
     """Stops the services, replaces the database by the copy, and starts them."""
     services = system.services
-    for member in services:
-        member.held = member.ordered = True
-    try:
-        await asyncio.gather(*(processes.stop(member.pid, patience_seconds=STOP_SECONDS) for member in services))
+    async with AsyncExitStack() as stack:
+        await asyncio.gather(*(stack.enter_async_context(member.stopped()) for member in services))
         await asyncio.sleep(STRIPE_CALLS_SECONDS)
         await system.before_restore()
         await _run(
             system, "pg_restore", "--clean", "--if-exists", "--create", "--exit-on-error", copy.dump, to="postgres"
         )
-    finally:
-        for member in services:
-            member.held = False
     system.losses.append((copy.made_at, time.monotonic()))
     await asyncio.gather(*(system.ready(member) for member in services))
 
