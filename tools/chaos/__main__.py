@@ -25,7 +25,7 @@ import uvloop
 from rich.console import Console
 
 from service.adapters.postgres.database import POOL_SIZE
-from tools.chaos import chaos_page, facts, fault_injection, invariants, log_counts, report
+from tools.chaos import chaos_page, facts, fault_injection, invariants, log_counts, outage_figures, report
 from tools.chaos.chaos_system import System
 from tools.chaos.clients import Buyers
 from tools.chaos.cluster import cluster_run
@@ -160,8 +160,8 @@ def main() -> int:
     console = terminal()
     folder = Path(tempfile.mkdtemp(prefix="bookticket-chaos-"))
     try:
-        run = cluster_run.chaos(arguments, folder, console) if arguments.cluster else chaos(arguments, folder, console)
-        figures = interruption.run(run, loop_factory=uvloop.new_event_loop)
+        play = cluster_run.chaos if arguments.cluster else chaos
+        figures = interruption.run(play(arguments, folder, console), loop_factory=uvloop.new_event_loop)
     except asyncio.CancelledError:
         console.print("interrupted; everything was ended")
         return interruption.STATUS
@@ -174,10 +174,11 @@ def main() -> int:
         else:
             shutil.rmtree(folder, ignore_errors=True)
     FOLDER.mkdir(exist_ok=True)
-    kept = FOLDER / f"{'cluster' if arguments.cluster else 'chaos'}-{arguments.seed}"
+    what = "cluster" if arguments.cluster else "chaos"
+    kept = FOLDER / f"{what}-{arguments.seed}"
     kept.with_suffix(".json").write_text(json.dumps(figures, indent=2) + "\n")
     if arguments.cluster:
-        cluster_run.show(figures, console)
+        outage_figures.show(figures, console)
         console.print(f"kept in {FOLDER.name}/{kept.name}.json")
         return 1 if figures["violations"] or figures["problem"] else 0
     kept.with_suffix(".html").write_text(chaos_page.render(figures))
@@ -197,8 +198,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--cluster", action="store_true", help="the cluster: kill and freeze its members, one at a time"
     )
-    parser.add_argument("--only", help="with --cluster: the faults whose names contain one of these words, by commas")
-    parser.add_argument("--repeat", type=int, default=1, help="with --cluster: how often each fault happens")
+    parser.add_argument("--only", help="with --cluster: what has one of these words in its name, by commas")
+    parser.add_argument("--repeat", type=int, default=1, help="with --cluster: how often each happens")
     parser.add_argument("--keep", action="store_true", help="keep the temporary folder with every log")
     arguments = parser.parse_args()
     arguments.operations = arguments.operations or max(1, round(300 * arguments.minutes))

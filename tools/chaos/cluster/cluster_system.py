@@ -15,6 +15,7 @@ import httpx
 import psutil
 
 from tools.chaos.chaos_system import WINDOW_SECONDS
+from tools.chaos.stripe_controls import StripeControls
 from tools.devstack import processes, stack_settings
 from tools.devstack.addresses import Addresses
 from tools.devstack.cluster.cluster_stack import Cluster
@@ -88,15 +89,13 @@ class ClusterSystem:
     def bridges(self) -> list[str]:
         return [bridge["url"] for bridge in self.where["nodes"]["bridge"]]
 
-    async def ledger(self) -> list[dict[str, Any]]:
-        return list(await self._sandbox("ledger"))
+    @property
+    def stripe(self) -> StripeControls:
+        return StripeControls(self.sandbox)
 
     async def operate(self, *arguments: str) -> tuple[int, str]:
         """Runs `payment-service` as an operator does; the exit status and the output."""
         return await self.cluster.operate(*arguments)
-
-    async def most_payable(self) -> int:
-        return int((await self._sandbox("stats"))["max_payable_per_booking"])
 
     # --- who is what ------------------------------------------------------------------------------------------------
 
@@ -225,10 +224,6 @@ class ClusterSystem:
                 if not await processes.is_serving(http, f"{url}/actuator/health/readiness"):
                     return f"{url} is not ready"
         return ""
-
-    async def _sandbox(self, what: str) -> Any:
-        async with httpx.AsyncClient(trust_env=False, timeout=10) as http:
-            return (await http.get(f"{self.sandbox}/_sandbox/{what}")).json()
 
 
 def _signal(pids: Sequence[int], number: signal.Signals) -> None:
