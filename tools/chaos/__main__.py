@@ -25,7 +25,7 @@ import uvloop
 from rich.console import Console
 
 from service.adapters.postgres.database import POOL_SIZE
-from tools.chaos import chaos_page, facts, fault_injection, invariants, log_counts, outage_figures, report
+from tools.chaos import chaos_page, facts, fault_injection, invariants, log_counts, losses, outage_figures, report
 from tools.chaos.chaos_system import System
 from tools.chaos.clients import Buyers
 from tools.chaos.cluster import cluster_run
@@ -160,7 +160,7 @@ def main() -> int:
     console = terminal()
     folder = Path(tempfile.mkdtemp(prefix="bookticket-chaos-"))
     try:
-        play = cluster_run.chaos if arguments.cluster else chaos
+        play = cluster_run.chaos if arguments.cluster else losses.chaos if arguments.losses else chaos
         figures = interruption.run(play(arguments, folder, console), loop_factory=uvloop.new_event_loop)
     except asyncio.CancelledError:
         console.print("interrupted; everything was ended")
@@ -174,10 +174,10 @@ def main() -> int:
         else:
             shutil.rmtree(folder, ignore_errors=True)
     FOLDER.mkdir(exist_ok=True)
-    what = "cluster" if arguments.cluster else "chaos"
+    what = "cluster" if arguments.cluster else "losses" if arguments.losses else "chaos"
     kept = FOLDER / f"{what}-{arguments.seed}"
     kept.with_suffix(".json").write_text(json.dumps(figures, indent=2) + "\n")
-    if arguments.cluster:
+    if arguments.cluster or arguments.losses:
         outage_figures.show(figures, console)
         console.print(f"kept in {FOLDER.name}/{kept.name}.json")
         return 1 if figures["violations"] or figures["problem"] else 0
@@ -198,8 +198,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--cluster", action="store_true", help="the cluster: kill and freeze its members, one at a time"
     )
-    parser.add_argument("--only", help="with --cluster: what has one of these words in its name, by commas")
-    parser.add_argument("--repeat", type=int, default=1, help="with --cluster: how often each happens")
+    parser.add_argument("--losses", action="store_true", help="one loss at a time: the seconds until all is served")
+    parser.add_argument("--only", help="with these two: what has one of these words in its name, by commas")
+    parser.add_argument("--repeat", type=int, default=1, help="with these two: how often each happens")
     parser.add_argument("--keep", action="store_true", help="keep the temporary folder with every log")
     arguments = parser.parse_args()
     arguments.operations = arguments.operations or max(1, round(300 * arguments.minutes))

@@ -3,8 +3,9 @@
 import argparse
 from typing import Any
 
-from tools.chaos import outage_figures
+from tools.chaos import losses, outage_figures
 from tools.chaos.cluster.cluster_faults import all_faults
+from tools.chaos.fault_injection import ACTIONS
 from tools.chaos.outages import Probes, Success
 
 
@@ -32,6 +33,18 @@ def test_the_first_success_is_of_what_was_begun_after_the_loss_and_not_of_what_w
     assert probes.first("creates", 10.0) == 3.0  # the last that was begun was the first that was served
     assert probes.first("creates", 11.5) is None
     assert probes.first("events", 10.0) is None
+
+
+async def test_what_is_not_served_in_time_counts_as_the_longest_time() -> None:
+    probes = probes_with(**{kind: [(-99.0, -98.5)] for kind in ("creates", "verifies", "events", "outcomes")})
+    seconds = await losses.served(probes, back=-100.0)  # the clock is past the longest time
+    assert seconds == {"creates": 1.5, "verifies": 1.5, "events": 1.5, "outcomes": 1.5, "writes": 60.0}
+
+
+def test_every_loss_is_of_faults_that_chaos_knows_and_has_a_name_of_its_own() -> None:
+    names = [loss.name for loss in losses.LOSSES]
+    assert len(names) == len(set(names))
+    assert all(fault.kind in ACTIONS for loss in losses.LOSSES for fault in loss.faults)
 
 
 def test_members_of_a_kind_are_one_row_and_a_brokers_role_is_another() -> None:
