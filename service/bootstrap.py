@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import Final
 
 from faststream.asgi import AsgiFastStream
-from faststream.rabbit import RabbitBroker
 
 from runtime.health import Build
 from service import notifications, pinning, startup
@@ -130,7 +129,6 @@ async def built(
             settings, application, publisher=publisher, long_poll=long_poll, metrics=metrics, leaving=leaving
         )
         stack.push_async_callback(brokers.disconnect, consuming.stop)
-        await startup.connected_consumer(consuming)
         supervision.run_until_cancelled(stack, watch.run(consuming, started), name="topology-watch", failed=failed)
 
         def on_started() -> None:
@@ -155,6 +153,7 @@ async def built(
             # Handlers may need all of the grace time that there is.
             on_shutdown=[leaving.set, sweeper.stop, long_poll.stop],
         )
+        await startup.consume(consuming)  # last, for the application changes the context of handlers
         yield Service(asgi=asgi, application=application, relay=relay, long_poll=long_poll, failed=failed)
 
 
@@ -246,7 +245,7 @@ def _consuming(
     long_poll: LongPoll,
     metrics: Metrics,
     leaving: asyncio.Event,
-) -> RabbitBroker:
+) -> brokers.CommandBroker:
     """The connection that commands come by, with its middleware and handlers."""
     middleware = functools.partial(
         CommandMiddleware,
@@ -257,7 +256,7 @@ def _consuming(
         observer=metrics,
         leaving=leaving,
     )
-    consuming = brokers.rabbit_broker(settings.amqp_url.get_secret_value(), middlewares=(middleware,))
+    consuming = brokers.CommandBroker(settings.amqp_url.get_secret_value(), middlewares=(middleware,))
     consumers.register(
         consuming,
         store=application.store,

@@ -153,12 +153,12 @@ async def connected_publisher(
     return publisher, watch
 
 
-async def connected_consumer(broker: RabbitBroker) -> None:
-    """Connect what FastStream consumes by; StartError if RabbitMQ stays away.
+async def consume(broker: RabbitBroker) -> None:
+    """Have the commands consumed; StartError if RabbitMQ stays away.
 
-    FastStream tries once, when it starts, and by then RabbitMQ may have gone again: what comes before may take minutes.
+    FastStream's application tries once, and by then RabbitMQ may have gone again: what comes before may take minutes.
     """
-    await wait_until_reachable("RabbitMQ (AMQP_URL)", broker.connect, brokers.UNREACHABLE, why=_of_broker)
+    await wait_until_reachable("RabbitMQ (AMQP_URL)", broker.start, brokers.UNREACHABLE, why=_of_broker)
 
 
 async def built_gateway(

@@ -91,24 +91,51 @@ def connect_url(url: str) -> str:
     return str(parsed if "heartbeat" in parsed.query else parsed.update_query(heartbeat=HEARTBEAT_SECONDS))
 
 
-def rabbit_broker(url: str, *, middlewares: tuple[type[BaseMiddleware] | Any, ...] = ()) -> RabbitBroker:
-    """A connection. Consuming and publishing have one each: in an alarm the broker blocks connections that publish."""
-    amqp_compat.survive_unreadable_properties()
-    leave_silent_nodes()
-    log = ConnectionLog("commands")
-    broker = RabbitBroker(
-        connect_url(node_urls(url)[0]),
-        timeout=_CONNECT_SECONDS,
-        reconnect_interval=1.0,
-        graceful_timeout=GRACE_SECONDS,
-        middlewares=middlewares,
-        on_close=[log.on_close],
-        on_reconnected=[log.on_reconnected],
-        apply_types=False,  # its injection costs a thread per message and is not needed
-        logger=None,
-    )
-    broker._connection_kwargs["connection_class"] = connection_class(url)  # noqa: SLF001 - there is no option for it
-    return broker
+class CommandBroker(RabbitBroker):
+    """FastStream's, which may be started until that succeeds, and then once more by the application that it is of.
+
+    FastStream itself would consume twice; and after a start that failed it keeps a connection that comes back for ever,
+    and channels without their prefetch. Consuming and publishing have a connection each: in an alarm the broker blocks
+    connections that publish.
+    """
+
+    def __init__(self, url: str, *, middlewares: tuple[type[BaseMiddleware] | Any, ...] = ()) -> None:
+        super().__init__(
+            node_urls(url)[0],
+            graceful_timeout=GRACE_SECONDS,
+            middlewares=middlewares,
+            apply_types=False,  # its injection costs a thread per message and is not needed
+            logger=None,
+        )
+        self._url: Final = url
+
+    async def start(self) -> None:
+        """Consume, unless it does already.
+
+        Raises:
+            UNREACHABLE: the broker is down or was lost.
+        """
+        if self.running:
+            return
+        try:
+            await super().start()
+        except BaseException:
+            if self._connection is not None:
+                # Before the rest: on a lost connection no consumer can be cancelled.
+                await disconnect(self._connection.close)
+                await disconnect(self.stop)
+            raise
+
+    async def _connect(self) -> RobustConnection:
+        connection = await connected(self._url, use="commands")
+        try:
+            self.config.connect(connection)
+            self._channel = await self.config.channel_manager.get_channel()
+        except BaseException:
+            self.config.disconnect()
+            await disconnect(connection.close)
+            raise
+        return connection
 
 
 def exchange(data: topology.Exchange) -> RabbitExchange:
@@ -145,8 +172,8 @@ async def declare(url: str) -> None:
             raise TopologyRefusedError(str(error)) from error
 
 
-async def connected(url: str) -> RobustConnection:
-    """A connection to publish on, which comes back by itself; what is opened on it does not.
+async def connected(url: str, *, use: str = "events and answers") -> RobustConnection:
+    """A connection that comes back by itself; what aiormq opens on it does not. `use`: what it is for, in the log.
 
     Raises:
         UNREACHABLE: the broker is down or was lost.
@@ -160,7 +187,7 @@ async def connected(url: str) -> RobustConnection:
         reconnect_interval=1.0,
         connection_class=of_any_node,
     )
-    log = ConnectionLog("events and answers")
+    log = ConnectionLog(use)
     connection.close_callbacks.add(log.on_close)
     connection.reconnect_callbacks.add(log.on_reconnected)
     return connection

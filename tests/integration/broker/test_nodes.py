@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 import aio_pika
 import pytest
 from aio_pika import RobustConnection
+from faststream._internal.broker import BrokerUsecase
+from faststream.rabbit import RabbitBroker
 from pydantic import SecretStr
 
 from bridge import errors
@@ -104,7 +106,7 @@ async def test_a_node_that_falls_silent_is_left_for_the_other_by_bridge_and_serv
     cluster: Cluster, amqp_url: str
 ) -> None:
     async with Peer(amqp_url), connected(cluster.url) as rpc_client:
-        publishing, consuming = await brokers.connected(cluster.url), brokers.rabbit_broker(cluster.url)
+        publishing, consuming = await brokers.connected(cluster.url), brokers.CommandBroker(cluster.url)
         await consuming.connect()
         await ask(rpc_client)
         assert cluster.connections() == (3, 0)
@@ -117,19 +119,20 @@ async def test_a_node_that_falls_silent_is_left_for_the_other_by_bridge_and_serv
         await brokers.disconnect(consuming.stop)
 
 
-def test_what_is_overridden_in_aio_pika_is_what_it_calls() -> None:
+def test_what_is_overridden_in_the_libraries_is_what_they_call() -> None:
     """It is private there: a release that renames it would leave a list of nodes without effect."""
     overridden, caller = "_RobustConnection__connect_transport", "_RobustConnection__connection_factory"
     assert overridden in vars(ClusterConnection)
     assert overridden in vars(RobustConnection)
     assert overridden in vars(RobustConnection)[caller].__code__.co_names
-    broker = brokers.rabbit_broker("amqp://one,two/")
-    assert "connection_class" in broker._connection_kwargs
+    assert "_connect" in vars(brokers.CommandBroker)
+    assert "_connect" in vars(RabbitBroker)
+    assert "_connect" in vars(BrokerUsecase)["connect"].__code__.co_names
 
 
 async def test_faststreams_broker_goes_past_a_dead_node(cluster: Cluster) -> None:
     await cluster.first.set(Mode.DOWN)
-    broker = brokers.rabbit_broker(cluster.url)
+    broker = brokers.CommandBroker(cluster.url)
     await broker.connect()
     assert cluster.connections() == (0, 1)
     await brokers.disconnect(broker.stop)

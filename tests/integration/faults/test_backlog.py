@@ -33,16 +33,20 @@ async def test_a_backlog_is_taken_in_portions_and_what_is_too_late_is_parked(rig
     marks = [await rig.ask_later(CREATE, command, expiration=PATIENT) for command in commands]
     await rig.sandbox.control("config", {"latency_ms": 4000})
     sessions = "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database()"
-    async with serving(rig.settings):
 
-        async def taken() -> bool:
-            return await rig.ready_in(topology.COMMAND_QUEUES[CREATE].name) == len(marks) - CREATE_PREFETCH
+    async def taken() -> bool:
+        return await rig.ready_in(topology.COMMAND_QUEUES[CREATE].name) == len(marks) - CREATE_PREFETCH
 
+    async def look() -> None:
         await until(taken)  # the expired ones were ahead of them
         looked = asyncio.get_running_loop().time() + 0.4  # long before the first call is answered
         while asyncio.get_running_loop().time() < looked:
             assert len(await rig.sql("SELECT 1 FROM payments")) <= CONCURRENCY
             await asyncio.sleep(0.02)
+
+    looking = asyncio.create_task(look())  # the first portion is begun before the service says that it has started
+    async with serving(rig.settings):
+        await looking
         await rig.sandbox.control("config", {"latency_ms": 0})
         most = 0
         while len(rig.replies) < len(marks):

@@ -64,7 +64,7 @@ async def consuming(rig: Rig, store: HangingStore, *, handler_seconds: float) ->
             leaving=asyncio.Event(),
             handler_seconds=handler_seconds,
         )
-        broker = brokers.rabbit_broker(rig.amqp_url, middlewares=(around_each,))
+        broker = brokers.CommandBroker(rig.amqp_url, middlewares=(around_each,))
         parts = world.parts("store", "gateway", "policy", "clock", "checkout", "status_lookup")
         consumers.register(broker, **parts, create_prefetch=SLOTS)
         await broker.start()

@@ -14,15 +14,17 @@ from tests.integration.service.messages.test_long_poll import LONG, NO_HURRY, pe
 from tests.kit.brokers import RoleUrl
 from tools.chaos.proxy import CHUNK, Proxy
 
-CUTS = 10
-"""Connections that end early: during the handshake, then at every step of declaring the first queues."""
-
 SERVICE_CONNECTIONS = 2
 """It consumes and publishes on separate ones; what was begun in vain must not stay."""
 
 
 class Cutting(Proxy):
-    """Ends the n-th connection after the broker's n-th piece, the first ones only."""
+    """Ends `cuts` connections from the `first` one on, each after some more of the broker's `pieces` than the last."""
+
+    first = 0
+    cuts = 10
+    pieces = 1
+    """So they end during the handshake, then at every step of declaring the first queues."""
 
     def __init__(self, name: str, target_port: int, *, target_host: str) -> None:
         super().__init__(name, target_port, target_host=target_host)
@@ -30,8 +32,8 @@ class Cutting(Proxy):
         self._pieces: dict[asyncio.StreamWriter, int] = {}
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.all < CUTS:
-            self._pieces[writer] = self.all
+        if 0 <= self.all - self.first < self.cuts:
+            self._pieces[writer] = (self.all - self.first) * self.pieces
         self.all += 1
         await super()._forward(reader, writer)
 
@@ -53,37 +55,30 @@ async def test_a_broker_that_ends_while_the_service_connects_and_declares_delays
         breakable(rig.settings, "amqp_url", Cutting) as (link, settings),
         serving(settings) as rig.service,
     ):
-        assert link.all > CUTS
+        assert link.all > link.cuts
         await until(rig.is_ready)
         assert (await rig.ask(CREATE, a_create())).type == "checkout.create.reply"
         await until(lambda: link.connections == SERVICE_CONNECTIONS)
 
 
-class CuttingLater(Proxy):
-    """Ends the connections by which the service would consume, twice: those before declare and publish."""
+class CuttingConsumers(Cutting):
+    """Ends the connections by which the service would consume, each after more pieces: those before publish."""
 
-    def __init__(self, name: str, target_port: int, *, target_host: str) -> None:
-        super().__init__(name, target_port, target_host=target_host)
-        self.all = 0
-
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.all += 1
-        if 2 < self.all <= 4:
-            writer.close()
-            return
-        await super()._forward(reader, writer)
+    first = 2
+    cuts = 8
+    pieces = 2
 
 
-async def test_a_broker_that_ends_just_before_the_service_consumes_delays_the_start_and_no_more(
+async def test_a_broker_that_ends_while_the_service_begins_to_consume_delays_the_start_and_no_more(
     amqp_url: str, migrated_url: str
 ) -> None:
-    """It was there at first, and went while the service compared its payments with Stripe."""
+    """It was there at first, and went while the service compared its payments with Stripe, or later."""
     async with (
         around(amqp_url, migrated_url) as rig,
-        breakable(rig.settings, "amqp_url", CuttingLater) as (link, settings),
+        breakable(rig.settings, "amqp_url", CuttingConsumers) as (link, settings),
         serving(settings) as rig.service,
     ):
-        assert link.all > 4
+        assert link.all > link.first + link.cuts
         await until(rig.is_ready)
         assert (await rig.ask(CREATE, a_create())).type == "checkout.create.reply"
         await until(lambda: link.connections == SERVICE_CONNECTIONS)

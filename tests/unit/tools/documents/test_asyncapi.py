@@ -128,7 +128,7 @@ def test_every_code_and_reason_is_named() -> None:
 
 
 def test_it_agrees_with_what_faststream_knows_of_the_consumers() -> None:
-    consuming = broker.rabbit_broker("amqp://localhost")
+    consuming = broker.CommandBroker("amqp://localhost")
     parts: Any = dict.fromkeys(("store", "gateway", "policy", "clock", "checkout", "status_lookup"))
     consumers.register(consuming, **parts)  # nothing is consumed
     known = AsyncAPI(consuming).to_specification().to_jsonable()
