@@ -8,7 +8,7 @@ from runtime import command_start, garbage
 
 def main() -> None:
     """The `payment-bridge` command."""
-    command_start.end_on_sigterm()
+    command_start.end_on_signals()
     garbage.collect_seldom()
     arguments = parser().parse_args()
     with command_start.needing("bridge", command="payment-bridge"):
@@ -16,15 +16,16 @@ def main() -> None:
         from bridge import check, serve  # noqa: PLC0415
         from bridge.settings import Settings  # noqa: PLC0415
         from runtime.process_settings import load  # noqa: PLC0415
-    try:
-        chosen = load(Settings)
-        status = check.check(chosen, arguments) if arguments.command == "check" else serve.run(chosen)
-    except command_start.CannotStartError as error:
-        sys.stderr.write(f"The bridge cannot start:\n{error}\n")
-        status = error.status
-    except KeyboardInterrupt:
-        status = command_start.EXIT_INTERRUPTED
-    sys.exit(status)
+
+    def run() -> int:
+        try:
+            chosen = load(Settings)
+            return check.check(chosen, arguments) if arguments.command == "check" else serve.run(chosen)
+        except command_start.CannotStartError as error:
+            sys.stderr.write(f"The bridge cannot start:\n{error}\n")
+            return error.status
+
+    command_start.run_to_end(run)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ from bridge import bootstrap
 from bridge.settings import Settings
 from runtime import connection_urls, garbage, misspelt, tracing
 from runtime.command_start import CannotStartError
-from runtime.http_server import listening
+from runtime.http_server import cancel_on_signals, listening
 from runtime.logs import configure, log_config
 
 _log = logging.getLogger("bridge")
@@ -30,11 +30,15 @@ def run(settings: Settings) -> int:
     with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             return runner.run(_serve(settings, listener))
+        except asyncio.CancelledError:
+            _log.info("Stopped before it served.")
+            return 0
         finally:
             tracing.stop()
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> int:
+    cancel_on_signals()
     async with bootstrap.bridge(settings, listener) as bridge:
         _log.info("Listening on http://%s:%d", settings.bridge_host, settings.bridge_port)
         garbage.keep()

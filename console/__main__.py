@@ -12,25 +12,26 @@ ROLES: Final = ("viewer", "operator")
 
 def main() -> None:
     """The `payment-console` command."""
+    command_start.end_on_signals()
     garbage.collect_seldom()
-    command_start.end_on_sigterm()
     arguments = parser().parse_args()
     with command_start.needing("console", command="payment-console"):
         # `--help` and wrong usage need nothing of it.
         from console import check, process  # noqa: PLC0415
         from console.settings import Settings  # noqa: PLC0415
         from runtime.process_settings import load  # noqa: PLC0415
-    if arguments.command == "user":
-        sys.exit(_user(arguments.name, arguments.role))
-    try:
-        chosen = load(Settings)
-        status = check.check(chosen, arguments) if arguments.command == "check" else process.run(chosen)
-    except command_start.CannotStartError as error:
-        sys.stderr.write(f"The console cannot start:\n{error}\n")
-        status = error.status
-    except KeyboardInterrupt:
-        status = command_start.EXIT_INTERRUPTED
-    sys.exit(status)
+
+    def run() -> int:
+        if arguments.command == "user":
+            return _user(arguments.name, arguments.role)
+        try:
+            chosen = load(Settings)
+            return check.check(chosen, arguments) if arguments.command == "check" else process.run(chosen)
+        except command_start.CannotStartError as error:
+            sys.stderr.write(f"The console cannot start:\n{error}\n")
+            return error.status
+
+    command_start.run_to_end(run)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ import uvloop
 from console import bootstrap
 from console.settings import Settings
 from runtime import connection_urls, garbage, misspelt
-from runtime.http_server import listening
+from runtime.http_server import cancel_on_signals, listening
 from runtime.logs import configure, log_config
 
 _log = logging.getLogger("console")
@@ -25,10 +25,15 @@ def run(settings: Settings) -> int:
         _log.warning("%s is not a setting: is %s meant?", name, meant)
     listener = listening(settings.console_host, settings.console_port, settings="CONSOLE_HOST, CONSOLE_PORT")
     with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, listener))
+        try:
+            return runner.run(_serve(settings, listener))
+        except asyncio.CancelledError:
+            _log.info("Stopped before it served.")
+            return 0
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> int:
+    cancel_on_signals()
     async with bootstrap.console(settings) as server:
         _log.info("Listening on http://%s:%d", settings.console_host, settings.console_port)
         garbage.keep()

@@ -1,12 +1,12 @@
-"""What the commands do before they import the rest of the program, which takes a second or two."""
+"""What the commands do before they import the rest of the program, which takes a second or two; and how they end."""
 
 import argparse
 import contextlib
-import importlib.metadata
+import os
 import signal
 import sys
-from collections.abc import Generator
-from typing import Any, Final
+from collections.abc import Callable, Generator
+from typing import Any, Final, NoReturn
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -22,9 +22,25 @@ class CannotStartError(Exception):
     status = EXIT_FAILED
 
 
-def end_on_sigterm() -> None:
-    """End on SIGTERM from the first moment: the first process of a container ignores it by default."""
+def end_on_signals() -> None:
+    """End on SIGTERM and SIGINT from the first moment, when nothing has begun that would have to be finished.
+
+    The first process of a container ignores the one by default, and Python tells the other by a traceback.
+    """
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(EXIT_TERMINATED))
+    signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(EXIT_INTERRUPTED))
+
+
+def run_to_end(command: Callable[[], int]) -> NoReturn:
+    """Run what SIGINT interrupts, and end with its exit status; signals that come then change nothing."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        status = command()
+    except KeyboardInterrupt:
+        status = EXIT_INTERRUPTED
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(status)
 
 
 class ShowVersion(argparse.Action):
@@ -32,6 +48,8 @@ class ShowVersion(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         """Print it, and end."""
+        import importlib.metadata  # noqa: PLC0415 - it takes longer than all else here
+
         sys.stdout.write(f"{parser.prog} {importlib.metadata.version('bookticket-payment-service')}\n")
         parser.exit()
 

@@ -1,8 +1,12 @@
 """The HTTP server of a process of ours: uvicorn, which on a signal finishes what it has begun; exit status 0."""
 
+import asyncio
+import contextlib
+import signal
 import socket
+from collections.abc import Generator
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 
@@ -10,6 +14,21 @@ from runtime.command_start import CannotStartError
 from runtime.http_protocol import KEEP_ALIVE_SECONDS, HttpProtocol, accept_pending
 
 BACKLOG = 2048
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+ONE_SIGNAL_SECONDS: Final = 0.5
+"""Signals within this time are one: a terminal sends Ctrl-C to the whole group, and who started us may pass it on."""
+
+
+def cancel_on_signals() -> None:
+    """Until a server takes the signals, the first one cancels the current task, which may wait for other servers."""
+    loop, starting = asyncio.get_running_loop(), asyncio.current_task()
+
+    def cancel() -> None:
+        if starting is not None and not starting.cancelling():  # a second one would cut off what is being closed
+            starting.cancel()
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, cancel)
 
 
 def listening(host: str, port: int, *, settings: str) -> socket.socket:
@@ -22,7 +41,32 @@ def listening(host: str, port: int, *, settings: str) -> socket.socket:
         raise CannotStartError(f"It cannot listen on {host} port {port} ({settings}): {reason}.") from None
 
 
-class HttpServer(uvicorn.Server):
+class BaseServer(uvicorn.Server):
+    """uvicorn's server, which does not repeat a signal at its end, and answers who has come by then."""
+
+    _signalled_at = -ONE_SIGNAL_SECONDS
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Called by uvicorn around all that it does."""
+        loop = asyncio.get_running_loop()
+
+        def handle(number: signal.Signals) -> None:
+            if loop.time() - self._signalled_at >= ONE_SIGNAL_SECONDS:
+                self._signalled_at = loop.time()
+                self.handle_exit(number, None)
+
+        for number in SIGNALS:
+            loop.add_signal_handler(number, handle, number)
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called by uvicorn at the end: answer who has come, and close."""
+        await accept_pending()
+        await super().shutdown(sockets)
+
+
+class HttpServer(BaseServer):
     """uvicorn's server with our protocol."""
 
     def __init__(self, app: Any, *, protocol: type[HttpProtocol], stop_seconds: int) -> None:
@@ -50,8 +94,3 @@ class HttpServer(uvicorn.Server):
         """Refuse what is new and finish what was begun; the second time, end at once."""
         self.force_exit = self.should_exit
         self.should_exit = True
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Called by uvicorn at the end: answer who has come, and close."""
-        await accept_pending()
-        await super().shutdown(sockets)

@@ -2,16 +2,15 @@
 
 import argparse
 import asyncio
-import contextlib
 import logging
-import signal
 import socket
-from collections.abc import Generator
+from types import FrameType
 
 import uvicorn
 
 from runtime import garbage, misspelt, tracing
-from runtime.http_protocol import KEEP_ALIVE_SECONDS, accept_pending
+from runtime.http_protocol import KEEP_ALIVE_SECONDS
+from runtime.http_server import BaseServer, cancel_on_signals
 from runtime.logs import configure, log_config
 from service import bootstrap, failpoints
 from service.entrypoints import docs_page
@@ -20,20 +19,10 @@ from service.settings import MigrateSettings, Settings
 from service.startup import StartError
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers, which repeat the signal before anything is closed."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        yield
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Called by uvicorn at the end: answer who has come, and close."""
-        await accept_pending()
-        await super().shutdown(sockets)
+class _Server(BaseServer):
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
+        """A signal: what is begun has its time, however often it is told."""
+        self.should_exit = True
 
 
 def needs(_: argparse.Namespace) -> type[Settings]:
@@ -54,7 +43,7 @@ async def run(_: argparse.Namespace, settings: Settings) -> int:
     for name, meant in misspelt.variables(Settings, MigrateSettings).items():
         log.warning("%s is not a setting: is %s meant?", name, meant)
     tracing.start("payment-service")
-    _let_signals_end_the_start()
+    cancel_on_signals()
     try:
         with _bound(settings) as listener:
             return await _serve(settings, listener, log)
@@ -63,14 +52,6 @@ async def run(_: argparse.Namespace, settings: Settings) -> int:
         return 0
     finally:
         tracing.stop()
-
-
-def _let_signals_end_the_start() -> None:
-    """Until uvicorn takes the signals, they end the start, which may wait for database and broker."""
-    loop, starting = asyncio.get_running_loop(), asyncio.current_task()
-    if starting is not None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, starting.cancel)
 
 
 def _bound(settings: Settings) -> socket.socket:
