@@ -25,6 +25,7 @@ from runtime.http_objections import (
     UNKNOWN_CODING,
     Objection,
 )
+from runtime.lingering_transport import LingeringTransport
 
 MAX_HEAD_BYTES: Final = 8 * 1024
 """For the names and values of all headers together, and the same again for the address."""
@@ -33,24 +34,17 @@ MAX_UNPARSED_BYTES: Final = 64 * 1024
 HEAD_SECONDS: Final = 10.0
 """For a head to arrive, and for a body that nobody reads."""
 LINGER_SECONDS: Final = 1.0
+"""How long a caller has to read its last answer before the connection ends in both directions."""
 LAST_READ_SECONDS: Final = 0.2
 """How long an idle connection is read before a stop closes it: a request may have arrived that was not read yet."""
 KEEP_ALIVE_SECONDS: Final = 75
 """Longer than the 60 s for which callers' pools keep theirs: a POST on a connection just closed here would be lost."""
 
-ACCEPT_SECONDS: Final = 0.2
-"""How long a stop still accepts who has connected."""
 IS_CONNECTED: Final = "http.is_connected"
 """Key in the ASGI scope: a function that says whether an answer could still be sent."""
 
 _VERSIONS: Final = {"1.0", "1.1"}
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
-
-
-async def accept_pending() -> None:
-    """Let the loop accept who has connected, before the socket is closed: closing it would reset their connections."""
-    # The loop must look at the socket, make each connection and begin to read it, perhaps one at a time.
-    await asyncio.sleep(ACCEPT_SECONDS)
 
 
 class _SmallEvent(asyncio.Event):
@@ -95,6 +89,7 @@ class HttpProtocol(HttpToolsProtocol):
     _head_is_open = True
     _body_is_open = False
     _ignores_input = False
+    _input_ended = False
     _is_stopping = False
     _refusal_due: Objection | None = None
     _timer: asyncio.TimerHandle | None = None
@@ -106,7 +101,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the deadline: a connection on which no request begins is closed, too, without an answer."""
-        super().connection_made(transport)
+        super().connection_made(LingeringTransport(transport, self._linger))  # type: ignore[arg-type]
         self.pipeline = _SmallQueue()  # type: ignore[assignment]
         self.flow._is_writable_event = _SmallEvent(is_set=True)  # noqa: SLF001 - uvicorn's
         self.idle_since = self.loop.time()
@@ -180,6 +175,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """Called when the caller sends no more; it may still read. True keeps the connection open for its answer."""
+        self._input_ended = True
         if self._ignores_input and not self.is_busy:
             return None
         if self.is_busy:
@@ -276,9 +272,18 @@ class HttpProtocol(HttpToolsProtocol):
         if self.is_busy:
             return  # in the order of the requests
         self.transport.write(self.answer(objection))
-        # Closing now, with data unread, would reset the connection and could lose this answer.
-        self.transport.write_eof()
-        self._close_after(LINGER_SECONDS)
+        self.transport.close()
+
+    def _linger(self, transport: asyncio.Transport) -> None:
+        """Close our direction, and the other one when the caller does, or after a while in which nothing is heard."""
+        self._stop_timer()
+        if self._input_ended:
+            transport.close()
+            return
+        self._ignores_input = True
+        self.flow.resume_reading()
+        transport.write_eof()
+        self._timer = self.loop.call_later(LINGER_SECONDS, transport.close)
 
     def _make_room(self) -> None:
         idle = [each for each in self.connections if isinstance(each, HttpProtocol) and not each.is_busy]

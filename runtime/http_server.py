@@ -11,12 +11,15 @@ from typing import Any, Final
 import uvicorn
 
 from runtime.command_start import CannotStartError
-from runtime.http_protocol import KEEP_ALIVE_SECONDS, HttpProtocol, accept_pending
+from runtime.http_protocol import KEEP_ALIVE_SECONDS, HttpProtocol
 
 BACKLOG = 2048
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-ONE_SIGNAL_SECONDS: Final = 0.5
-"""Signals within this time are one: a terminal sends Ctrl-C to the whole group, and who started us may pass it on."""
+ONE_INTERRUPT_SECONDS: Final = 0.5
+"""SIGINTs within this time are one: a terminal sends Ctrl-C to the whole group, and who started us may pass it on."""
+
+ACCEPT_SECONDS: Final = 0.2
+"""How long a stop still accepts who has connected."""
 
 
 def cancel_on_signals() -> None:
@@ -44,25 +47,26 @@ def listening(host: str, port: int, *, settings: str) -> socket.socket:
 class BaseServer(uvicorn.Server):
     """uvicorn's server, which does not repeat a signal at its end, and answers who has come by then."""
 
-    _signalled_at = -ONE_SIGNAL_SECONDS
+    _interrupted_at = -ONE_INTERRUPT_SECONDS
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
         """Called by uvicorn around all that it does."""
         loop = asyncio.get_running_loop()
 
-        def handle(number: signal.Signals) -> None:
-            if loop.time() - self._signalled_at >= ONE_SIGNAL_SECONDS:
-                self._signalled_at = loop.time()
-                self.handle_exit(number, None)
+        def interrupt() -> None:
+            if loop.time() - self._interrupted_at >= ONE_INTERRUPT_SECONDS:
+                self._interrupted_at = loop.time()
+                self.handle_exit(signal.SIGINT, None)
 
-        for number in SIGNALS:
-            loop.add_signal_handler(number, handle, number)
+        loop.add_signal_handler(signal.SIGINT, interrupt)
+        loop.add_signal_handler(signal.SIGTERM, self.handle_exit, signal.SIGTERM, None)
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Called by uvicorn at the end: answer who has come, and close."""
-        await accept_pending()
+        # Who has connected would be reset with the socket. The loop looks at it, makes each connection, begins to read.
+        await asyncio.sleep(ACCEPT_SECONDS)
         await super().shutdown(sockets)
 
 

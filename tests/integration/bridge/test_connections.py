@@ -331,3 +331,45 @@ async def test_who_had_connected_and_was_not_accepted_before_a_stop_is_answered(
     for caller in callers:
         with caller:
             assert caller.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+# --- the end of a connection ------------------------------------------------------------------------------------------
+
+
+async def read_to_its_end(caller: socket.socket) -> bytes:
+    """All that comes until the other side closes in peace; raises ConnectionResetError if it does not."""
+    found = b""
+    while piece := await asyncio.to_thread(caller.recv, 65536):
+        found += piece
+    return found
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closing connection lingers until the caller has closed it: no busy machine may end it before."""
+    monkeypatch.setattr("runtime.http_protocol.LINGER_SECONDS", 60.0)
+
+
+@pytest.mark.usefixtures("patience")
+async def test_a_request_that_crosses_the_close_of_an_idle_connection_is_not_reset(app: FastAPI) -> None:
+    """The caller sees that the connection was closed in peace: that no answer to another request was lost."""
+    async with served(app, keep_alive_seconds=1) as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as caller:
+            request = head(method="GET", path="/actuator/health/liveness")
+            await asyncio.to_thread(caller.sendall, request)
+            assert (await read_to_its_end(caller)).startswith(b"HTTP/1.1 200")
+            for _ in range(3):
+                await asyncio.to_thread(caller.sendall, request)
+                await asyncio.sleep(0.05)
+            assert await read_to_its_end(caller) == b""
+
+
+@pytest.mark.usefixtures("patience")
+async def test_who_reads_the_refusal_only_after_a_large_body_was_sent_still_finds_it(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as caller:
+        body = b"x" * (1 << 20)
+        await asyncio.to_thread(caller.sendall, head(f"Content-Length: {len(body)}") + body)
+        await asyncio.sleep(0.1)
+        answer = await read_to_its_end(caller)
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"connection: close" in answer

@@ -177,3 +177,34 @@ async def test_a_stop_finishes_what_has_begun(peer: Peer, amqp_url: str) -> None
         ("busy", "unavailable", "unroutable", "expired", "gone", "stray"), 0
     )
     assert [line["status"] for line in lines if line["logger"] == "bridge.access"] == [200]
+
+
+@pytest.mark.usefixtures("peer")
+async def test_a_stop_resets_no_connection_of_callers_that_go_on_asking(amqp_url: str) -> None:
+    """Each request is answered, or its connection is closed in peace."""
+    answers, pieces = list[int](), list[bytes]()
+
+    async def ask_again_and_again(port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            while True:
+                writer.write(head("Content-Length: 2") + b"[]")
+                try:
+                    answered = (await reader.readuntil(b"\r\n\r\n")).decode()
+                except asyncio.IncompleteReadError as end:
+                    pieces.append(end.partial)
+                    return
+                length = answered.lower().partition("content-length: ")[2].partition("\r\n")[0]
+                await reader.readexactly(int(length))
+                answers.append(int(answered.split()[1]))
+        finally:
+            writer.close()
+
+    async with running(amqp_url) as bridge:
+        callers = [asyncio.create_task(ask_again_and_again(bridge.port)) for _ in range(20)]
+        await until(lambda: len(answers) > 200)
+        bridge.process.send_signal(signal.SIGTERM)
+        await asyncio.gather(*callers)
+        await bridge.end()
+    assert set(answers) <= {400, 503}
+    assert pieces == [b""] * len(callers)
