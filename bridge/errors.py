@@ -109,9 +109,9 @@ UNKNOWN_ROUTE: Final = Refusal(code=FaultCode.NOT_FOUND, message="There is nothi
 METHOD_NOT_ALLOWED: Final = Refusal(
     code=BridgeCode.METHOD_NOT_ALLOWED, message="This address does not support the request method."
 )
-BODY_TIMEOUT: Final = Refusal(
+REQUEST_TIMEOUT: Final = Refusal(
     code=BridgeCode.REQUEST_TIMEOUT,
-    message="The request body did not arrive in time.",
+    message="The request did not arrive in time.",
     retryable=True,
     closes_connection=True,
 )

@@ -8,9 +8,9 @@ from starlette.requests import ClientDisconnect, Request
 
 from bridge.auth import single
 from bridge.errors import (
-    BODY_TIMEOUT,
     BODY_TOO_LARGE,
     INCOMPLETE_BODY,
+    REQUEST_TIMEOUT,
     UNSUPPORTED_ENCODING,
     UNSUPPORTED_MEDIA_TYPE,
     BridgeError,
@@ -49,7 +49,7 @@ async def read_body(request: Request) -> bytes:
     except ClientDisconnect:
         raise BridgeError(INCOMPLETE_BODY) from None
     except TimeoutError:
-        raise BridgeError(BODY_TIMEOUT) from None
+        raise BridgeError(REQUEST_TIMEOUT) from None
     await _discard(request)
     raise BridgeError(BODY_TOO_LARGE)
 

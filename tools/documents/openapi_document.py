@@ -61,7 +61,7 @@ _MEANING: Final = {
     "401": "No or half an identity; no token, or none that is valid.",
     "403": "The role `SERVICE_ACCOUNT`, or the scope, is missing.",
     "404": "No such payment here.",
-    "408": "The body did not arrive in time.",
+    "408": "The request did not arrive in time.",
     "409": "The booking is paid already (`ALREADY_PAID`), is being worked on at this moment"
     " (`IN_PROGRESS`), or has a newer checkout than this create (`SUPERSEDED`).",
     "413": "The body is over 16 KiB.",

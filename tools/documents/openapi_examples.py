@@ -77,7 +77,7 @@ def create_refusals() -> tuple[Refusal, ...]:
         *_refusals(Permission.CREATE),
         replace(errors.INVALID_REQUEST, message="bookingId is required."),
         _fault(FaultCode.FAILED, "The payment was refused. Please check the booking and try again."),
-        errors.BODY_TIMEOUT,
+        errors.REQUEST_TIMEOUT,
         _fault(FaultCode.ALREADY_PAID, "This booking has already been paid."),
         _in_progress(),
         _fault(FaultCode.NEEDS_ATTENTION, _LOOKED_AT),
