@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
 from bridge import errors
+from bridge.broker_connection import UNHEARD_SECONDS, BrokerConnection
 from bridge.errors import BridgeError
 from bridge.pending_calls import LongPoll
 from bridge.rpc_client import RpcClient
@@ -302,6 +304,32 @@ async def test_a_new_channel_by_which_no_first_reply_comes_is_replaced_before_an
         assert rpc_client._connection.channel is new, "RabbitMQ has been heard since: whoever answers is slow"
         second.opened.set()
         assert (await late)["transactionId"] == "cs_test_8"
+
+
+@pytest.mark.usefixtures("peer")
+async def test_a_channel_that_replaces_one_without_a_first_reply_is_given_twice_the_time(amqp_url: str) -> None:
+    """T16: perhaps nobody answers at all, and then another channel mends nothing."""
+    given = list[float]()
+
+    def is_unheard(_channel: Channel, seconds: float, _since: float) -> bool:
+        given.append(seconds)
+        return True
+
+    async def on_reply(_: DeliveredMessage) -> None:
+        """None comes."""
+
+    connection = BrokerConnection(
+        amqp_url=amqp_url,
+        on_reply=on_reply,
+        on_lost=lambda _: None,
+        is_waiting=lambda _: False,
+        is_unheard=is_unheard,
+    )
+    running = asyncio.create_task(connection.run())
+    await until(lambda: len(given) >= 4)
+    running.cancel()
+    await asyncio.wait([running])
+    assert given[:4] == [UNHEARD_SECONDS, 2 * UNHEARD_SECONDS, 4 * UNHEARD_SECONDS, 8 * UNHEARD_SECONDS]
 
 
 async def test_a_service_that_answers_late_costs_no_channel(amqp_url: str, peer: Peer) -> None:
