@@ -65,6 +65,9 @@ class DeadLetterReason(StrEnum):
     """The body or the envelope cannot be understood."""
     UNKNOWN_TYPE = "unknown-type"
     """The `type` is none of this queue's commands."""
+    MISROUTED = "misrouted"
+    """A command for another queue, which a binding brought here that should not be there. No fault is sent: its sender
+    waits for the other queue's answer."""
     TOO_LARGE = "too-large"
     """Over `MAX_MESSAGE_BYTES`; dead-lettered unparsed."""
     ID_CONFLICT = "id-conflict"

@@ -22,8 +22,12 @@ ANSWER_MARGIN: Final = timedelta(seconds=3.5)
 """How long before the sender's deadline a pending reply is sent at the latest: the deadline includes one second that
 the sender may not have, and thousands of replies are not published at once."""
 
+UNTOLD: Final = (DeadLetterReason.EXPIRED, DeadLetterReason.MISROUTED)
+"""Reasons for which no fault is sent: nobody waits for one."""
+
 _MAX_EXPIRATION_MS: Final = 2**32 - 1
 """RabbitMQ's own bound, some 50 days."""
+_COMMANDS: Final = {command.value for command in CommandType}
 _TIMESTAMP_RESOLUTION: Final = timedelta(seconds=1)
 """AMQP timestamps are whole seconds: the sender's clock was anywhere within that second."""
 _TEXTS: Final = (
@@ -82,6 +86,8 @@ def parse(
         raise RejectedCommandError(DeadLetterReason.UNAUTHORIZED, "user_id is required, as one of COMMAND_USERS")
     if amqp_compat.UNREADABLE in message.headers:
         raise _invalid(_UNREADABLE.get(str(message.headers[amqp_compat.UNREADABLE]), "a property cannot be read"))
+    if message.type != expected.value and message.type == message.routing_key in _COMMANDS:
+        raise RejectedCommandError(DeadLetterReason.MISROUTED, f"the queue of {expected} must not be bound to it")
     if message.type != expected.value:
         raise RejectedCommandError(DeadLetterReason.UNKNOWN_TYPE, f"type must be {expected.value}")
     message_id = _identifier(message.message_id, "message_id")

@@ -240,9 +240,9 @@ class CommandMiddleware(BaseMiddleware):
         *,
         headers: dict[str, str] | None = None,
     ) -> CommandResult:
-        """Dead-letter a command once, and send a fault if there is a usable address and the sender still waits."""
+        """Dead-letter a command once, and send a fault if there is a usable address and the sender waits for it."""
         await self._dead_letter(message, command, reason, {envelope.REASON_TEXT: text})
-        if reason is not DeadLetterReason.EXPIRED and command_envelope.has_usable_reply_to(message):
+        if reason not in command_envelope.UNTOLD and command_envelope.has_usable_reply_to(message):
             fault = Fault(code=FaultCode.VALIDATION_ERROR, message=f"The command is not valid: {text}", retryable=False)
             try:
                 await self._answer(message, fault, envelope.FAULT_TYPE, headers or {})

@@ -187,6 +187,7 @@ def _failures() -> dict[str, Schema]:
 _REASONS: Final = {
     "invalid": "the body or the envelope cannot be understood",
     "unknown-type": "the type is none of this queue's",
+    "misrouted": "another queue's command, which a wrong binding brought; no fault is sent for it",
     "too-large": f"over {envelope.MAX_MESSAGE_BYTES // 1024} KiB, dead-lettered unread",
     "id-conflict": "the message id was used before with another body",
     "unauthorized": "its sender is none of those whose commands the service executes",
