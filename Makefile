@@ -82,7 +82,7 @@ images: ## the images of service, bridge, console and tools, with Docker (TAG=1.
 bench: $(READY) ## measure what is promised, about 15 minutes, as JSON and a page of plots (ARGS="--only p1,p7", ARGS="--against COMMIT")
 	@$(PYTHON) -m tools.bench $(ARGS)
 
-chaos: $(READY) ## break everything while people buy, then look whether the money is right (ARGS="--seed 1 --minutes 2", ARGS="--cluster")
+chaos: $(READY) ## break everything while people buy, then look whether the money is right (ARGS="--seed 1 --minutes 2", ARGS="--losses", ARGS="--cluster")
 	@$(PYTHON) -m tools.chaos $(ARGS)
 
 clean: ## remove the stack's data, .venv and every cache
