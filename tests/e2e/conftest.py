@@ -25,6 +25,8 @@ PATIENCE_MILLISECONDS = 60_000
 expect.set_options(timeout=PATIENCE_MILLISECONDS)
 # Both end a hang and judge no speed.
 UP_SECONDS = 280
+NO_OMNIBOX = ("--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup",)
+"""Each new context would load two pages of the browser's own, which take more of a processor than ours."""
 END_SECONDS = 60
 PHONE, DESK = (390, "light"), (1280, "dark")
 SCREENS = [
@@ -91,7 +93,7 @@ async def browser() -> AsyncIterator[Browser]:
     if found is None:
         pytest.skip("there is no Chromium on this machine")
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        browser = await playwright.chromium.launch(executable_path=found, args=["--no-sandbox", *NO_OMNIBOX])
         yield browser
         await browser.close()
 
