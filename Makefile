@@ -26,7 +26,7 @@ SLOW := thorough or mutants or interop or fuzz or kubernetes or containers or pa
 PYTEST := $(PYTHON) -m pytest --dist loadfile --no-loadscope-reorder
 
 test-fast: $(READY) ## unit tests and architecture, less than a minute
-	@$(PYTEST) -n 2 --histories 150 tests/unit tests/architecture $(ARGS)
+	@$(PYTEST) -n 2 tests/unit tests/architecture $(ARGS)
 
 test: $(READY) ## what proves the promises, on a real PostgreSQL and a real RabbitMQ, five to eight minutes
 	@$(PYTEST) -n 4 -m "not ($(SLOW))" $(ARGS)

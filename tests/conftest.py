@@ -37,7 +37,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--cases", type=int, default=120, help="how many requests and how many messages `tests/fuzz` draws"
     )
     parser.addoption("--seed", type=int, default=1, help="what `tests/fuzz` draws them from")
-    parser.addoption("--histories", type=int, default=500, help="how many histories the state machine on fakes draws")
+    parser.addoption(
+        "--histories",
+        type=int,
+        default=150,
+        help="how many histories the state machine on fakes draws; on real parts a tenth of them",
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -204,7 +204,7 @@ def parts(new_database: Callable[[], str]) -> Iterator[Parts]:
         runner.run(stack.aclose())
 
 
-def play(parts: Parts, examples: int = 40) -> None:
+def play(parts: Parts, *, examples: int) -> None:
     class OnRealParts(AnythingMayHappen):
         has_copies = False
 
@@ -215,8 +215,10 @@ def play(parts: Parts, examples: int = 40) -> None:
 
 
 @pytest.mark.usefixtures("_in_silence")
-def test_whatever_happens_to_real_parts_nobody_pays_twice_and_nothing_is_lost(parts: Parts) -> None:
-    play(parts)
+def test_whatever_happens_to_real_parts_nobody_pays_twice_and_nothing_is_lost(
+    parts: Parts, pytestconfig: pytest.Config
+) -> None:
+    play(parts, examples=pytestconfig.getoption("--histories") // 10)
 
 
 @pytest.mark.mutants
