@@ -8,6 +8,7 @@ when the process has ended. All end when the standard input does, which the test
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -28,6 +29,7 @@ def main() -> None:
     """Serve the connections; in a child, become the program."""
     for name in (*MODULES, *(f"service.cli.{command}" for command in COMMANDS)):
         importlib.import_module(name)
+    gc.freeze()  # or each fork would walk all of that, and so copy it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, which end this one by its input
     wish, out = wanted(socket.socket(fileno=int(sys.argv[1])))
     become(wish, out)
