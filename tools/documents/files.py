@@ -49,7 +49,7 @@ GENERATED: Final[dict[Path, Callable[[], str]]] = {
 
 def parsed(text: str) -> Any:
     """A document as data."""
-    return json.loads(text) if text.startswith("{") else yaml.safe_load(text)
+    return json.loads(text) if text.startswith("{") else yaml.load(text, Loader=yaml.CSafeLoader)
 
 
 def breaking(path: Path) -> list[str]:
