@@ -151,11 +151,7 @@ _PROPERTIES: Final = st.one_of(
     ),
     _flaws("invalid", _of("timestamp", st.none() | st.integers(_NOW + 3600, _NOW + 10**8))),
     _flaws("invalid", _of("timestamp", st.integers(2**32, 2**64 - 1))),
-    _flaws(
-        "expired",
-        st.integers(0, _NOW - 3600).map(lambda at: {"timestamp": at, "expiration": "60000"}),
-        told=False,
-    ),
+    _flaws("expired", st.integers(0, _NOW - 3600).map(lambda at: {"timestamp": at, "expiration": "60000"}), told=False),
     _flaws(
         "invalid",
         _of(

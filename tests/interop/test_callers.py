@@ -105,8 +105,7 @@ def is_a_purchase(answers: Any, booking_id: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "offer"),
-    [("jdk", b"Upgrade: h2c"), ("rest-client", b"Upgrade: h2c"), ("okhttp", b""), ("apache", b"")],
+    ("name", "offer"), [("jdk", b"Upgrade: h2c"), ("rest-client", b"Upgrade: h2c"), ("okhttp", b""), ("apache", b"")]
 )
 async def test_javas_clients_are_served_over_one_connection(
     bridge_port: int, jar: Jar, name: str, offer: bytes

@@ -3,10 +3,7 @@
 import asyncio
 from datetime import UTC, datetime
 
-from service.application.ports import (
-    Clock,
-    LeaderLease,
-)
+from service.application.ports import Clock, LeaderLease
 
 
 class FakeEventCursor:

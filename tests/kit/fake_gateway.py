@@ -7,15 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from service.application.ports import (
-    ChargeEvent,
-    ChargePage,
-    Clock,
-    EventPage,
-    SessionEvent,
-    ToldPage,
-    ToldSession,
-)
+from service.application.ports import ChargeEvent, ChargePage, Clock, EventPage, SessionEvent, ToldPage, ToldSession
 from service.domain.outcomes import Expired, Open, Opened, Outcome, Paid, Unknown, UnknownCause
 from service.domain.payment import Draft, Payment
 from service.domain.refunds import Dispute, Refund

@@ -9,11 +9,7 @@ from datetime import datetime, timedelta
 from contracts import body, envelope
 from contracts.events import PaymentEvent
 from service.application import translation
-from service.application.ports import (
-    Backlog,
-    CommandContext,
-    OutboxRow,
-)
+from service.application.ports import Backlog, CommandContext, OutboxRow
 from service.domain.status import Change
 
 

@@ -8,15 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from contracts import envelope
-from service.application.ports import (
-    CLOCKS_DIFFER,
-    Begun,
-    CommandContext,
-    JournalEntry,
-    KeyScope,
-    Relation,
-    RequestKey,
-)
+from service.application.ports import CLOCKS_DIFFER, Begun, CommandContext, JournalEntry, KeyScope, Relation, RequestKey
 from service.domain.errors import ConcurrentChangeError, IdempotencyKeyReusedError, MessageIdReusedError
 from service.domain.payment import Draft, Payment, PaymentStatus, Request
 from service.domain.status import Change, ChangeKind
@@ -91,11 +83,7 @@ class FakeStore:
         detail: Mapping[str, str] | None = None,
     ) -> Begun:
         payment = Payment(
-            **vars(draft),
-            id=next(self._ids),
-            status=PaymentStatus.PENDING,
-            version=0,
-            updated_at=draft.created_at,
+            **vars(draft), id=next(self._ids), status=PaymentStatus.PENDING, version=0, updated_at=draft.created_at
         )
         self.payments[payment.id] = payment
         self._write(payment, kind, detail or {}, request_id)

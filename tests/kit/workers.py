@@ -10,12 +10,7 @@ from tests.kit.world import World
 
 
 def a_sweeper(world: World) -> Sweeper:
-    return Sweeper(
-        store=world.store,
-        checkout=world.checkout,
-        clock=world.clock,
-        observer=CountingObserver(),
-    )
+    return Sweeper(store=world.store, checkout=world.checkout, clock=world.clock, observer=CountingObserver())
 
 
 def a_relay(outbox: Outbox, publisher: EventPublisher, clock: Clock, *, wakeup: Any = None) -> Relay:

@@ -98,9 +98,7 @@ class World:
         self, command: CreateCheckout | None = None, sent: CommandContext | None = None, **body: Any
     ) -> CheckoutSession:
         return await handlers.create_checkout(
-            command or create(**body),
-            context=sent or context(),
-            **self.parts("policy", "gateway", "clock", "checkout"),
+            command or create(**body), context=sent or context(), **self.parts("policy", "gateway", "clock", "checkout")
         )
 
     async def verify(self, session_id: str, sent: CommandContext | None = None) -> StateReply:

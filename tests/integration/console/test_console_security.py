@@ -10,16 +10,7 @@ from starlette.routing import Route
 from console.identity import Role
 from console.sessions import COOKIE
 from service.adapters.postgres import Database, PostgresActs, PostgresStore
-from tests.integration.console.conftest import (
-    EVIL,
-    ORIGIN,
-    PASSWORDS,
-    PROXY_SECRET,
-    SURE,
-    Browser,
-    Browsers,
-    logged_in,
-)
+from tests.integration.console.conftest import EVIL, ORIGIN, PASSWORDS, PROXY_SECRET, SURE, Browser, Browsers, logged_in
 from tests.integration.service.ports.test_store import begun, opened
 from tests.kit.databases import Migrated
 from tests.kit.lifetimes import closing

@@ -36,13 +36,7 @@ def test_a_form_means_what_its_fields_say_and_empty_ones_do_not_matter() -> None
     fields |= {"since": "2026-11-30T21:45", "until": "2026-11-30T22:45:00+01:00", "unknown": "x", "attention": "any"}
     at = datetime(2026, 11, 30, 21, 45, tzinfo=UTC)
     assert wanted(fields) == Wanted(
-        booking_id=7,
-        status="PENDING",
-        amount=Decimal("1250.50"),
-        currency="inr",
-        since=at,
-        until=at,
-        attention="any",
+        booking_id=7, status="PENDING", amount=Decimal("1250.50"), currency="inr", since=at, until=at, attention="any"
     )
 
 

@@ -18,12 +18,7 @@ from contracts.faults import Fault, FaultCode
 from contracts.replies import CheckoutSession, PaymentState, PaymentStatus
 
 AT = datetime(2026, 3, 2, tzinfo=UTC)
-KNOWN: dict[str, Any] = {
-    "payment_id": 1,
-    "booking_id": 7,
-    "transaction_id": "cs_test_1",
-    "amount": Decimal("449.97"),
-}
+KNOWN: dict[str, Any] = {"payment_id": 1, "booking_id": 7, "transaction_id": "cs_test_1", "amount": Decimal("449.97")}
 SNAPSHOT = PaymentSnapshot(
     **KNOWN,
     user_id=5,

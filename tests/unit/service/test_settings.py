@@ -243,12 +243,7 @@ def test_guest_and_plain_text_do_not_leave_this_machine_in_production() -> None:
 )
 def test_the_commands_of_an_operator_are_held_to_it_too(model: type[Any], problems: set[str]) -> None:
     url = "amqp://payment-operator:x@broker.example/payments"
-    found = refused(
-        model,
-        AMQP_URL=url,
-        MIGRATION_DATABASE_URL=GOOD["DATABASE_URL"],
-        PAYMENT_ENVIRONMENT="production",
-    )
+    found = refused(model, AMQP_URL=url, MIGRATION_DATABASE_URL=GOOD["DATABASE_URL"], PAYMENT_ENVIRONMENT="production")
     assert set(found.splitlines()) == problems
 
 

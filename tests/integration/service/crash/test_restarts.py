@@ -147,10 +147,7 @@ async def test_a_service_that_is_told_to_stop_leaves_although_the_broker_is_sile
 ) -> None:
     """F21 SIGTERM while RabbitMQ is a black hole and a command waits for Stripe: out in time, and nothing is lost."""
     body = a_create()
-    async with (
-        behind_proxy(rig.amqp_url) as (network, amqp_url),
-        rig.stripe_with(latency_ms=2000),
-    ):
+    async with behind_proxy(rig.amqp_url) as (network, amqp_url), rig.stripe_with(latency_ms=2000):
         service = await programs.service(AMQP_URL=amqp_url)
         # RabbitMQ gives the command to another only when it finds the connection dead; its sender waits that long.
         mark = await rig.send(CREATE, body, reply_to=envelope.DIRECT_REPLY_TO, expiration="120000")

@@ -61,10 +61,7 @@ async def test_what_was_written_while_the_broker_was_away_is_sent_when_it_is_bac
 
     However long it was away: what met no broker is not put off, or a backlog would lie for minutes after its return.
     """
-    async with (
-        behind_proxy(rig.amqp_url) as (network, amqp_url),
-        a_relay(rig, amqp_url=amqp_url) as parts,
-    ):
+    async with behind_proxy(rig.amqp_url) as (network, amqp_url), a_relay(rig, amqp_url=amqp_url) as parts:
         await network.set(Mode.DOWN)
         payments = [await a_payment(rig) for _ in range(100)]
         expected = {payment: [await written(rig, payment, number) for number in range(1, 6)] for payment in payments}

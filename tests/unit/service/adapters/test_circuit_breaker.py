@@ -101,10 +101,7 @@ def test_after_the_pause_exactly_one_call_may_try(circuit_breaker: CircuitBreake
     ],
 )
 def test_a_probe_that_fails_doubles_the_pause_up_to_its_bound(
-    circuit_breaker: CircuitBreaker,
-    clock: Seconds,
-    probes: Sequence[tuple[Verdict, object]],
-    pauses: Sequence[float],
+    circuit_breaker: CircuitBreaker, clock: Seconds, probes: Sequence[tuple[Verdict, object]], pauses: Sequence[float]
 ) -> None:
     opened(circuit_breaker)
     waits, changes = [wait_of(circuit_breaker.enter)], []
@@ -142,11 +139,7 @@ def test_an_attempt_that_began_before_it_opened_decides_nothing(
     [(Endpoint.CREATE, FAILS, FAILURES, CircuitChange.OPENED), (Endpoint.EVENTS, DENIES, 1, CircuitChange.DENIED)],
 )
 def test_an_endpoint_that_fails_or_lacks_a_permission_disturbs_no_other(
-    circuit_breakers: CircuitBreakers,
-    endpoint: Endpoint,
-    verdict: Verdict,
-    times: int,
-    change: CircuitChange,
+    circuit_breakers: CircuitBreakers, endpoint: Endpoint, verdict: Verdict, times: int, change: CircuitChange
 ) -> None:
     changes = [
         circuit_breakers.leave(circuit_breakers.enter(endpoint), verdict, subject=subject) for subject in range(times)

@@ -101,8 +101,7 @@ async def test_a_difference_is_told_and_mended_where_the_status_table_allows_it(
 
 
 @pytest.mark.parametrize(
-    ("status", "stands"),
-    [(PENDING, Open()), (PENDING, Processing()), (COMPLETED, PAID), (FAILED, Expired())],
+    ("status", "stands"), [(PENDING, Open()), (PENDING, Processing()), (COMPLETED, PAID), (FAILED, Expired())]
 )
 async def test_what_agrees_is_no_difference(books: Books, status: PaymentStatus, stands: Outcome) -> None:
     await books.session(41, status, stands)
@@ -227,9 +226,7 @@ async def test_what_is_written_while_the_comparison_waits_is_no_difference(books
     assert await books.kinds() == []
 
 
-async def test_any_number_of_sessions_is_gone_through_in_short_stretches_oldest_first(
-    books: Books,
-) -> None:
+async def test_any_number_of_sessions_is_gone_through_in_short_stretches_oldest_first(books: Books) -> None:
     at_most = 20
     books.gateway.page = 7
     sessions = []

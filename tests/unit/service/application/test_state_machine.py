@@ -36,11 +36,7 @@ from tests.kit.service import context, create
 from tests.unit.service.application.machine import House, Job, Replica
 
 HISTORIES = settings(
-    derandomize=True,
-    deadline=None,
-    database=None,
-    stateful_step_count=50,
-    suppress_health_check=list(HealthCheck),
+    derandomize=True, deadline=None, database=None, stateful_step_count=50, suppress_health_check=list(HealthCheck)
 )
 _REUSED = (errors.IdempotencyKeyReusedError, errors.MessageIdReusedError)
 _DECIDED = (errors.AlreadyPaidError, errors.PaymentFailedError)

@@ -132,8 +132,7 @@ def test_what_cannot_be_charged_is_refused_and_never_rounded(text: str, currency
 
 
 @pytest.mark.parametrize(
-    ("minor", "currency", "text"),
-    [(44997, "inr", "449.97 INR"), (500, "jpy", "500 JPY"), (5120, "kwd", "5.120 KWD")],
+    ("minor", "currency", "text"), [(44997, "inr", "449.97 INR"), (500, "jpy", "500 JPY"), (5120, "kwd", "5.120 KWD")]
 )
 def test_money_prints_as_a_person_writes_it(minor: int, currency: str, text: str) -> None:
     assert str(Money(minor, currency)) == text

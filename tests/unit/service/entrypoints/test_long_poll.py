@@ -114,11 +114,7 @@ async def test_whoever_waits_is_answered_when_the_payment_is_final(desk: Desk) -
     for name in ("a", "b"):
         body, headers = await desk.sent(name)
         assert b'"COMPLETED"' in body
-        assert headers == {
-            "x-request-id": "r-1",
-            "x-payment-status-source": "gateway",
-            "x-wait-seconds": "30",
-        }
+        assert headers == {"x-request-id": "r-1", "x-payment-status-source": "gateway", "x-wait-seconds": "30"}
     assert len(desk.long_poll) == 1
     assert "c" not in desk.publisher.sent
 

@@ -10,14 +10,7 @@ from service.ratelimit.permit import Endpoint, Priority
 from service.ratelimit.quota import Rates
 from tests.kit.service import QUICK
 from tests.kit.virtual_time import simulated, stall
-from tests.unit.service.ratelimit.callers import (
-    SETTLED,
-    Callers,
-    a_limiter,
-    flaky,
-    most_in_a_second,
-    virtual,
-)
+from tests.unit.service.ratelimit.callers import SETTLED, Callers, a_limiter, flaky, most_in_a_second, virtual
 
 
 @QUICK
