@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
@@ -54,7 +55,7 @@ class Message:
     properties: Basic.Properties
     routing_key: str = ""
 
-    @property
+    @cached_property
     def document(self) -> Any:
         return json.loads(self.body)
 
