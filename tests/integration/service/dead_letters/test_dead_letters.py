@@ -285,22 +285,18 @@ async def test_nothing_is_done_to_all_where_nobody_can_be_asked(desk: Desk, acti
 
 
 @pytest.mark.parametrize(("answer", "status", "left"), [("y\n", 0, 0), ("n\n", 2, 2), ("\n", 2, 2)])
-async def test_a_person_is_asked_whether_all_are_meant(desk: Desk, answer: str, status: int, left: int) -> None:
+async def test_a_person_is_asked_whether_all_are_meant(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, answer: str, status: int, left: int
+) -> None:
     await desk.park()
     await desk.park(message_id="m-2", command=VERIFY)
     person, terminal = pty.openpty()
     os.write(person, answer.encode())
-    urls = {"AMQP_URL": desk.amqp_url, "DATABASE_URL": desk.database_url}
-    command = [sys.executable, "-m", "service", "dead-letters", "drop", "--all"]
-    try:
-        said = await asyncio.to_thread(
-            subprocess.run, command, env=os.environ | urls, stdin=terminal, capture_output=True, text=True, check=False
-        )
-    finally:
-        os.close(person)
-        os.close(terminal)
-    assert said.stderr.startswith("Drop all 2 dead letters of every queue? [y/N] ")
-    assert said.returncode == status
+    with os.fdopen(person), os.fdopen(terminal) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        said = await desk.says("drop", "--all")
+    assert said.err.startswith("Drop all 2 dead letters of every queue? [y/N] ")
+    assert said.status == status
     verifies = topology.DEAD_LETTER_QUEUES[VERIFY].name
     for queue in (CREATES, verifies):
         await desk.wait_for(left // 2, queue)
