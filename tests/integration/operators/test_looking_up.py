@@ -5,6 +5,7 @@ import json
 import re
 import signal
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,6 +21,7 @@ from service.domain.outcomes import Expired, Opened, Paid
 from service.domain.payment import Payment
 from service.domain.status import decide
 from tests.kit.databases import Migrated, NewMigrated, wrong_clock
+from tests.kit.forks import Process
 from tests.kit.lifetimes import closing
 from tests.kit.programs import start
 from tests.kit.service import a_draft, context, message_key
@@ -158,46 +160,46 @@ async def test_events_are_shown_with_the_time_when_they_were_published(desk: Des
     assert (await desk.says("events", "--unpublished"))[2] == "Every event is published.\n"
 
 
-async def test_who_follows_goes_on_when_the_database_is_back(desk: Desk) -> None:
-    await desk.begun(1)
-    async with behind(Proxy, desk.url) as (proxy, url):
-        process = await start("-m", "service", "events", "--follow", "--json", DATABASE_URL=url)
-        assert process.stdout is not None
-        try:
-            async with asyncio.timeout(120):
-                assert json.loads(await process.stdout.readline())["sequence"] == 1
-                await proxy.set(Mode.DOWN)
-                assert b"The database (DATABASE_URL) cannot be reached" in await process.stdout.readline()
-                second = await desk.begun(2)
-                await proxy.set(Mode.NORMAL)
-                assert await process.stdout.readline() == b"The database answers again.\n"
-                assert json.loads(await process.stdout.readline())["paymentId"] == second.id
-        finally:
-            process.kill()
-            await process.wait()
-
-
-async def test_who_follows_is_told_each_event_that_comes_and_when_it_is_published(desk: Desk) -> None:
-    await desk.begun(1)
-    process = await start("-m", "service", "events", "--follow", "--json", DATABASE_URL=desk.url)
+@asynccontextmanager
+async def following(url: str) -> AsyncIterator[tuple[Process, asyncio.StreamReader]]:
+    """A process that follows the events, and what it says."""
+    process = await start("-m", "service", "events", "--follow", "--json", DATABASE_URL=url)
     assert process.stdout is not None
     try:
         async with asyncio.timeout(120):
-            assert json.loads(await process.stdout.readline())["sequence"] == 1
-            second = await desk.begun(2)
-            written = json.loads(await process.stdout.readline())
-            assert (written["paymentId"], written["publishedAt"]) == (second.id, None)
-            rows = await desk.outbox.claim(limit=9, at=datetime.now(UTC), lease_seconds=60)
-            await desk.outbox.mark_sent([row.id for row in rows], at=NOW)
-            published = [json.loads(await process.stdout.readline()) for _ in rows]
-            assert all(each["publishedAt"] for each in published)
-            process.send_signal(signal.SIGINT)
-            _, _ = await process.communicate()
-            assert process.returncode == 130
+            yield process, process.stdout
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def test_who_follows_goes_on_when_the_database_is_back(desk: Desk) -> None:
+    await desk.begun(1)
+    async with behind(Proxy, desk.url) as (proxy, url), following(url) as (_, said):
+        assert json.loads(await said.readline())["sequence"] == 1
+        await proxy.set(Mode.DOWN)
+        assert b"The database (DATABASE_URL) cannot be reached" in await said.readline()
+        second = await desk.begun(2)
+        await proxy.set(Mode.NORMAL)
+        assert await said.readline() == b"The database answers again.\n"
+        assert json.loads(await said.readline())["paymentId"] == second.id
+
+
+async def test_who_follows_is_told_each_event_that_comes_and_when_it_is_published(desk: Desk) -> None:
+    await desk.begun(1)
+    async with following(desk.url) as (process, said):
+        assert json.loads(await said.readline())["sequence"] == 1
+        second = await desk.begun(2)
+        written = json.loads(await said.readline())
+        assert (written["paymentId"], written["publishedAt"]) == (second.id, None)
+        rows = await desk.outbox.claim(limit=9, at=datetime.now(UTC), lease_seconds=60)
+        await desk.outbox.mark_sent([row.id for row in rows], at=NOW)
+        published = [json.loads(await said.readline()) for _ in rows]
+        assert all(each["publishedAt"] for each in published)
+        process.send_signal(signal.SIGINT)
+        await process.communicate()
+        assert process.returncode == 130
 
 
 @pytest.mark.parametrize("hours", [1, -1])

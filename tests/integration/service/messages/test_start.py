@@ -46,21 +46,6 @@ class Cutting(Proxy):
             await writer.drain()
 
 
-async def test_a_broker_that_ends_while_the_service_connects_and_declares_delays_the_start_and_no_more(
-    amqp_url: str, migrated_url: str
-) -> None:
-    """F19 Broker restarted: the service comes up by itself, whatever step the end of a connection falls upon."""
-    async with (
-        around(amqp_url, migrated_url) as rig,
-        breakable(rig.settings, "amqp_url", Cutting) as (link, settings),
-        serving(settings) as rig.service,
-    ):
-        assert link.all > link.cuts
-        await until(rig.is_ready)
-        assert (await rig.ask(CREATE, a_create())).type == "checkout.create.reply"
-        await until(lambda: link.connections == SERVICE_CONNECTIONS)
-
-
 class CuttingConsumers(Cutting):
     """Ends the connections by which the service would consume, each after more pieces: those before publish."""
 
@@ -69,13 +54,17 @@ class CuttingConsumers(Cutting):
     pieces = 2
 
 
-async def test_a_broker_that_ends_while_the_service_begins_to_consume_delays_the_start_and_no_more(
-    amqp_url: str, migrated_url: str
+@pytest.mark.parametrize("cutting", [Cutting, CuttingConsumers], ids=["connects", "consumes"])
+async def test_a_broker_that_ends_while_the_service_connects_declares_and_consumes_delays_the_start_and_no_more(
+    amqp_url: str, migrated_url: str, cutting: type[Cutting]
 ) -> None:
-    """It was there at first, and went while the service compared its payments with Stripe, or later."""
+    """F19 Broker restarted: the service comes up by itself, whatever step the end of a connection falls upon.
+
+    It may be there at first, and go while the service compares its payments with Stripe.
+    """
     async with (
         around(amqp_url, migrated_url) as rig,
-        breakable(rig.settings, "amqp_url", CuttingConsumers) as (link, settings),
+        breakable(rig.settings, "amqp_url", cutting) as (link, settings),
         serving(settings) as rig.service,
     ):
         assert link.all > link.first + link.cuts

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import asyncpg
+import pytest
 
 from service.adapters.postgres.batching import MOST, Batching
 from service.domain.errors import StoreUnavailableError
@@ -55,35 +56,23 @@ async def test_a_statement_takes_no_more_than_its_measure() -> None:
     assert [len(items) for items in statements.given] == [1, MOST, MOST, 1]
 
 
-async def test_a_caller_that_leaves_before_its_batch_begins_takes_its_item_along() -> None:
+@pytest.mark.parametrize(
+    ("leaver", "batches_begun", "given"),
+    [(1, 1, [[1], [3]]), (0, 1, [[1], [2, 3]]), (1, 2, [[1], [2, 3]])],
+    ids=["before its batch begins", "the first", "in its batch"],
+)
+async def test_a_caller_that_leaves_before_its_batch_begins_takes_its_item_along_and_is_no_loss_to_the_others(
+    leaver: int, batches_begun: int, given: list[list[int]]
+) -> None:
     statements = Statements()
     tasks = await begun(Batching(statements), 1, 2, 3)
-    tasks[1].cancel()
-    await asyncio.wait([tasks[1]])
+    await until(lambda: len(statements.given) == batches_begun)  # the second does not wait for the first one for long
+    gone = tasks.pop(leaver)
+    gone.cancel()
+    await asyncio.wait([gone])
     statements.may_end.set()
-    assert await asyncio.gather(tasks[0], tasks[2]) == [2, 6]
-    assert statements.given == [[1], [3]]
-
-
-async def test_the_first_that_leaves_is_no_loss_to_those_who_wait() -> None:
-    statements = Statements()
-    tasks = await begun(Batching(statements), 1, 2, 3)
-    tasks[0].cancel()
-    await asyncio.wait([tasks[0]])
-    statements.may_end.set()
-    assert await asyncio.gather(*tasks[1:]) == [4, 6]
-    assert statements.given == [[1], [2, 3]]
-
-
-async def test_a_caller_that_leaves_its_batch_changes_nothing_for_the_others() -> None:
-    statements = Statements()
-    tasks = await begun(Batching(statements), 1, 2, 3)
-    await until(lambda: len(statements.given) == 2)  # the batch did not wait for the first one for long
-    tasks[1].cancel()
-    await asyncio.wait([tasks[1]])
-    statements.may_end.set()
-    assert await asyncio.gather(tasks[0], tasks[2]) == [2, 6]
-    assert statements.given == [[1], [2, 3]]
+    assert await asyncio.gather(*tasks) == [2 * item for item in (1, 2, 3) if item != leaver + 1]
+    assert statements.given == given
 
 
 async def test_what_the_database_refuses_is_run_again_item_by_item_and_only_the_bad_one_fails() -> None:

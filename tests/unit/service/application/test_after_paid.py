@@ -1,5 +1,6 @@
 """What happens to payments after they were paid: refunds and disputes, read late, twice or out of order."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from itertools import islice, permutations
@@ -271,31 +272,25 @@ async def test_a_dispute_of_a_line_from_before_its_time_was_kept_goes_on_and_not
     assert [event[4] for event in shop.events[2:]] == ["needs_response", "lost"]
 
 
-@pytest.mark.parametrize("is_dispute", [False, True])
-async def test_what_was_refunded_or_disputed_was_paid_first(*, is_dispute: bool) -> None:
+@pytest.mark.parametrize("is_lost", [False, True])
+@pytest.mark.parametrize(
+    ("happens", "event"),
+    [
+        (lambda shop: shop.gateway.dispute(shop.session, "lost"), "disputed"),
+        (lambda shop: shop.gateway.refund(shop.session, 1250), "refunded"),
+    ],
+    ids=["dispute", "refund"],
+)
+async def test_what_was_refunded_or_disputed_was_paid_first_and_is_adopted_if_the_record_lost_it(
+    happens: Callable[[Shop], object], event: str, *, is_lost: bool
+) -> None:
     shop = Shop()
-    await shop.paid(verified=False)
-    if is_dispute:
-        shop.gateway.dispute(shop.session, "lost")
-    else:
-        shop.gateway.refund(shop.session, 1250)
+    await shop.paid(verified=is_lost)
+    happens(shop)
+    if is_lost:
+        shop.world = shop.world.replica(store=FakeStore())
     await shop.read()
-    assert [event[:2] for event in shop.events] == [
-        ("pending", 1),
-        ("completed", 2),
-        ("disputed" if is_dispute else "refunded", 3),
-    ]
-
-
-@pytest.mark.parametrize("is_dispute", [False, True])
-async def test_a_payment_that_the_record_lost_is_adopted_for_it(shop: Shop, *, is_dispute: bool) -> None:
-    if is_dispute:
-        shop.gateway.dispute(shop.session, "lost")
-    else:
-        shop.gateway.refund(shop.session, 1250)
-    shop.world = shop.world.replica(store=FakeStore())
-    await shop.read()
-    assert [event[0] for event in shop.events] == ["pending", "completed", "disputed" if is_dispute else "refunded"]
+    assert [each[:2] for each in shop.events] == [("pending", 1), ("completed", 2), (event, 3)]
 
 
 async def test_a_refund_of_a_failed_payment_is_told_too(shop: Shop) -> None:
