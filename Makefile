@@ -28,7 +28,7 @@ PYTEST := $(PYTHON) -m pytest --dist loadfile --no-loadscope-reorder
 test-fast: $(READY) ## unit tests and architecture, less than a minute
 	@$(PYTEST) -n 2 tests/unit tests/architecture $(ARGS)
 
-test: $(READY) ## what proves the promises, on a real PostgreSQL and a real RabbitMQ, five to eight minutes
+test: $(READY) ## what proves the promises, on a real PostgreSQL and a real RabbitMQ, five to nine minutes
 	@$(PYTEST) -n 4 -m "not ($(SLOW))" $(ARGS)
 
 test-all: $(READY) ## all of it: the crash matrix in full, mutants, Java, containers, Kubernetes, a cluster, fuzzing (ARGS="--crash-runs 50")
