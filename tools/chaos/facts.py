@@ -170,7 +170,11 @@ class Sampler:
 
 @asynccontextmanager
 async def _channel(system: Observed) -> AsyncGenerator[Any]:
-    async with await aio_pika.connect(system.amqp_url, timeout=5) as connection, connection.channel() as channel:
+    try:
+        connection = await aio_pika.connect(system.amqp_url, timeout=5)
+    except StopAsyncIteration as error:  # aiormq's, of a broker that ends at the handshake: no generator may raise it
+        raise ConnectionError("RabbitMQ ended at the handshake") from error
+    async with connection, connection.channel() as channel:
         yield channel
 
 
