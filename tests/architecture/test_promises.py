@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.containers import test_servers
 from tests.mutants.machine_mutants import MACHINE
 from tests.mutants.mutants import MUTANTS
 
@@ -97,3 +98,8 @@ def test_every_setting_that_is_a_secret_is_in_the_table() -> None:
     names = {name.upper() for source in sources for name in re.findall(secret, source, re.MULTILINE)}
     assert {"AMQP_URL", "DATABASE_URL", "MIGRATION_DATABASE_URL", "STRIPE_API_KEY"} <= names
     assert [name for name in names if f"`{name}`" not in table] == []
+
+
+@pytest.mark.parametrize("suite", [*test_servers.STORE, *test_servers.BROKER])
+def test_what_runs_on_servers_in_containers_is_there(suite: str) -> None:
+    assert (ROOT / suite).exists()

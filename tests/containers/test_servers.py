@@ -24,7 +24,8 @@ from tools.devstack.stack_settings import CHECKOUT
 
 STORE: Final = ("tests/integration/service/ports",)
 BROKER: Final = tuple(
-    f"tests/integration/service/messages/test_{name}.py" for name in ("answers", "events", "fire_and_forget", "relay")
+    f"tests/integration/service/{name}.py"
+    for name in ("messages/test_answers", "messages/test_fire_and_forget", "relay/test_relay")
 )
 SUITE_SECONDS: Final = 1500
 HERE: Final = "127.0.0.1"
