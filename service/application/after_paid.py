@@ -25,7 +25,7 @@ from service.domain.errors import (
 )
 from service.domain.outcomes import Unknown
 from service.domain.payment import Payment, PaymentStatus
-from service.domain.refunds import Refund, disputed, refund_failed, refund_stands, refunded
+from service.domain.refunds import Refund, RefundStatus, disputed, refund_failed, refund_stands, refunded
 from service.domain.status import Change
 from service.ratelimit.permit import Priority
 
@@ -102,7 +102,7 @@ class AfterPaid:
                 continue
             known = self._refunds.setdefault(event.payment_intent, {})
             before = known.get(refund.id)
-            if refund.has_failed or before is None or not (before.has_failed or before.stands):
+            if refund.has_failed or before is None or before.status is RefundStatus.OPEN:
                 known[refund.id] = refund
         _forget_oldest(self._refunds)
 

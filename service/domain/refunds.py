@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any, Final
 
 from service.domain.money import Money, exponent
@@ -12,8 +13,6 @@ from service.domain.status import Change, ChangeKind
 
 CLOSED: Final = frozenset({"won", "lost", "warning_closed", "prevented"})
 """The states in which a dispute ends."""
-GIVEN_UP: Final = frozenset({"failed", "canceled"})
-"""The states in which a refund ends without the payer having the money."""
 _LIFE: Final = ("warning_needs_response", "warning_under_review", "needs_response", "under_review")
 """A dispute's states before its end, in their order, which decides between two of one second."""
 _UNTOLD: Final = datetime.min.replace(tzinfo=UTC)
@@ -33,23 +32,36 @@ class Told:
         return {"gateway_event": self.event, "gateway_event_at": self.at.isoformat()}
 
 
+class RefundStatus(StrEnum):
+    """Whose the money of a refund is. FAILED and CANCELED are in the journal by these names."""
+
+    OPEN = "open"
+    """Nothing has been sent: the payer must do something first."""
+    STANDS = "stands"
+    """The payer has the money, or gets it."""
+    FAILED = "failed"
+    """The payer's bank sent the money back."""
+    CANCELED = "canceled"
+    """The merchant took the refund back."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Refund:
-    """One refund, as the gateway tells it; `status` is the gateway's word."""
+    """One refund, as the gateway tells it."""
 
     id: str
     minor: int
-    status: str
+    status: RefundStatus
 
     @property
     def has_failed(self) -> bool:
-        """The payer's bank did not take it, or it was canceled: the money is back with the merchant."""
-        return self.status in GIVEN_UP
+        """The money is the merchant's again, for good."""
+        return self.status in {RefundStatus.FAILED, RefundStatus.CANCELED}
 
     @property
     def stands(self) -> bool:
         """The payer has the money, or gets it."""
-        return self.status in {"pending", "succeeded"}
+        return self.status is RefundStatus.STANDS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from uuid import uuid4
 from service.application.ports import ChargeEvent, ChargePage, Clock, EventPage, SessionEvent, ToldPage, ToldSession
 from service.domain.outcomes import Expired, Open, Opened, Outcome, Paid, Unknown, UnknownCause
 from service.domain.payment import Draft, Payment
-from service.domain.refunds import Dispute, Refund
+from service.domain.refunds import Dispute, Refund, RefundStatus
 from service.ratelimit.permit import Priority
 
 
@@ -153,13 +153,15 @@ class FakeGateway:
         reference = session.payment.reference
         self._charge(session_id, reference=reference, refunded_minor=total_minor, is_whole=is_whole)
 
-    def tell_refund(self, session_id: str, minor: int, *, name: str = "re_1", status: str = "succeeded") -> None:
+    def tell_refund(
+        self, session_id: str, minor: int, *, name: str = "re_1", status: RefundStatus = RefundStatus.STANDS
+    ) -> None:
         """How one refund stands."""
         self._charge(session_id, reference=None, refund=Refund(id=name, minor=minor, status=status))
 
     def fail_refund(self, session_id: str, minor: int, *, name: str = "re_1") -> None:
         """The payer's bank sent it back."""
-        self.tell_refund(session_id, minor, name=name, status="failed")
+        self.tell_refund(session_id, minor, name=name, status=RefundStatus.FAILED)
 
     def dispute(self, session_id: str, status: str, *, name: str = "du_1") -> None:
         dispute = Dispute(id=name, status=status, reason="fraudulent", minor=100)

@@ -13,8 +13,15 @@ from typing import Any, Final
 from service.adapters.stripe.outcome_mapping import integer, members, moment, optional, reference, subject, text
 from service.application.ports import ChargeEvent, ChargePage
 from service.domain.outcomes import Unknown
-from service.domain.refunds import Dispute, Refund
+from service.domain.refunds import Dispute, Refund, RefundStatus
 
+_REFUND: Final = {
+    "pending": RefundStatus.STANDS,
+    "succeeded": RefundStatus.STANDS,
+    "failed": RefundStatus.FAILED,
+    "canceled": RefundStatus.CANCELED,
+}
+"""Any other status, such as `requires_action`, decides nothing yet."""
 _WORD: Final = re.compile(r"[a-z_]{1,40}")
 """Stripe's enumerations. Anything else is no word of Stripe's."""
 
@@ -53,7 +60,8 @@ def _event(event: Mapping[str, Any]) -> ChargeEvent | None:
 
 
 def _refund(told: Mapping[str, Any]) -> Refund:
-    return Refund(id=text(told.get("id")), minor=integer(told.get("amount")), status=_word(told.get("status")))
+    status = _REFUND.get(_word(told.get("status")), RefundStatus.OPEN)
+    return Refund(id=text(told.get("id")), minor=integer(told.get("amount")), status=status)
 
 
 def _dispute(told: Mapping[str, Any]) -> Dispute:

@@ -9,7 +9,7 @@ from service.adapters.postgres import Database, PostgresStore
 from service.application.ports import Store
 from service.domain.outcomes import Expired, Open
 from service.domain.payment import Draft, PaymentStatus
-from service.domain.refunds import Dispute, Refund, Told, disputed, refund_failed, refunded
+from service.domain.refunds import Dispute, Refund, RefundStatus, Told, disputed, refund_failed, refunded
 from service.domain.status import unknown_session
 from tests.integration.service.ports.test_store import begun, changed, fitting, opened
 from tests.kit.clock import NOW
@@ -98,10 +98,13 @@ async def test_refunds_and_disputes_are_kept_with_the_payment_and_in_its_journal
     assert refunded(payment, 97, details, is_whole=False, told=TOLD, at=NOW) is None
     assert disputed(payment, dispute, details, told=TOLD, at=NOW) is None
     assert disputed(payment, replace(dispute, status="needs_response"), details, told=TOLD, at=NOW) is None
-    change = refund_failed(payment, Refund(id="re_1", minor=97, status="failed"), details, told=TOLD, at=NOW)
+    change = refund_failed(payment, Refund(id="re_1", minor=97, status=RefundStatus.FAILED), details, told=TOLD, at=NOW)
     assert change is not None
     assert (await store.record(change, context=context())).refunded_minor == 0
     [*_, last] = await store.journal(payment.id)
     assert (
-        refund_failed(payment, Refund(id="re_1", minor=97, status="failed"), [last.detail], told=TOLD, at=NOW) is None
+        refund_failed(
+            payment, Refund(id="re_1", minor=97, status=RefundStatus.FAILED), [last.detail], told=TOLD, at=NOW
+        )
+        is None
     )

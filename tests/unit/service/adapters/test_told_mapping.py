@@ -9,7 +9,7 @@ from service.adapters.stripe import charge_mapping, outcome_mapping
 from service.application.ports import ChargeEvent, ChargePage, ToldSession
 from service.domain.money import Money
 from service.domain.outcomes import Open, Unknown
-from service.domain.refunds import Dispute, Refund
+from service.domain.refunds import Dispute, Refund, RefundStatus
 from tests.unit.service.adapters.test_outcome_mapping import a_list, a_session
 
 AT = datetime(2026, 3, 2, tzinfo=UTC)
@@ -132,13 +132,20 @@ def refund(status: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_a_refund_is_told_with_its_status_of_which_two_are_an_end_without_the_money() -> None:
-    statuses = ["pending", "requires_action", "succeeded", "canceled", "failed"]
+    statuses = {
+        "pending": RefundStatus.STANDS,
+        "requires_action": RefundStatus.OPEN,
+        "succeeded": RefundStatus.STANDS,
+        "canceled": RefundStatus.CANCELED,
+        "failed": RefundStatus.FAILED,
+        "Call +49 151": RefundStatus.OPEN,
+    }
     page = charge_mapping.of_events(a_list(*map(refund, statuses)))
     assert isinstance(page, ChargePage)
-    refunds = [Refund(id="re_1", minor=250, status=status) for status in statuses]
+    refunds = [Refund(id="re_1", minor=250, status=status) for status in statuses.values()]
     assert [each.refund for each in page.events] == refunds
-    assert [each.has_failed for each in refunds] == [False, False, False, True, True]
-    assert [each.stands for each in refunds] == [True, False, True, False, False]
+    assert [each.has_failed for each in refunds] == [False, False, False, True, True, False]
+    assert [each.stands for each in refunds] == [True, False, True, False, False, False]
     assert {(each.reference, each.at, each.refunded_minor) for each in page.events} == {(None, AT, 0)}, (
         "its time counts"
     )

@@ -13,7 +13,7 @@ from service.application.ports import ChargeEvent
 from service.domain.money import Money
 from service.domain.outcomes import UnknownCause
 from service.domain.payment import Payment, PaymentStatus
-from service.domain.refunds import Refund
+from service.domain.refunds import Refund, RefundStatus
 from tests.kit.fake_store import FakeStore
 from tests.kit.world import World
 
@@ -185,7 +185,7 @@ async def test_refunds_and_failures_of_one_second_are_told_as_what_stands_in_wha
             if what == "all":
                 shop.gateway.refund(shop.session, minor)
             else:
-                status = "failed" if what.endswith("fails") else "succeeded"
+                status = RefundStatus.FAILED if what.endswith("fails") else RefundStatus.STANDS
                 shop.gateway.tell_refund(shop.session, minor, name=what.split()[0], status=status)
         await reader.read(None, now=now)
     await reader.read(None, now=now)
@@ -315,7 +315,7 @@ async def test_strangers_refunds_and_disputes_are_ignored(shop: Shop) -> None:
             at=event.at,
             reference=None,
             payment_intent="pi_other",
-            refund=Refund(id="re_9", minor=5, status="failed"),
+            refund=Refund(id="re_9", minor=5, status=RefundStatus.FAILED),
         ),
     ]
     await shop.read()
