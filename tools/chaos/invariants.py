@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from tools.chaos.facts import Facts, booking_of, event, reference_of, short, took_nothing
-from tools.chaos.money_invariants import Found, unknown_money, unsettled_differences, untrue_sentences
+from tools.chaos.money_invariants import Found, unknown_money, unsettled_differences, untrue_sentences, without_payment
 from tools.chaos.wishes import Command, Operation
 
 FINAL = {"COMPLETED", "FAILED"}
@@ -80,12 +80,11 @@ def still_open(facts: Facts) -> dict[str, int]:
 
 
 def _unknown_sessions(facts: Facts) -> Found:
-    known = {payment["session_id"] for payment in facts.payments}
+    known = {payment["session_id"] for payment in facts.payments} | set(without_payment(facts))
     by_reference = {payment["reference"]: payment for payment in facts.payments}
     replaced = {line["detail"].get("replaced") for line in facts.journal}  # ended before anybody was given it
     for session in facts.sessions:
-        may_be_unknown = facts.losses or reference_of(session) in replaced
-        if session["id"] in known or (may_be_unknown and took_nothing(session)):
+        if session["id"] in known or (reference_of(session) in replaced and took_nothing(session)):
             continue
         payment = by_reference.get(reference_of(session))
         row = "no payment" if payment is None else f"payment {payment['id']} is {payment['status']} without it"
@@ -193,13 +192,13 @@ def _untrue_answers(facts: Facts) -> Found:
 
 
 def _untrue_creates(facts: Facts, rows: dict[str, dict[str, Any]], paid_bookings: set[int]) -> Found:
-    harmless = {session["id"] for session in facts.sessions if facts.losses and took_nothing(session)}
+    lost = without_payment(facts)
     for operation in facts.operations:
         if operation.kind != "create":
             continue
         if operation.acknowledged:
             row = rows.get(operation.answer["sessionId"])
-            if row is None and operation.answer["sessionId"] in harmless:
+            if row is None and operation.answer["sessionId"] in lost:
                 continue
             if row is None or row["booking_id"] != operation.booking:
                 answered = short(operation.answer["sessionId"])
@@ -210,14 +209,14 @@ def _untrue_creates(facts: Facts, rows: dict[str, dict[str, Any]], paid_bookings
 
 def _untrue_states(facts: Facts, rows: dict[str, dict[str, Any]], paid: set[str]) -> Found:
     """Final answers of verify and status must never change and must match the ledger."""
-    harmless = {session["id"] for session in facts.sessions if facts.losses and took_nothing(session)}
+    lost = without_payment(facts)
     answered: dict[str, set[str]] = defaultdict(set)
     for operation in facts.operations:
         if operation.kind in {"verify", "status"} and operation.acknowledged:
             answered[operation.asked].add(operation.answer["paymentStatus"])
     for session, statuses in answered.items():
         final = statuses & FINAL
-        row = rows.get(session, {"booking_id": 0, "status": "FAILED" if session in harmless else "unknown"})
+        row = rows.get(session, {"booking_id": 0, "status": lost.get(session, "unknown")})
         answer = f"{short(session)} was reported {' and '.join(sorted(final))}"
         # Only FAILED may be untrue by now: a person had closed the payment, which a restore undid, or the money came
         # late; in both cases a person is called. COMPLETED is never taken back.

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from tools.chaos.facts import Facts, booking_of, short
+from tools.chaos.facts import Facts, booking_of, short, took_nothing
 
 Found = Iterator[tuple[int, str]]
 """Pairs of a booking and a description of its breach."""
@@ -13,13 +13,31 @@ UNPAID, PAID = "Nothing was charged", ("The payment is complete", "Money ")
 """Claims in sentences for end users: the first may stand anywhere in one, the second begins it."""
 
 
+def called_for(facts: Facts) -> set[str]:
+    """Ids of the sessions that the journal names to a person."""
+    return {str(line["detail"].get("session")) for line in facts.journal if line["kind"] == "attention"}
+
+
+def without_payment(facts: Facts) -> dict[str, str]:
+    """Sessions that need no payment once the database was put back, and how one would have ended.
+
+    Such a session took nothing, or a person was called for it because its booking has another payment.
+    """
+    called = called_for(facts)
+    return {
+        session["id"]: "FAILED" if took_nothing(session) else "COMPLETED"
+        for session in facts.sessions
+        if facts.losses and (took_nothing(session) or session["id"] in called)
+    }
+
+
 def unknown_money(facts: Facts) -> Found:
     """Paid, and neither COMPLETED nor with attention; given back, and not in the journal."""
     rows = {payment["session_id"]: payment for payment in facts.payments if payment["session_id"]}
-    told = {line["detail"].get("session") for line in facts.journal if line["kind"] == "attention"}
+    called = called_for(facts)
     for session in facts.sessions:
         row = rows.get(session["id"])
-        known = session["id"] in told if row is None else row["status"] == "COMPLETED" or row["attention"]
+        known = session["id"] in called if row is None else row["status"] == "COMPLETED" or row["attention"]
         if session["payment_status"] == "paid" and not known:
             yield booking_of(session), f"session {short(session['id'])} is paid, and no person was called"
     lines = Counter((line["payment_id"], line["kind"]) for line in facts.journal)

@@ -260,6 +260,23 @@ def test_what_a_restore_makes_undone_is_no_breach_and_what_comes_afterwards_may_
     assert broken(facts) == {"I5", "I8"}
 
 
+def test_after_a_restore_a_paid_session_needs_a_payment_or_a_person_and_without_one_both() -> None:
+    facts = good()
+    called(facts, "unknown_session")
+    facts.operations.append(verified("COMPLETED"))
+    facts.journal[-1]["detail"]["session"] = SESSION
+    payment_of(facts, session_id="cs_test_two")
+    session_like(facts, status="expired", payment_status="unpaid")
+    assert broken(facts) == {"I1", "I9"}
+    facts.losses.append((1.0, 2.0))
+    assert broken(facts) == set()
+    facts.operations.append(verified("FAILED"))
+    assert broken(facts) == {"I9"}
+    facts.operations.pop()
+    facts.journal[-1]["detail"]["session"] = "cs_test_another"
+    assert broken(facts) == {"I1", "I9", "I13"}
+
+
 def session_like(facts: Facts, **changes: object) -> None:
     facts.sessions.append(facts.sessions[0] | {"id": "cs_test_two"} | changes)
 
