@@ -126,6 +126,8 @@ class AfterPaid:
                 return False
             if session is not None:
                 told = await self.told_sessions.apply(session, context=context)
+                if isinstance(told, Unknown):
+                    return False
                 if told.payment is not None and told.payment.session_id == session.session_id:
                     payment = told.payment
         if payment is None:  # a stranger's, or a person was called

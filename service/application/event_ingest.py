@@ -159,8 +159,7 @@ class EventIngestor:
         session = await self.gateway.retrieve(event.session_id, timeout_seconds=self.gateway_timeout_seconds)
         if not isinstance(session, ToldSession):
             return False
-        await self.told_sessions.apply(session, context=context)
-        return True
+        return not isinstance(await self.told_sessions.apply(session, context=context), Unknown)
 
 
 def _says(event: SessionEvent) -> int:

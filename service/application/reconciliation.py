@@ -25,7 +25,7 @@ from service.domain.outcomes import Unknown, UnknownCause
 from service.domain.payment import Payment
 
 _log = logging.getLogger(__name__)
-_Told = TypeVar("_Told")
+_Answer = TypeVar("_Answer")
 
 EVER: Final = datetime(2020, 1, 1, tzinfo=UTC)
 """Before the first payment of all."""
@@ -121,7 +121,13 @@ class Reconciliation:
         listed: list[ToldSession] = []
         after = None
         while True:
-            ask = functools.partial(self.gateway.told_sessions, since=since, until=until, after=after)
+            ask = functools.partial(
+                self.gateway.told_sessions,
+                since=since,
+                until=until,
+                after=after,
+                timeout_seconds=self.gateway_timeout_seconds,
+            )
             page = await self._asked(ask)
             listed += page.sessions
             if (after := page.next) is None:
@@ -129,11 +135,11 @@ class Reconciliation:
             if most is not None and len(listed) >= most:
                 return None
 
-    async def _asked(self, ask: Callable[..., Awaitable[_Told | Unknown]]) -> _Told:
+    async def _asked(self, ask: Callable[[], Awaitable[_Answer | Unknown]]) -> _Answer:
         """What the gateway answers; UnreadError if it does not."""
         backoff = Backoff(first_seconds=0.2, longest_seconds=5.0)
         for _ in range(TRIES):
-            answer = await ask(timeout_seconds=self.gateway_timeout_seconds)
+            answer = await ask()
             if not isinstance(answer, Unknown):
                 return answer
             trouble = answer
@@ -143,8 +149,8 @@ class Reconciliation:
         raise UnreadError(trouble)
 
     async def _retrieved(self, session_id: str) -> ToldSession | None:
-        ask: Callable[..., Awaitable[ToldSession | Unknown | None]]
-        ask = functools.partial(self.gateway.retrieve, session_id)
+        ask: Callable[[], Awaitable[ToldSession | Unknown | None]]
+        ask = functools.partial(self.gateway.retrieve, session_id, timeout_seconds=self.gateway_timeout_seconds)
         return await self._asked(ask)
 
     async def _compared(self, sessions: Sequence[ToldSession], *, fix: bool) -> list[Difference]:
@@ -202,7 +208,7 @@ class Reconciliation:
     async def _mended(self, found: Difference, session: ToldSession) -> Difference:
         async with own_work("reconcile", request_id=f"reconcile-{uuid4()}", store=self.store) as context:
             try:
-                told = await self.told_sessions.apply(session, context=context)
+                told = await self._asked(functools.partial(self.told_sessions.apply, session, context=context))
             except PaymentServiceError as error:
                 if isinstance(error, StoreUnavailableError) and not isinstance(error, StoreRefusedError):
                     raise

@@ -66,17 +66,20 @@ class ToldSessions:
     gateway_timeout_seconds: float
     observer: ToldObserver
 
-    async def apply(self, session: ToldSession, *, context: CommandContext) -> Told:
+    async def apply(self, session: ToldSession, *, context: CommandContext) -> Told | Unknown:
         """Let the payments here be what the gateway says.
+
+        Unknown: it cannot be asked how the booking's own payment stands, so tell it again later.
 
         Raises:
             StoreUnavailableError, ConcurrentChangeError: tell it again later.
         """
         told = await self._apply(session, context)
-        self.observer.on_told_session(told.result)
+        if isinstance(told, Told):
+            self.observer.on_told_session(told.result)
         return told
 
-    async def _apply(self, session: ToldSession, context: CommandContext) -> Told:
+    async def _apply(self, session: ToldSession, context: CommandContext) -> Told | Unknown:
         if payment := await self.store.payment_of_session(session.session_id):
             return await self._finish(payment, session, context)
         if session.reference is None:
@@ -121,7 +124,7 @@ class ToldSessions:
             return await self._finish(payment, session, context)
         return await self._attach(payment, session, context)
 
-    async def _adopt(self, session: ToldSession, context: CommandContext) -> Told:
+    async def _adopt(self, session: ToldSession, context: CommandContext) -> Told | Unknown:
         """The record here is older than the session: make a payment of what the session carries."""
         draft = session.draft
         if draft is None:
@@ -137,36 +140,50 @@ class ToldSessions:
             if payment is not None:
                 ids = {"payment_id": payment.id, "booking_id": payment.booking_id, **detail}
                 _log.warning("payment %d is adopted: Stripe has its session, and it was unknown", payment.id, extra=ids)
-                told = await self._of_reference(payment, session, context)
-                return replace(told, result=ToldResult.ADOPTED) if told.result is ToldResult.CHANGED else told
+                adopted = await self._of_reference(payment, session, context)
+                return replace(adopted, result=ToldResult.ADOPTED) if adopted.result is ToldResult.CHANGED else adopted
             if payment := await self.store.payment_of_reference(draft.reference):  # another replica has adopted it
                 return await self._of_reference(payment, session, context)
-            payment = await self.store.latest_of_booking(draft.booking_id)
-            if payment is not None and (payment := await self._as_it_stands(payment, context)).keeps_booking:
-                return await self._attach(payment, session, context)
+            latest = await self.store.latest_of_booking(draft.booking_id)
+            if latest is not None and (told := await self._beside(latest, session, context)) is not None:
+                return told
         raise ConcurrentChangeError  # what is in the way changes again and again
 
-    async def _as_it_stands(self, payment: Payment, context: CommandContext) -> Payment:
-        """The booking's payment, to which the gateway's word is applied: the record may be older than its end, too."""
+    async def _beside(self, payment: Payment, session: ToldSession, context: CommandContext) -> Told | Unknown | None:
+        """What becomes of the session if its booking has this payment; None if the payment makes way for it."""
+        stands = await self._as_it_stands(payment, context)
+        if isinstance(stands, Unknown):
+            return stands
+        return await self._attach(stands, session, context) if stands.keeps_booking else None
+
+    async def _as_it_stands(self, payment: Payment, context: CommandContext) -> Payment | Unknown:
+        """The booking's payment, to which the gateway's word is applied: the record may be older than its end, too.
+
+        Unknown: the gateway is away. Who called a person now would keep the session from becoming a payment for good.
+        """
         try:
-            if payment.is_unopened:
-                payment = await self._opened(payment, context)
-            if payment.session_id is None or payment.status.is_final:
-                return payment
+            opened = await self._opened(payment, context) if payment.is_unopened else payment
+            if isinstance(opened, Unknown) or opened.session_id is None or opened.status.is_final:
+                return opened
+            payment = opened
             outcome = await self.gateway.look_up(
                 payment, timeout_seconds=self.gateway_timeout_seconds, priority=Priority.BACKGROUND
             )
+            if isinstance(outcome, Unknown) and outcome.is_passing:
+                return outcome
             return await self.outcomes.apply(payment, outcome, context=context)
         except (ConcurrentChangeError, IllegalTransitionError):  # somebody else has learned of it
             return await self.store.payment(payment.id) or payment
 
-    async def _opened(self, payment: Payment, context: CommandContext) -> Payment:
+    async def _opened(self, payment: Payment, context: CommandContext) -> Payment | Unknown:
         """The payment with the session that was made under its terms; if there is none, and will be none, it ends.
 
         A booking gets another session only when the terms of the one before have come to nothing: they were renewed or
         replaced, and that is not in the record.
         """
         found = await self.gateway.find(payment, timeout_seconds=self.gateway_timeout_seconds)
+        if isinstance(found, Unknown) and found.is_passing:
+            return found
         if found is not None:
             return await self.outcomes.apply(payment, found, context=context)
         if (now := self.clock.now()) - payment.created_at <= RESUMED_AFTER:

@@ -72,6 +72,12 @@ class Unknown(_Said):
     wait_seconds: float | None = None
     is_rejection: bool = field(default=False, compare=False)
 
+    @property
+    def is_passing(self) -> bool:
+        """Whether the gateway is away, and will answer when it is back."""
+        passing = {UnknownCause.TIMEOUT, UnknownCause.FAILED, UnknownCause.BUSY}
+        return self.cause in passing and not self.is_rejection
+
 
 @dataclass(frozen=True, kw_only=True)
 class Paid(_Said):

@@ -13,7 +13,7 @@ from service.application.event_reader import UnreadError
 from service.application.ports import LeaderLease, ToldSession
 from service.application.reconciliation import AHEAD, EVER, Reconciliation
 from service.domain.errors import StoreUnavailableError
-from service.domain.outcomes import Unknown, UnknownCause
+from service.domain.outcomes import Unknown
 
 _log = logging.getLogger(__name__)
 
@@ -30,9 +30,6 @@ AGAIN_SECONDS: Final = 60.0
 FOLLOW_SECONDS: Final = 5.0
 OWED_SECONDS: Final = 1.0
 """Between two tries of what `before_serving` could not, while creates wait for it."""
-
-
-_PASSING: Final = {UnknownCause.TIMEOUT, UnknownCause.FAILED, UnknownCause.BUSY}
 
 
 class ReconcileObserver(Protocol):
@@ -92,7 +89,7 @@ class Reconciler:
             if not always and not await self._has_lost(since):
                 return
         except UnreadError as error:
-            self._owed_since, self.creates.is_withheld = since, _is_away(error.unknown)
+            self._owed_since, self.creates.is_withheld = since, error.unknown.is_passing
             _log.warning("Stripe cannot be asked whether the database was restored (%s): it is asked later", error)
             return
         _log.warning("the database may be older than Stripe's sessions: comparing before serving", extra=_from(since))
@@ -113,7 +110,7 @@ class Reconciler:
         try:
             await self._compare(self.reconciliation, since)
         except UnreadError as error:
-            self.creates.is_withheld &= _is_away(error.unknown)
+            self.creates.is_withheld &= error.unknown.is_passing
             self._change.failed("payments cannot be compared with Stripe (%s); trying again", error)
             self._due = now + AGAIN_SECONDS
         else:
@@ -163,8 +160,3 @@ class Reconciler:
 
 def _from(since: datetime) -> dict[str, str]:
     return {"since": since.isoformat(timespec="seconds")}
-
-
-def _is_away(unknown: Unknown) -> bool:
-    """Whether the gateway will answer when it is back: not if it answers that it lists nothing for us."""
-    return unknown.cause in _PASSING and not unknown.is_rejection

@@ -254,6 +254,24 @@ async def test_an_unknown_session_that_cannot_be_asked_about_is_asked_about_agai
     assert house.status(session) is COMPLETED
 
 
+async def test_an_unknown_session_waits_until_its_bookings_payment_can_be_asked_about(house: House) -> None:
+    """The copy has the payment whose end made room for the session."""
+    ended, _ = await house.create(1), await house.create(2)
+    copy = list(house.store.payments.values())
+    house.gateway.let_expire(ended)
+    await house.read_once()
+    session = await house.create(1)
+    house.gateway._told.clear()
+    house.gateway.pay(session)
+    house.store.put_back(copy)
+    house.gateway.lost_answers = 2
+    async with house.reading(interval=OFTEN):
+        await until(lambda: house.counts["told_session adopted"] == 1)
+    assert [house.payment(each).open_attention for each in (ended, session)] == [None, None]
+    assert (house.status(ended), house.status(session)) == (FAILED, COMPLETED)
+    assert house.counts["feed_failure"] == 2
+
+
 async def test_strangers_are_ignored(house: House) -> None:
     ours = await house.create()
     for number in range(3):

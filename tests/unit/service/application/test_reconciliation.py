@@ -226,6 +226,20 @@ async def test_what_is_written_while_the_comparison_waits_is_no_difference(books
     assert await books.kinds() == []
 
 
+async def test_a_session_is_mended_once_its_bookings_payment_can_be_asked_about(books: Books) -> None:
+    """The copy has the payment whose end made room for the session."""
+    copy = [await books.payment(await books.session(41, PENDING, Expired()))]
+    session = (await books.world.create(bookingId=41, userId=7, amount="99.00")).session_id
+    books.gateway.pay(session)
+    books.store.put_back(copy)
+    books.gateway.lost_answers = 1
+    found = await books.differences(fix=True)
+    assert (session, "adopted", True) in [
+        (each.session and each.session.session_id, each.done, each.is_mended) for each in found
+    ]
+    assert ((await books.payment(session)).status, await books.kinds()) == (COMPLETED, [])
+
+
 async def test_any_number_of_sessions_is_gone_through_in_short_stretches_oldest_first(books: Books) -> None:
     at_most = 20
     books.gateway.page = 7

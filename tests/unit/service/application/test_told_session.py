@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from service.application.ports import ToldSession
-from service.application.told_session import ToldResult
+from service.application.told_session import Told, ToldResult
 from service.domain.errors import GatewayFailedError, OutcomeUnknownError
 from service.domain.money import Money
-from service.domain.outcomes import Expired, Open, Outcome, Paid, Processing, Refused, UnknownCause
+from service.domain.outcomes import Expired, Open, Outcome, Paid, Processing, Refused, Unknown, UnknownCause
 from service.domain.payment import Payment, PaymentStatus
 from service.domain.status import close
 from tests.kit.clock import NOW
@@ -65,7 +65,9 @@ class Restored:
     async def tell(self, session: str | ToldSession) -> ToldResult:
         if isinstance(session, str):
             session = self.told(session)
-        return (await self.here.told_sessions.apply(session, context=context())).result
+        told = await self.here.told_sessions.apply(session, context=context())
+        assert isinstance(told, Told)
+        return told.result
 
     async def kinds(self, payment: Payment) -> list[str]:
         return [entry.kind for entry in await self.here.store.journal(payment.id)]
@@ -215,12 +217,31 @@ async def test_a_payment_whose_create_may_still_be_running_makes_way_for_none(re
 
 
 @pytest.mark.parametrize("made", [True, False])
-async def test_of_a_payment_that_cannot_be_asked_about_a_person_is_called(restored: Restored, *, made: bool) -> None:
+@pytest.mark.parametrize("cause", [UnknownCause.FAILED, UnknownCause.TIMEOUT, UnknownCause.BUSY])
+async def test_while_the_gateway_cannot_be_asked_about_the_bookings_payment_nothing_is_decided(
+    restored: Restored, cause: UnknownCause, *, made: bool
+) -> None:
+    """A person who is called keeps the session from becoming a payment, and its payer from hearing that it is paid."""
     await restored.copied_before_a_session(made=made)
     session = (await restored.before.create(bookingId=1, userId=7, amount="99.00")).session_id
     restored.gateway.pay(session)
     told_of = restored.told(session)
-    restored.gateway.fault = UnknownCause.FAILED
+    restored.gateway.fault = cause
+    assert await restored.here.told_sessions.apply(told_of, context=context()) == Unknown(cause=cause)
+    [payment] = restored.payments
+    assert (payment.status, payment.attention) == (PENDING, None)
+    restored.gateway.fault = None
+    assert await restored.tell(told_of) is ToldResult.ADOPTED
+    assert [(each.status, each.attention) for each in restored.payments] == [(FAILED, None), (COMPLETED, None)]
+
+
+async def test_of_a_payment_that_the_gateway_makes_no_sense_of_a_person_is_called(restored: Restored) -> None:
+    """It would make none the next time either."""
+    await restored.copied_before_a_session(made=False)
+    session = (await restored.before.create(bookingId=1, userId=7, amount="99.00")).session_id
+    restored.gateway.pay(session)
+    told_of = restored.told(session)
+    restored.gateway.fault = UnknownCause.UNREADABLE
     assert await restored.tell(told_of) is ToldResult.ATTENTION
     [payment] = restored.payments
     assert (payment.status, payment.attention) == (PENDING, "unknown_session")
