@@ -1,5 +1,6 @@
 """The Java half: builds the jar of this folder's Maven project and runs its two programs."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -34,7 +35,9 @@ def build() -> Jar:
     """Build it where a source has changed; skip the test, with the reason, where that is impossible."""
     java = _java()
     command = ["mvn", "-B", "-q", "-f", str(_PROJECT / "pom.xml"), "package"]
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    with (_PROJECT / "pom.xml").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two workers would take each other's target away
+        made = subprocess.run(command, capture_output=True, text=True, check=False)
     said = made.stdout + made.stderr
     if made.returncode and any(reason in said for reason in _NO_NETWORK):
         pytest.skip("the interop tests need Maven's repository, or what they use of it in ~/.m2: neither is there")

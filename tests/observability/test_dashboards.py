@@ -62,7 +62,9 @@ async def prometheus(folder: Path, targets: dict[str, Program]) -> AsyncIterator
 async def shop(rig: Rig, bridge: Program) -> None:
     """Something of everything: a purchase, a mistake, an error of Stripe's, and a command that nobody can do."""
     async with httpx.AsyncClient(base_url=bridge.url, headers=IDENTITY, timeout=60) as client:
-        session = (await client.post(f"{BASE}/checkout/create", json=a_create())).json()["sessionId"]
+        made = await client.post(f"{BASE}/checkout/create", json=a_create())
+        assert made.status_code == 200, made.text
+        session = made.json()["sessionId"]
         await client.get(f"{BASE}/checkout/verify/{session}")
         await client.get(f"{BASE}/status/cs_test_nobody")
         await rig.sandbox.pay(session)
