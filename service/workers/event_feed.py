@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 LEASE_SECONDS: Final = 4.0
 RENEW_SECONDS: Final = 1.0
 """A leader that dies is replaced within the lease and this."""
-GAP_SECONDS: Final = 0.2
+GAP_SECONDS: Final = 0.25
 """Between the starts of two wanted reads, or less where Stripe allows more calls."""
 LEAST_GAP_SECONDS: Final = 0.05
 SHARE: Final = 0.2

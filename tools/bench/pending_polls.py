@@ -12,7 +12,7 @@ SECONDS = 12.0
 WARM_UP_SECONDS = 60.0
 """By then each payment was polled once, even if the machine cannot serve all polls in time."""
 MOST_CALLS = 6.0
-"""A second: five reads of the event feed, and one session that it covers."""
+"""A second: four reads of the event feed, one session that it covers, and those for which a read came too late."""
 _PENDING = "payments pending"
 AT_ONCE = 256
 """Concurrent polls: more than the machine can serve would only wait."""
