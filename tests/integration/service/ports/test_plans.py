@@ -141,6 +141,29 @@ async def test_no_statement_reads_a_whole_table(planner: asyncpg.Connection, sen
     assert [(scans, statement) for statement, plan in plans.items() if (scans := whole_tables(plan))] == []
 
 
+@pytest.fixture
+def fresh(new_migrated: Callable[[], Migrated]) -> Migrated:
+    return new_migrated()
+
+
+async def test_nor_does_the_service_of_tables_that_are_new(
+    fresh: Migrated, sent: Sent, planner: asyncpg.Connection
+) -> None:
+    """Nothing has analyzed them, and PostgreSQL keeps the plans that it makes then until something does."""
+    if planner.get_server_version().major < 16:
+        pytest.skip("EXPLAIN (GENERIC_PLAN) came with PostgreSQL 16")
+    async with (
+        closing(Database(fresh.application, plans_once=True)) as database,
+        closing(await database.sessions.open()) as session,
+    ):
+        await session.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=str)
+        plans = {
+            statement: await session.fetchval(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {statement}", *parameters)
+            for statement, parameters in sent.items()
+        }
+    assert [(scans, statement) for statement, plan in plans.items() if (scans := whole_tables(plan))] == []
+
+
 @pytest.mark.parametrize("kind", ["FORMAT JSON", "GENERIC_PLAN, FORMAT JSON"])
 async def test_what_operators_look_at_reads_no_whole_table(
     planner: asyncpg.Connection, filled: Migrated, kind: str
