@@ -5,7 +5,8 @@ writes five log texts, the whole answer among them, whether or not anybody logs 
 is asked once for the headers, and after that only for the errors. A test compares what is sent with what it sends.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote_plus
 from uuid import uuid4
@@ -102,23 +103,29 @@ class StripeRequests:
 
 def encoded(params: Mapping[str, Any]) -> str:
     """The parameters as the SDK writes them: a form with brackets, which stay as they are."""
-    form = "&".join(f"{name}={quote_plus(value)}" for name, value in _leaves("", params.items()))
+    form = "&".join(_fields("", params.items()))
     return form.replace("%5B", "[").replace("%5D", "]")
 
 
-def _leaves(prefix: str, members: Any) -> Iterator[tuple[str, str]]:
+def _fields(prefix: str, members: Iterable[tuple[Any, Any]]) -> list[str]:
+    fields: list[str] = []
     for key, value in members:
         name = f"{prefix}[{key}]" if prefix else key
         match value:
+            case str():
+                fields.append(f"{name}={_quoted(value)}")
             case None:
                 continue
-            case str():
-                yield name, value
             case bool():
-                yield name, str(value).lower()
-            case Mapping():
-                yield from _leaves(name, value.items())
+                fields.append(f"{name}={str(value).lower()}")
+            case dict():
+                fields += _fields(name, value.items())
             case list():
-                yield from _leaves(name, enumerate(value))
+                fields += _fields(name, enumerate(value))
             case _:
-                yield name, str(value)
+                fields.append(f"{name}={_quoted(str(value))}")
+    return fields
+
+
+_quoted: Final = lru_cache(maxsize=128)(quote_plus)
+"""Most values are those of each create, as currency and addresses are."""
