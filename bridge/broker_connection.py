@@ -19,7 +19,7 @@ from aiormq.channel import Channel
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from contracts import envelope, topology
-from runtime import amqp_nodes, broker_check, connection_urls
+from runtime import amqp_nodes, amqp_receiver, broker_check, connection_urls
 from runtime.aio import Backoff, LogOnChange, ThinnedOut, spread
 
 _log = logging.getLogger(__name__)
@@ -74,6 +74,7 @@ class BrokerConnection:
     async def run(self) -> None:
         """Connect, watch, and start over after a growing, jittered pause. Ends only at an untrusted certificate."""
         backoff = Backoff(first_seconds=FIRST_PAUSE_SECONDS, longest_seconds=LONGEST_PAUSE_SECONDS)
+        amqp_receiver.receive_at_once()
         amqp_nodes.leave_silent_nodes()
         nodes, distrusted = amqp_nodes.node_urls(self.amqp_url), set[str]()
         was_connected = False

@@ -38,26 +38,31 @@ UNREADABLE: Final = "x-unreadable-property"
 _LAST_SECOND: Final = 2**32 - 1
 """In 2106. pamqp takes later timestamps for milliseconds, other clients take them as they are."""
 _UNUSED: Final = {"app_id", "cluster_id"}
-_SIZES: Final = {"octet": 1, "timestamp": 8}
-"""Bytes of a property by its type; other types begin with their length, in one byte (text) or in four."""
+_TEXT: Final = "shortstr"
+_SIZES: Final = {"octet": (1, 0), "timestamp": (8, 0), _TEXT: (1, 1), "table": (4, 4)}
+"""Bytes of a property by its type, and how many of them are the length of what follows."""
+_PROPERTIES: Final = [
+    (name, Basic.Properties.flags[name], kind, *_SIZES[kind])
+    for name in Basic.Properties.__slots__
+    for kind in [str(getattr(Basic.Properties, f"_{name}"))]
+]
+"""Each property: its name, flag, type and bytes."""
 
 
 def _unmarshal_readable(properties: Basic.Properties, flags: int, data: bytes) -> None:
     """As pamqp's, which reads properties in the order of their names; but it goes on after one that cannot be read."""
     unreadable = None
-    for name in properties.__slots__:
-        if not flags & properties.flags[name]:
+    for name, flag, kind, size, prefix in _PROPERTIES:
+        if not flags & flag:
             continue
-        kind: str = getattr(properties, f"_{name}")
-        prefix = {"shortstr": 1, "table": 4}.get(kind, 0)
-        size = _SIZES[kind] if not prefix else prefix + int.from_bytes(data[:prefix], "big")
+        end = size + int.from_bytes(data[:prefix], "big")
         try:
-            setattr(properties, name, _decoded(kind, data[:size]))
+            setattr(properties, name, data[size:end].decode() if kind == _TEXT else _decoded(kind, data[:end]))
         except Exception as error:  # noqa: BLE001 - nothing that a sender writes may close the connection
             if name not in _UNUSED:
                 unreadable = unreadable or ("type" if name == "message_type" else name)
             _log.warning("the %s of a message cannot be read (%s)", name, type(error).__name__)
-        data = data[size:]
+        data = data[end:]
     if unreadable is not None:
         properties.headers = {**(properties.headers or {}), UNREADABLE: unreadable}
 

@@ -15,7 +15,7 @@ from faststream.rabbit import ExchangeType, QueueType, RabbitBroker, RabbitExcha
 from yarl import URL
 
 from contracts import topology
-from runtime import amqp_compat
+from runtime import amqp_compat, amqp_receiver
 from runtime.amqp_nodes import HEARTBEAT_SECONDS, connect_to_any, leave_silent_nodes, node_urls
 from runtime.broker_check import words_of
 from runtime.health import NotReadyError
@@ -179,6 +179,7 @@ async def connected(url: str, *, use: str = "events and answers") -> RobustConne
         UNREACHABLE: the broker is down or was lost.
     """
     amqp_compat.survive_unreadable_properties()
+    amqp_receiver.receive_at_once()
     leave_silent_nodes()
     of_any_node: Any = connection_class(url)
     connection: RobustConnection = await connect_robust(
