@@ -6,6 +6,7 @@ Python's own parser is used because it passes on the *text* of a number: a price
 import json
 import re
 from decimal import Decimal
+from functools import cache
 from typing import Any, Final, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
@@ -75,8 +76,13 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 def read_known(model: type[AnyRecord], document: dict[str, Any]) -> AnyRecord:
     """What `model` knows of a reply, fault or event: a newer release of its sender may say more."""
-    known = {field.alias for field in model.model_fields.values()}
+    known = _known(model)
     return _validated(model, {name: value for name, value in document.items() if name in known})
+
+
+@cache
+def _known(model: type[BaseModel]) -> frozenset[str | None]:
+    return frozenset(field.alias for field in model.model_fields.values())
 
 
 def _validated(model: type[AnyRecord], document: dict[str, Any]) -> AnyRecord:
@@ -95,13 +101,7 @@ def write(record: BaseModel) -> bytes:
 def loads(body: bytes) -> Any:
     """Strict JSON (UTF-8, every member once, no NaN or Infinity; fractions as `Decimal`), or InvalidBodyError."""
     try:
-        return json.loads(
-            body.decode("utf-8", "strict"),
-            object_pairs_hook=_unique_members,
-            parse_constant=_no_constant,
-            parse_float=lambda text: Decimal(_bounded(text)),
-            parse_int=lambda text: int(_bounded(text)),
-        )
+        return _DECODER.decode(body.decode("utf-8", "strict"))
     except InvalidBodyError:
         raise
     except (ValueError, ArithmeticError, RecursionError):  # bad UTF-8 or JSON; an exponent no Decimal has; nesting
@@ -149,3 +149,12 @@ def _bounded(text: str) -> str:
     if len(text) > MAX_NUMBER_LENGTH:
         raise InvalidBodyError("The body holds a number that is too long.")
     return text
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_unique_members,
+    parse_constant=_no_constant,
+    parse_float=lambda text: Decimal(_bounded(text)),
+    parse_int=lambda text: int(_bounded(text)),
+)
+"""One for all bodies: `json.loads` would make one for each."""
