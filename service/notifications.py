@@ -1,10 +1,13 @@
 """Who is notified of a change: in the process that writes it, and in the others by PostgreSQL's NOTIFY."""
 
 from collections.abc import Callable
+from typing import Final
 
 from service.adapters.postgres import OUTBOX_CHANNEL, READ_CHANNEL, WANTED_CHANNEL
 from service.application.waiters import WaiterRegistry
 from service.domain.status import Change, ChangeKind
+
+_NO_EVENTS: Final = {ChangeKind.CREATED, ChangeKind.ADOPTED, ChangeKind.RENEWED}
 
 
 def on_change(
@@ -14,7 +17,7 @@ def on_change(
 
     def report(change: Change) -> None:
         count(change)
-        if change.kind not in {ChangeKind.CREATED, ChangeKind.ADOPTED, ChangeKind.RENEWED}:  # which are no events
+        if change.kind not in _NO_EVENTS:
             wake()
         if change.payment.status.is_final:
             waiters.notify(change.payment.id)
