@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Final
 
 from runtime.aio import LogOnChange
@@ -18,6 +19,8 @@ _LONGEST: Final = timedelta(seconds=10)
 SHORTEST_SESSION: Final = timedelta(minutes=30)
 LONGEST_SESSION: Final = timedelta(hours=24)
 _RESOLUTION: Final = timedelta(seconds=2)
+_written: Final = lru_cache(maxsize=4)(parsedate_to_datetime)
+"""All answers of a second have one date."""
 
 
 class ClockSkew:
@@ -37,7 +40,7 @@ class ClockSkew:
         """Measure by an answer that has just come, if its `Date` can be used."""
         took = self.now() - sent_at
         try:
-            written = parsedate_to_datetime(date)
+            written = _written(date)
         except ValueError:
             return
         if written.tzinfo is None or not timedelta() <= took <= _LONGEST:
