@@ -21,6 +21,30 @@ OURS = ("service", "bridge", "console", "sandbox", "storefront", "balancer")
 PAGES = {"STOREFRONT_PORT": "/health", "CONSOLE_PORT": "/actuator/health/readiness"}
 """What says that those which no purchase needs serve people."""
 README = (CHECKOUT / "README.md").read_text()
+LOOKS = """
+import asyncio, os, pathlib, aio_pika
+from contracts.commands import CommandType
+from runtime.dead_letters.queues import opened
+
+async def main():
+    url = pathlib.Path(os.environ["AMQP_URL_FILE"]).read_text()
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        commands = await channel.get_exchange("payments.commands", ensure=False)
+        user, type = "payment-console", CommandType.CREATE_CHECKOUT
+        await commands.publish(aio_pika.Message(b"{}", message_id="m", type=type, user_id=user), type)
+    seen = 0
+    while seen < 30:
+        async with opened(url) as queues:
+            letters = [letter async for letter in queues.letters(CommandType)]
+            assert letters or not seen, f"gone after {seen} looks"
+            seen += bool(letters)
+            if seen == 30:
+                await queues.remove(letters[0])
+
+asyncio.run(main())
+"""
+"""Dead-letters a command, looks at it thirty times and drops it."""
 
 
 def test_the_images_of_others_are_among_those_that_are_tested() -> None:
@@ -196,6 +220,11 @@ def test_one_password_is_renewed_while_it_runs(system: System) -> None:
     system.do("restart", "bridge")
     system.until(system.buy)
     assert system.status(paid) == "COMPLETED"
+
+
+def test_a_dead_letter_stays_however_often_it_is_looked_at(system: System) -> None:
+    """RabbitMQ 4 deletes what came back to a queue twenty times, unless a policy says that it stays."""
+    system.do("exec", "-T", "console", "python", "-c", LOOKS)
 
 
 def test_a_tag_that_is_not_there_is_said_and_nothing_is_built_in_its_place(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def write(
         "permissions": [
             {**permission, "vhost": vhost} for vhost in vhosts for permission in (everything, *roles["permissions"])
         ],
+        "policies": [{**policy, "vhost": vhost} for vhost in vhosts for policy in roles["policies"]],
     }
     definitions_file = folder / "definitions.json"
     definitions_file.touch(mode=0o600)

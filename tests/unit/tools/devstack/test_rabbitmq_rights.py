@@ -77,6 +77,14 @@ def test_nobody_can_log_in_until_an_operator_has_given_a_password() -> None:
     assert credentials == [{"password_hash": ""}] * len(RIGHTS)
 
 
+def test_only_dead_letters_are_never_counted_out() -> None:
+    """RabbitMQ 4 would drop what was looked at twenty times; 3 knows no limit without one, and takes no -1."""
+    [policy] = DEFINITIONS["policies"]
+    assert {name for name in EVERYTHING | OWN | set(ODD) if re.search(policy["pattern"], name)} == DEAD_LETTER_QUEUES
+    assert (policy["vhost"], policy["apply-to"]) == ("payments", "queues")
+    assert policy["definition"] == {"delivery-limit": 1_000_000_000}
+
+
 def test_everybody_has_a_bound_on_connections_and_channels() -> None:
     for user in DEFINITIONS["users"]:
         assert set(user["limits"]) == {"max-connections", "max-channels"}
@@ -91,5 +99,6 @@ def test_the_local_node_gives_everybody_a_random_password_that_it_keeps_to_itsel
     definitions = json.loads((tmp_path / "definitions.json").read_text())
     assert {user["name"]: user["password"] for user in definitions["users"]} == passwords
     assert [each for each in definitions["permissions"] if each["user"] in RIGHTS] == DEFINITIONS["permissions"]
+    assert definitions["policies"] == DEFINITIONS["policies"]
     for name in ("passwords.json", "definitions.json"):
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
