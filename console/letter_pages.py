@@ -26,7 +26,10 @@ from service.domain.errors import StoreUnavailableError
 
 MAX_LISTED: Final = 500
 MAX_HEADERS: Final = 100
-GONE: Final = "This letter is not there any more: somebody else has decided about it, or the broker has lost it."
+GONE: Final = (
+    "This letter cannot be seen: it was replayed or dropped, as Acts then says, or somebody else reads the letters at "
+    "this moment. Load the page again to know."
+)
 
 
 class NoConsentError(Exception):
@@ -105,7 +108,7 @@ class LetterPages:
             self._metrics.on_act(act, "failed")
             return self._sorry(request, str(error))
         self._metrics.on_act(act, "done")
-        return RedirectResponse("/acts", HTTPStatus.SEE_OTHER)
+        return RedirectResponse("/acts#letters", HTTPStatus.SEE_OTHER)
 
     async def _show(self, request: Request, *, problem: str, given: Form) -> Response:
         try:
@@ -171,7 +174,7 @@ def warning_of(effect: ReplayEffect | None) -> str:
     if effect.futile is None:
         return f"As things stand, {effect.text}." if effect.text else ""
     facts = [effect.text] if effect.text.startswith(effect.futile) else filter(None, (effect.futile, effect.text))
-    return f"It cannot succeed: {'; '.join(facts)}."
+    return f"It is of no use: {'; '.join(facts)}."
 
 
 def _check_consent(form: Form, effect: ReplayEffect | None) -> None:
@@ -179,7 +182,7 @@ def _check_consent(form: Form, effect: ReplayEffect | None) -> None:
     if form.get("effect", "") != warning_of(effect):
         raise NoConsentError("what a replay would do has changed meanwhile, read it again below")
     if effect is not None and effect.futile is not None and form.get("force") != "yes":
-        raise NoConsentError("it cannot succeed, so say that it is to be sent all the same, or drop it")
+        raise NoConsentError("it is of no use, so say that it is to be sent all the same, or drop it")
 
 
 def booking_of(letter: Letter) -> int | None:

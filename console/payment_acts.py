@@ -12,6 +12,7 @@ from console.forms import Form, post_route
 from console.metrics import Metrics
 from console.rendering import Renderer
 from console.sessions import FormTokens
+from console.story import now_of
 from service.adapters.postgres import PostgresActs, PostgresStore
 from service.application.ports.operator_acts import ActKind
 from service.domain.payment import Payment, PaymentStatus
@@ -20,7 +21,7 @@ SHOWN: Final = 10
 DOES: Final = {
     ActKind.VERIFY: "The service asks Stripe how the session stands, and does what follows from that.",
     ActKind.CLOSE: "Ends a payment that cannot end by itself, at Stripe first, or attention that you have dealt with. "
-    "Its booking is free then. What is paid, or may still be, is not closed.",
+    "Its booking is free then. It sends no money back: refund at Stripe before. What is paid as asked is not closed.",
     ActKind.RECONCILE: "The service holds all of Stripe's sessions of half an hour before and after it against the "
     "payments here, both ways, and mends what may be mended.",
     ActKind.RESEND: "The newest event is published once more, with the same id: subscribers that have it ignore it.",
@@ -92,6 +93,7 @@ class PaymentActs:
             "confirm.html",
             status=HTTPStatus.BAD_REQUEST if problem else HTTPStatus.OK,
             payment=payment,
+            sentence=now_of(payment, self._renderer.now()),
             kind=kind,
             does=DOES[kind],
             word=WORDS[kind],

@@ -12,15 +12,16 @@ from runtime.dead_letters.letter import Letter
 from service.application.policy import fingerprint
 from service.domain.payment import Payment, PaymentStatus
 
+_EXPIRED: Final = "expired"
 _NEVER: Final = {
     "invalid": "it cannot be understood",
     "unknown-type": "there is no such command",
     "too-large": "it is too large",
     "id-conflict": "its message id belongs to another command",
     "refused": "it was refused for good",
-    "expired": "its sender has left",
+    _EXPIRED: "its sender has left",
 }
-"""Reasons that another try does not change -> what is to be told."""
+"""Reasons for which another try is of no use -> what is to be told."""
 
 
 class BookingPayments(Protocol):
@@ -34,7 +35,7 @@ class BookingPayments(Protocol):
 class ReplayEffect:
     """What a replay does: to the checkout that the booking of a create has by now (`text`, empty if it has none).
 
-    `futile` says why it cannot succeed as things stand, unless it may.
+    `futile` says why it is of no use as things stand, unless it may be of some.
     """
 
     text: str = ""
@@ -51,7 +52,9 @@ async def effect_of(letter: Letter, store: BookingPayments, now: datetime) -> Re
     live = next((payment for payment in payments if payment.status is not PaymentStatus.FAILED), None)
     is_paid = live is not None and live.status is PaymentStatus.COMPLETED
     blocking = None if is_paid else next((payment for payment in payments if payment.needs_person), None)
-    effect = ReplayEffect() if live is None else _on(live, command, letter.sent_at(now))
+    # A replay has no deadline, so it is done.
+    alone = ReplayEffect(text="it opens a checkout that nobody waits for" if letter.reason == _EXPIRED else "")
+    effect = alone if live is None else _on(live, command, letter.sent_at(now))
     if blocking is not None:
         text = f"payment {blocking.id} of {blocking.money} needs a person ({blocking.attention})"
         effect = ReplayEffect(text=text, futile="a person must look at its booking first")

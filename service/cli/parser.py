@@ -110,7 +110,7 @@ def _add_dead_letters(commands: Any) -> None:
         _add_filters(changed)
         _json(changed, "a JSON object a line, one for each")
         if action == "replay":
-            changed.add_argument("--force", action="store_true", help="also what can never succeed, as far as is known")
+            changed.add_argument("--force", action="store_true", help="also what is of no use, as far as is known")
 
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:

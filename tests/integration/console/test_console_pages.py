@@ -180,10 +180,10 @@ async def test_an_operators_decision_about_a_letter_is_journaled_and_done_once(
     path = "/letters/" + letters.partition('href="/letters/')[2].partition('"')[0]
     assert 'href="/search?booking_id=77"' in letters
     token = await browser.token(path)
-    assert (await browser.post(f"{path}/replay", SURE, token=token)).headers["location"] == "/acts"
+    assert (await browser.post(f"{path}/replay", SURE, token=token)).headers["location"] == "/acts#letters"
     again = await browser.post(f"{path}/replay", SURE, token=token)
     assert again.status_code == HTTPStatus.NOT_FOUND
-    assert "not there any more" in again.text
+    assert "was replayed or dropped" in again.text
     async with closing(await asyncpg.connect(console_url)) as connection:
         line = await connection.fetchrow("SELECT * FROM operator_journal ORDER BY id DESC LIMIT 1")
     assert (line["kind"], line["actor"]) == ("dead-letter-replayed", "asha")
@@ -208,16 +208,16 @@ async def test_a_replay_says_what_it_would_do_and_the_futile_is_sent_only_if_a_p
         await changed(store, payment, fitting(payment))
         late = await browser.post(f"{path}/replay", seen, token=field(page, "token"))
     assert late.status_code == HTTPStatus.BAD_REQUEST
-    assert f"It cannot succeed: its booking is paid by payment {payment.id}" in late.text
+    assert f"It is of no use: its booking is paid by payment {payment.id}" in late.text
     seen = {**SURE, "effect": field(late.text, "effect")}
 
     async def is_refused() -> bool:
         refused = await browser.post(f"{path}/replay", seen, token=field(page, "token"))
-        return "Nothing was done: it cannot succeed" in refused.text
+        return "Nothing was done: it is of no use" in refused.text
 
     await until(is_refused)  # a letter that was looked at may be back in its queue a little late
     insisted = await browser.post(f"{path}/replay", {**seen, "force": "yes"}, token=field(page, "token"))
-    assert insisted.headers["location"] == "/acts"
+    assert insisted.headers["location"] == "/acts#letters"
 
 
 async def test_a_letter_is_shown_while_the_database_is_away(
@@ -243,7 +243,10 @@ async def test_the_service_does_what_is_asked_and_its_answer_is_shown(browser: B
             pass
         for kind in ("verify", "resend", "reconcile", "close"):
             path = f"/payments/{payment.id}/act/{kind}"
-            await browser.post(path, SURE, token=await browser.token(path))
+            confirm = await browser.text(path)
+            assert "payer" in confirm, "what the payment waits for"
+            assert ("It sends no money back" in confirm) is (kind == "close")
+            await browser.post(path, SURE, token=field(confirm, "token"))
             assert "has not answered yet" in await browser.text(f"/payments/{payment.id}/acts")
             assert await worker.do_next()
             assert not await worker.do_next(), "each is done once"

@@ -303,8 +303,8 @@ async def test_a_person_is_asked_whether_all_are_meant(
     await desk.channel.queue_purge(verifies)
 
 
-@pytest.mark.parametrize("reason", ["invalid", "unknown-type", "too-large", "id-conflict", "refused"])
-async def test_what_can_never_succeed_is_sent_again_by_force_only(desk: Desk, reason: str) -> None:
+@pytest.mark.parametrize("reason", ["invalid", "unknown-type", "too-large", "id-conflict", "refused", "expired"])
+async def test_what_is_of_no_use_is_sent_again_by_force_only(desk: Desk, reason: str) -> None:
     await desk.park(headers={"x-reason": reason, "x-sender": BRIDGE}, user_id=None)
     said = await desk.says("replay", "m-1", "--json")
     told = json.loads(said.out)

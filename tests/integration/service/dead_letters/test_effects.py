@@ -46,6 +46,15 @@ async def test_a_replay_says_what_it_replaces_repeats_or_leaves(desk: Desk) -> N
     await database.close()
 
 
+async def test_a_replay_of_what_expired_says_that_it_would_be_done(desk: Desk) -> None:
+    """It is sent without a deadline: kept for nobody waits for it, not because it would fail."""
+    await desk.park(BODY.replace(b"7007", b"7008") % b"100", headers={"x-reason": "expired"})
+    said = await desk.says("replay", "m-1", "--dry-run")
+    assert said.out.startswith("kept, its sender has left (--force sends it all the same): ")
+    assert said.out.splitlines()[0].endswith("; it opens a checkout that nobody waits for")
+    await desk.parked()
+
+
 async def changed(store: PostgresStore, payment: Payment, outcome: Opened | Paid | Expired) -> Payment:
     change = decide(payment, outcome, at=datetime.now(UTC))
     assert change is not None
