@@ -143,7 +143,7 @@ class ActWorker:
                     sessions += stretch.sessions
                     found += stretch.differences
         except (UnreadError, TimeoutError) as error:
-            return False, f"Stripe did not list its sessions of that time ({error or 'it took too long'})."
+            return False, f"It did not come to its end ({str(error) or 'it took too long'}): what was mended stays."
         compared = f"Compared {sessions} of Stripe's sessions, of half an hour before and after it"
         told = " ".join(f"{sentence(each).removesuffix('.')}." for each in found[:MAX_TOLD])
         more = f" {len(found) - MAX_TOLD} more: see the service's log." if len(found) > MAX_TOLD else ""

@@ -24,6 +24,7 @@ from service.adapters.postgres.privileges import CONSOLE_GRANTED, GRANTED
 from service.application.outcome_writer import OutcomeWriter
 from service.application.ports.gateway_health import EndpointHealth
 from service.domain.outcomes import Paid
+from service.workers import act_worker
 from service.workers.act_worker import ActWorker
 from tests.integration.console.conftest import SURE, Browser, Browsers, ParkCreate, field
 from tests.integration.service.ports.test_store import an_opening, begun, changed, context, fitting, opened
@@ -265,6 +266,24 @@ async def test_the_service_does_what_is_asked_and_its_answer_is_shown(browser: B
     page = await browser.text(f"/payments/{payment.id}")
     assert "has not answered yet" not in page
     assert "The event payment.pending is published once more" in page
+
+
+async def test_a_reconciliation_that_takes_too_long_says_so(
+    browser: Browser, migrated: Migrated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(act_worker, "RECONCILE_SECONDS", 0.0)
+    async with closing(Database(migrated.application)) as database:
+        store, acts = PostgresStore(database), PostgresActs(database)
+        payment = await opened(store, 5002)
+        parts = World(store=store).parts("store", "gateway", "outcomes", "clock", "reconciliation")
+        worker = ActWorker(acts=acts, **parts)
+        path = f"/payments/{payment.id}/act/reconcile"
+        await browser.post(path, SURE, token=await browser.token(path))
+        while await worker.do_next():
+            pass
+        [act] = await acts.of_payment(payment.id, limit=10)
+    answer = "It did not come to its end (it took too long): what was mended stays."
+    assert (act.is_done, act.answer) == (False, answer)
 
 
 FORBIDDEN = [
