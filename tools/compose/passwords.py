@@ -28,15 +28,15 @@ NAMES: Final = ("postgres", OWNER, APPLICATION, CONSOLE, *BROKER_USERS, "console
 EVERYBODYS: Final = "guest"
 
 
-class DefinitionsError(Exception):
-    """The broker's definitions must not be used; the text is one sentence."""
+class PasswordsError(Exception):
+    """No file can be written, or must not be; the text is one sentence."""
 
 
 def files(passwords: Mapping[str, str], definitions: Mapping[str, Any]) -> dict[str, str]:
     """What is in each file, by its path in the folder of all secrets.
 
     Raises:
-        DefinitionsError: see there.
+        PasswordsError: see there.
     """
 
     def database(role: str) -> str:
@@ -70,15 +70,15 @@ def with_passwords(definitions: Mapping[str, Any], passwords: Mapping[str, str])
     """The broker's definitions with the hashes of the users' passwords.
 
     Raises:
-        DefinitionsError: a user in them is everybody's, or has no password here.
+        PasswordsError: a user in them is everybody's, or has no password here.
     """
     names = [user["name"] for user in definitions["users"]]
     if EVERYBODYS in names:
         message = f"The definitions have the user {EVERYBODYS}, whose password everybody knows: remove it."
-        raise DefinitionsError(message)
+        raise PasswordsError(message)
     if strangers := sorted(set(names) - set(passwords)):
         message = f"The definitions have users for whom no password is made here: {', '.join(strangers)}."
-        raise DefinitionsError(message)
+        raise PasswordsError(message)
     users = [{**user, "password_hash": _hashed(passwords[user["name"]])} for user in definitions["users"]]
     return {**definitions, "users": users}
 
@@ -96,7 +96,7 @@ def _argon2(password: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0, or 2 and one sentence for definitions that must not be used."""
+    """0, or 2 and one sentence for what must not or cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m tools.compose.passwords")
     parser.add_argument("--folder", type=Path, default=Path("/secrets"), help="of all secrets")
     parser.add_argument("--definitions", type=Path, default=Path("/definitions.json"), help="of RabbitMQ")
@@ -104,22 +104,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--show", choices=("console",), help="only print it")
     given = parser.parse_args(arguments)
     record = given.folder / "made" / "passwords.json"
-    known = json.loads(record.read_text()) if record.exists() else {}
-    if given.show:
-        print(known.get(given.show, ""))
-        return 0 if given.show in known else 1
-    kept = {name: password for name, password in known.items() if name not in given.renew}
-    passwords = {name: kept.get(name) or secrets.token_hex(20) for name in NAMES}
     try:
+        known = _known(record)
+        if given.show:
+            return _show(known.get(given.show))
+        kept = {name: password for name, password in known.items() if name not in given.renew}
+        passwords = {name: kept.get(name) or secrets.token_hex(20) for name in NAMES}
         written = files(passwords, _read(given.definitions))
-    except DefinitionsError as error:
+        _write(record, json.dumps(passwords, indent=2))
+        for path, text in written.items():
+            _write(given.folder / path, text)
+    except PasswordsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    _write(record, json.dumps(passwords, indent=2))
-    for path, text in written.items():
-        _write(given.folder / path, text)
     print(f"passwords: {len(NAMES) - len(known)} made, {len(given.renew)} renewed")
     return 0
+
+
+def _show(password: str | None) -> int:
+    if password is None:
+        sys.stderr.write("No password is made yet: that is done by the first start.\n")
+        return 1
+    print(password)
+    return 0
+
+
+def _known(record: Path) -> dict[str, str]:
+    try:
+        known: dict[str, str] = json.loads(record.read_text()) if record.exists() else {}
+    except (OSError, ValueError):
+        # New ones would fit no role and no user that is there.
+        raise PasswordsError(f"{record} cannot be read: nothing is written until it is put back, or removed.") from None
+    return known
 
 
 def _read(file: Path) -> Mapping[str, Any]:
@@ -127,16 +143,19 @@ def _read(file: Path) -> Mapping[str, Any]:
         definitions: Mapping[str, Any] = json.loads(file.read_text())
         _ = [user["name"] for user in definitions["users"]]
     except (OSError, ValueError, TypeError, KeyError):
-        raise DefinitionsError(f"{file} cannot be read, or is no file of RabbitMQ's definitions.") from None
+        raise PasswordsError(f"{file} cannot be read, or is no file of RabbitMQ's definitions.") from None
     return definitions
 
 
 def _write(file: Path, text: str) -> None:
     """At once and readable for whatever user its container has: who else may read it is decided by the volume."""
     new = file.with_suffix(".new")
-    new.write_text(text)
-    new.chmod(0o444)
-    new.rename(file)
+    try:
+        new.write_text(text)
+        new.chmod(0o444)
+        new.rename(file)
+    except OSError as error:
+        raise PasswordsError(f"{file} cannot be written: {error.strerror}.") from None
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tools.compose import passwords
-from tools.compose.passwords import NAMES, DefinitionsError, with_passwords
+from tools.compose.passwords import NAMES, PasswordsError, with_passwords
 from tools.devstack.stack_settings import CHECKOUT
 
 DEFINITIONS = CHECKOUT / "deploy" / "rabbitmq" / "definitions.json"
@@ -91,13 +91,32 @@ def test_definitions_with_another_user_are_refused(
 ) -> None:
     definitions: dict[str, Any] = json.loads(DEFINITIONS.read_text())
     definitions["users"].append({"name": user, "password_hash": "", "tags": ""})
-    with pytest.raises(DefinitionsError):
+    with pytest.raises(PasswordsError):
         with_passwords(definitions, dict.fromkeys(NAMES, "x"))
     wrong = folder / "wrong.json"
     wrong.write_text(json.dumps(definitions))
     assert passwords.main(["--folder", str(folder), "--definitions", str(wrong)]) == 2
     assert capsys.readouterr().err == f"{sentence}\n"
     assert not list((folder / "rabbitmq").iterdir())
+
+
+def test_a_folder_or_a_record_that_is_of_no_use_is_one_sentence(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--folder", str(folder), "--definitions", str(DEFINITIONS)]
+    assert passwords.main([*words, "--show", "console"]) == 1
+    assert capsys.readouterr().err == "No password is made yet: that is done by the first start.\n"
+    (folder / "console").rmdir()
+    assert passwords.main(words) == 2
+    place = folder / "console" / "database-url"
+    assert capsys.readouterr().err == f"{place} cannot be written: No such file or directory.\n"
+    record = folder / "made" / "passwords.json"
+    record.chmod(0o644)
+    record.write_text("{broken")
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    assert passwords.main(words) == 2
+    assert capsys.readouterr().err == f"{record} cannot be read: nothing is written until it is put back, or removed.\n"
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", '{"users": [{}]}'])
