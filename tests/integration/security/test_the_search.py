@@ -36,6 +36,7 @@ def test_a_secret_in_a_table_is_found_whatever_the_columns_type(new_database: Ca
     for kind, value in (
         ("text", f"'{SECRET}'"),
         ("bytea", f"'a{SECRET}'::bytea"),
+        ("bytea", f"'{base64.b64encode(SECRET.encode()).decode()}'"),
         ("jsonb", f'\'{{"a": "{SECRET}"}}\''),
     ):
         run(postgres_server.execute(url, f"CREATE TABLE planted AS SELECT {value}::{kind} AS it"))
