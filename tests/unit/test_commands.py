@@ -8,7 +8,7 @@ import pytest
 from console.__main__ import ROLES
 from console.identity import Role
 from contracts.commands import CommandType
-from service.cli.parser import ATTENTION, QUEUES, REASONS, STATUSES
+from service.cli.parser import ATTENTION, QUEUES, REASONS, STATUSES, parser
 from service.domain.payment import AttentionReason, FailureReason, PaymentStatus
 from tools.devstack.stack_settings import CHECKOUT
 
@@ -104,10 +104,10 @@ def test_the_choices_of_the_command_line_are_those_of_the_contract() -> None:
         ("events", "--limit", "x"),
     ],
 )
-def test_wrong_usage_is_2(words: tuple[str, ...]) -> None:
-    status, said, _ = imported("service", *words)
-    assert status == 2
-    assert said.startswith("usage: payment-service")
+def test_wrong_usage_is_2(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        parser().parse_args(words)
+    assert capsys.readouterr().err.startswith("usage: payment-service")
 
 
 @pytest.mark.parametrize("command", ["run", "list"])
