@@ -130,10 +130,11 @@ async def test_a_broker_that_is_killed_costs_nobody_money(rig: Rig, rabbitmq: Pr
     async def is_unready() -> bool:
         return (await rig.ready()).status_code == 503
 
-    async with serving(rig.settings) as rig.service, bridge(rabbitmq.url, timeout_seconds=300) as client:
+    settings = rig.settings.model_copy(update={"stripe_concurrency": 25})  # most are still waiting at the kill
+    async with serving(settings) as rig.service, bridge(rabbitmq.url, timeout_seconds=300) as client:
         await asyncio.sleep(max(0.0, old_enough - time.monotonic()))
         await rig.sandbox.control("config", {"latency_ms": 1500})  # the next answers come after the kill
-        waited_for, forgotten = [a_create() for _ in range(150)], [a_create() for _ in range(50)]
+        waited_for, forgotten = [a_create() for _ in range(60)], [a_create() for _ in range(20)]
         waiting = [asyncio.create_task(client.create(command)) for command in waited_for]
         for command in forgotten:
             await rig.send(CREATE, command)  # RabbitMQ has confirmed it

@@ -14,6 +14,7 @@ from tests.integration.faults.stack import bridge
 from tests.integration.service.messages.rig import CREATE, Rig, a_create, serving
 
 SKEWS = [15, -15, 360, -360, 3600, -3600]
+FOR_A_PROCESS = [3600, -3600, *(pytest.param(each, marks=pytest.mark.thorough) for each in SKEWS[:4])]
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 
 
@@ -60,7 +61,7 @@ async def test_a_service_whose_clock_was_set_is_found_out_by_the_first_call_that
 
 
 @pytest.mark.skipif(not LIBRARIES, reason="needs libfaketime (Debian's package faketime)")
-@pytest.mark.parametrize("skew", SKEWS)
+@pytest.mark.parametrize("skew", FOR_A_PROCESS)
 async def test_a_bridge_process_on_a_machine_whose_clock_is_off_serves(rig: Rig, amqp_url: str, skew: int) -> None:
     parked = len(await rig.dead_letters(CREATE))
     async with serving(rig.settings), running(amqp_url, BRIDGE_TIMEOUT_SECONDS="60", **faked(skew)) as caller:
