@@ -53,8 +53,8 @@ async def effect_of(letter: Letter, store: BookingPayments, now: datetime) -> Re
     is_paid = live is not None and live.status is PaymentStatus.COMPLETED
     blocking = None if is_paid else next((payment for payment in payments if payment.needs_person), None)
     # A replay has no deadline, so it is done.
-    alone = ReplayEffect(text="it opens a checkout that nobody waits for" if letter.reason == _EXPIRED else "")
-    effect = alone if live is None else _on(live, command, letter.sent_at(now))
+    first = ReplayEffect(text="it opens a checkout that nobody waits for" if letter.reason == _EXPIRED else "")
+    effect = first if live is None else _on(live, command, letter.sent_at(now))
     if blocking is not None:
         text = f"payment {blocking.id} of {blocking.money} needs a person ({blocking.attention})"
         effect = ReplayEffect(text=text, futile="a person must look at its booking first")
