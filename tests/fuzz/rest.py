@@ -139,10 +139,9 @@ def valid_data_is_accepted(_context: Any, response: Any, case: Any) -> None:
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
     code = response.json()["paymentStatus"] if response.status_code >= HTTPStatus.BAD_REQUEST else None
-    if _breaks_a_rule(response.request.body):
-        allowed = {FaultCode.VALIDATION_ERROR}
-    else:
-        allowed = {None} | _STATES | (_STATES_OF_A_KEY if "Idempotency-Key" in response.request.headers else set())
+    allowed = {FaultCode.VALIDATION_ERROR} if _breaks_a_rule(response.request.body) else {None} | _STATES
+    if "Idempotency-Key" in response.request.headers:  # what its first request was is looked at first
+        allowed |= _STATES_OF_A_KEY
     if code not in allowed:
         raise RejectedPositiveData(
             operation=case.operation.label,
