@@ -76,8 +76,10 @@ class Proxy:
     def reset(self) -> None:
         """Cuts every open connection by RST and loses bytes in flight; accepts new ones."""
         for writer in list(self._writers):
-            with contextlib.suppress(OSError):
-                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            end = writer.get_extra_info("socket")
+            if end is not None:  # else it was closed already
+                with contextlib.suppress(OSError):
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             writer.transport.abort()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
