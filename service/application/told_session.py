@@ -13,7 +13,7 @@ from service.application.checkout import RESUMED_AFTER
 from service.application.outcome_writer import OutcomeWriter
 from service.application.ports import Clock, CommandContext, Gateway, Store, ToldSession
 from service.domain.errors import ConcurrentChangeError, IllegalTransitionError
-from service.domain.outcomes import Expired, Opened, Paid, Unknown
+from service.domain.outcomes import Expired, Opened, Paid, Unknown, UnknownCause
 from service.domain.payment import Payment, PaymentStatus
 from service.domain.status import ChangeKind, decide, unknown_session
 from service.ratelimit.permit import Priority
@@ -159,7 +159,8 @@ class ToldSessions:
     async def _as_it_stands(self, payment: Payment, context: CommandContext) -> Payment | Unknown:
         """The booking's payment, to which the gateway's word is applied: the record may be older than its end, too.
 
-        Unknown: the gateway is away. Who called a person now would keep the session from becoming a payment for good.
+        Unknown: the gateway is away, or refuses the key. Who called a person now would keep the session from becoming a
+        payment for good.
         """
         try:
             opened = await self._opened(payment, context) if payment.is_unopened else payment
@@ -169,7 +170,7 @@ class ToldSessions:
             outcome = await self.gateway.look_up(
                 payment, timeout_seconds=self.gateway_timeout_seconds, priority=Priority.BACKGROUND
             )
-            if isinstance(outcome, Unknown) and outcome.is_passing:
+            if isinstance(outcome, Unknown) and _will_be_known(outcome):
                 return outcome
             return await self.outcomes.apply(payment, outcome, context=context)
         except (ConcurrentChangeError, IllegalTransitionError):  # somebody else has learned of it
@@ -182,7 +183,7 @@ class ToldSessions:
         replaced, and that is not in the record.
         """
         found = await self.gateway.find(payment, timeout_seconds=self.gateway_timeout_seconds)
-        if isinstance(found, Unknown) and found.is_passing:
+        if isinstance(found, Unknown) and _will_be_known(found):
             return found
         if found is not None:
             return await self.outcomes.apply(payment, found, context=context)
@@ -223,6 +224,11 @@ class ToldSessions:
             exc_info=error,
         )
         return Told(result=ToldResult.UNATTACHED, payment=payment)
+
+
+def _will_be_known(unknown: Unknown) -> bool:
+    """Whether the gateway says it once it is back, or an operator has put the right key there."""
+    return unknown.is_passing or unknown.cause is UnknownCause.DENIED
 
 
 def _word(session: ToldSession) -> str:

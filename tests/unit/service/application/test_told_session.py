@@ -217,7 +217,7 @@ async def test_a_payment_whose_create_may_still_be_running_makes_way_for_none(re
 
 
 @pytest.mark.parametrize("made", [True, False])
-@pytest.mark.parametrize("cause", [UnknownCause.FAILED, UnknownCause.TIMEOUT, UnknownCause.BUSY])
+@pytest.mark.parametrize("cause", [getattr(UnknownCause, name) for name in ("FAILED", "TIMEOUT", "BUSY", "DENIED")])
 async def test_while_the_gateway_cannot_be_asked_about_the_bookings_payment_nothing_is_decided(
     restored: Restored, cause: UnknownCause, *, made: bool
 ) -> None:
